@@ -24,7 +24,7 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import STUCK
 
 MOST: Final = 100
-"""Alerts of one kind that are raised at a look."""
+"""The most alerts of one kind that one look raises."""
 
 SEND_TIMEOUT: Final = 10.0
 """Seconds that a webhook has to answer."""
@@ -33,16 +33,16 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One thing that needs a person. No alert holds a payload, a result or the message of an error.
+    """A problem that needs a person. An alert never has a payload, a result or the message of an error.
 
     Attributes:
         kind: ``stuck``, ``retrying``, ``undriven`` or ``journal``.
-        text: The trouble, in a sentence.
+        text: The problem, in a sentence.
         next: The command to type next.
-        saga_id: The execution; None: it is about the journal.
-        saga: The name of its saga.
-        state: The state it is in.
-        since: Since when, in seconds since the epoch.
+        saga_id: The execution. None if the alert is about the journal.
+        saga: The name of the execution's saga.
+        state: The state of the execution.
+        since: When the problem began, in seconds since the epoch.
     """
 
     kind: str
@@ -65,16 +65,16 @@ class Alerts:
         alerts = Alerts("https://hooks.example.com/sagas")
         Mediator(checkout, journal="sagas.db", observers=[alerts], relays=[alerts])
 
-    An alert is sent once for as long as it lasts; none is sent of an execution that was acknowledged, see
-    `Mediator.acknowledge`, and has not moved since. What could not be sent is sent at the next look.
+    An alert is sent once as long as its problem lasts. After `Mediator.acknowledge` no alert is sent for the execution
+    until it moves. An alert that could not be sent is sent at the next look.
 
     Args:
-        to: The URL of a webhook, which is posted JSON: ``text``, as chats show it, and ``alerts``. Or a function that
-            takes the alerts.
+        to: The URL of a webhook, which gets JSON: ``text``, as chats show it, and ``alerts``. Or a function that takes
+            the alerts.
         stuck_for: Seconds after which a stuck execution is reported.
-        undriven_for: Seconds after which an execution is reported that is due and that no living driver has claimed.
-        attempts: Failed attempts of a step, one after another, after which an execution is reported. Only those that
-            this mediator makes are counted.
+        undriven_for: Seconds after which a due execution is reported if no living driver has claimed it.
+        attempts: How many attempts of a step must fail in a row before the execution is reported. Only attempts of this
+            mediator are counted.
         every: Seconds between two looks at the journal.
         clock: Returns the time, in seconds since the epoch.
 
@@ -110,7 +110,7 @@ class Alerts:
         self._sent: set[tuple[str, str | None, float | None]] = set()
 
     def __call__(self, record: Record) -> None:
-        """Note an attempt that failed; an observer does not wait for a webhook."""
+        """Note a failed attempt. A later look sends the alert, because an observer must not wait for a webhook."""
         if record.error is not None and record.event in ("errored", "compensation_errored"):
             if record.attempt >= self._attempts:
                 self._retried.setdefault(record.saga_id, record)
@@ -118,7 +118,7 @@ class Alerts:
             self._retried.pop(record.saga_id, None)
 
     async def pass_on(self, mediator: Any) -> int:
-        """Look at the mediator's journal, if it is time; return how many alerts were sent. A daemon calls it."""
+        """Look at the mediator's journal if a look is due. Returns how many alerts were sent. Daemons call it."""
         now = self._clock()
         if now < self._next:
             return 0
@@ -127,7 +127,7 @@ class Alerts:
         return sent
 
     def look(self, journal: Journal) -> int:
-        """Look at a journal, and send the new alerts; return their number."""
+        """Look at a journal, and send the new alerts. Returns how many were sent."""
         try:
             found = [*self._stuck(journal), *self._undriven(journal), *self._retrying()]
             keys = {_key(alert): alert for alert in found}

@@ -1,6 +1,6 @@
-"""Ciphers, by which a journal seals its texts. `AesGcm` is built in.
+"""Ciphers, with which a journal seals its texts. `AesGcm` is built in.
 
-A cipher turns text into text, after encoding. Which texts are sealed is decided in ``journal/sealing.py``.
+A cipher seals a text after it was encoded, and returns a text. ``journal/sealing.py`` decides which texts are sealed.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ class Cipher(Protocol):
     """Seals texts and opens them. Any number of threads may use one at once."""
 
     def seal(self, text: str, about: str) -> str:
-        """*text*, sealed: printable ASCII. *about* names what it belongs to; it is needed to open the text again."""
+        """Seal *text*. Returns printable ASCII. *about* names the row of the text, and is needed to open it again."""
 
     def open(self, sealed: str, about: str) -> str:
         """The original text of *sealed*.
 
         Raises:
-            CannotOpenError: The key is missing, or *sealed* was changed, or belongs to something else.
+            CannotOpenError: The key is missing, or *sealed* was changed, or *about* differs.
         """
 
 
 class AesGcm:
     """AES-256-GCM with several keys, each with an id. Needs the extra ``crypto``.
 
-    The first key seals; all keys open. To rotate, put a new key first, and keep the old keys until no text is sealed
-    with them. Each text has its own random nonce: NIST SP 800-38D allows 2^32 texts for one key.
+    The first key seals, and all keys open. To rotate keys, put a new key first, and keep the old keys until no text is
+    sealed with them. Each text has its own random nonce: NIST SP 800-38D allows 2^32 texts for one key.
 
     Args:
-        keys: The keys by id; the first key seals. A key is 32 bytes, or these in base64. An id has at most 64 letters,
-            digits, ``.``, ``_`` and ``-``, and can be read in the journal.
+        keys: The keys, by id. The first key seals. A key is 32 bytes, or their base64 text. An id has at most 64
+            letters, digits, ``.``, ``_`` and ``-``. Ids are readable in the journal.
 
     Attributes:
         key_ids: The ids of the keys; the first key seals.
 
     Raises:
-        DefinitionError: There is no key, or one of another length or with another id. No message holds a key.
+        DefinitionError: There is no key, or a key or an id is not allowed. The message never contains a key.
         MissingExtraError: cryptography is not installed.
     """
 
@@ -71,10 +71,10 @@ class AesGcm:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The cipher with the keys of *text*, each as ``ID:BASE64``, between spaces, commas or lines.
+        """The cipher with the keys in *text*, each as ``ID:BASE64``, separated by spaces, commas or line breaks.
 
         Raises:
-            DefinitionError: It holds no such keys.
+            DefinitionError: *text* has something else than such keys.
         """
         words = re.split(r"[\s,]+", text.strip())
         if not all(":" in word for word in words):
@@ -131,10 +131,10 @@ def _key_bytes(key_id: str, key: Any) -> bytes:
 
 
 def check_cipher(where: str, cipher: Any) -> None:
-    """Refuse any other object than a cipher.
+    """Refuse an object that is neither a cipher nor None.
 
     Raises:
-        DefinitionError: It is none.
+        DefinitionError: *cipher* has no `seal` or no `open`.
     """
     if cipher is not None and not (callable(getattr(cipher, "seal", None)) and callable(getattr(cipher, "open", None))):
         raise DefinitionError(f"{where}: cipher is an AesGcm, or another with seal and open, not {cipher!r}")

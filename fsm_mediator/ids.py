@@ -20,29 +20,29 @@ def is_branch(saga_id: str) -> bool:
 
 
 def root_of(saga_id: str) -> str:
-    """The id of the whole that *saga_id* belongs to: itself, unless it is a branch."""
+    """The id of the outermost execution that contains *saga_id*. It is *saga_id* itself if it is no branch."""
     return saga_id.partition("/")[0]
 
 
 def depth_of(saga_id: str) -> int:
-    """The number of groups around a branch, each in a branch of the next; 0 for a whole."""
+    """How deep a branch is nested in groups. 0 if *saga_id* is no branch."""
     return saga_id.count("/")
 
 
 def parent_of(saga_id: str) -> str:
-    """The id of the execution that waits for the branch *saga_id*; empty where it is no branch."""
+    """The id of the execution that waits for the branch *saga_id*. Empty if *saga_id* is no branch."""
     return saga_id.rpartition("/")[0]
 
 
 def ancestors(saga_id: str) -> Iterator[tuple[str, str]]:
-    """For a branch and for each branch around it, from the inside out: its id, and that of its parent."""
+    """The ids of a branch and its parent, then of the parent and its parent, and so on up to the root."""
     while parent := parent_of(saga_id):
         yield saga_id, parent
         saga_id = parent
 
 
 def place_of(saga_id: str) -> str:
-    """The branch as its parent names it, ``group.branch``; *saga_id* itself where it is no branch."""
+    """The name of a branch in its parent: ``group.branch``. *saga_id* itself if it is no branch."""
     return saga_id.rpartition("/")[2]
 
 
@@ -56,7 +56,7 @@ def group_of(saga_id: str) -> str:
 
 
 def branch_name(saga_id: str) -> str:
-    """The branch's own name."""
+    """The name of a branch in its group."""
     return saga_id.rpartition(".")[2]
 
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for."""
+"""Names of a package that are imported at their first use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def lazy_names(
 
     Args:
         package: The package's name.
-        names: Its ``globals()``, where a name is kept once it was imported.
-        owners: The module of each such name.
+        names: The ``globals()`` of the package. A name is added when it is imported.
+        owners: The module of each name.
     """
 
     def get(name: str) -> Any:

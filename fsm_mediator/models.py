@@ -1,4 +1,4 @@
-"""Models: what pydantic's models know of themselves. They are recognised by their methods: pydantic is not imported."""
+"""Models of pydantic. They are recognised by their methods, so that pydantic is not imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def is_model(kind: Any) -> bool:
 
 
 def fields_of(model: Any) -> Any:
-    """The fields of *model*, an instance, as JSON types, from which its class makes an equal one."""
+    """The fields of the instance *model* as JSON types, from which its class can make an equal instance."""
     return model.model_dump(mode="json", round_trip=True)
 
 
 def shown(value: Any) -> Any:
-    """*value*, which msgspec cannot encode, for readers: the fields of a model, the ``repr`` of anything else."""
+    """A readable form of a *value* that msgspec cannot encode: the fields of a model, or the ``repr``."""
     return fields_of(value) if is_model(type(value)) else repr(value)

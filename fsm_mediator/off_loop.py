@@ -1,4 +1,4 @@
-"""off_loop: blocking work of a coroutine that may run on an event loop, or without one in a thread of its own."""
+"""off_loop: does blocking work for a coroutine, which may run on an event loop or without one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def off_loop(work: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of *work*, called in a thread if an event loop runs here, so that the loop is not blocked."""
+    """Call *work*, and return its result. If an event loop runs here, *work* runs in a thread to not block the loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Prometheus: a mediator's numbers in the text format of Prometheus, over HTTP."""
+"""Prometheus: serves metrics of a mediator over HTTP, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ async def lags_of(mediator: Any) -> list[Any]:
 
 
 class Numbers:
-    """Counts what a mediator does, and what its journal and its relays hold: an observer, and a relay of its daemon.
+    """Counts transitions of a mediator, executions in its journal, and waiting rows of its relays.
+
+    It is an observer of the mediator and a relay of its daemon.
 
     Args:
         every: Seconds between two looks at the journal.
@@ -53,7 +55,7 @@ class Numbers:
             self._moves[record.saga, record.step or "", record.event] += 1
 
     async def pass_on(self, mediator: Any) -> int:
-        """Look at the journal and at the relays of the mediator, if it is time. A daemon calls it."""
+        """Look at the journal and at the relays of the mediator, if a look is due. Daemons call it."""
         now = self._clock()
         if now < self._looked + self._every:
             return 0
@@ -77,7 +79,7 @@ class Numbers:
         self._now, self._oldest = now, oldest
 
     def text(self) -> str:
-        """All numbers, in the text format."""
+        """All metrics, in the text format."""
         with self._lock:
             moves = dict(self._moves)
         ages = {place: max(0.0, self._clock() - since) for place, since in self._oldest.items()}
@@ -98,7 +100,7 @@ class Numbers:
 
     @contextmanager
     def served(self, host: str, port: int) -> Iterator[int]:
-        """Serve ``/metrics`` at this address for the length of the block; yields the port, a free one for 0.
+        """Serve ``/metrics`` at this address during the ``with`` block. Yields the port. Port 0 takes a free port.
 
         Raises:
             DefinitionError: The address cannot be used.
@@ -117,7 +119,7 @@ class Numbers:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing: scrapes are many."""
+                """Log nothing, because there are many scrapes."""
 
         try:
             server = ThreadingHTTPServer((host, port), Handler)

@@ -1,6 +1,6 @@
-"""The plain data that everything speaks: records, what opens an execution, answers and what comes to the inbox.
+"""The data types that all modules share: records, acceptances, answers and inbox items.
 
-No judgement and no I/O may enter this file. Times are seconds since the epoch, as floats.
+This file must contain no rules and no I/O. Times are seconds since the epoch, as floats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fsm_mediator.error_types import (
 class Failure:
     """An error as the journal keeps it: the type's name, the message, the traceback as text.
 
-    While the exception is alive it is at hand as *exception*, and its traceback is rendered only when asked for.
+    As long as the exception exists, it is in *exception*, and its traceback is rendered at its first use.
 
     Attributes:
         type: The exception type's name, with its module unless that is ``builtins``.
@@ -44,7 +44,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """The failure that *error* is."""
+        """The failure for *error*."""
         kind = error.__class__
         module = kind.__module__
         if kind is RecordedError:
@@ -63,7 +63,7 @@ class Failure:
 
     @property
     def traceback(self) -> str:
-        """The traceback as text; empty if none was kept."""
+        """The traceback as text. Empty if it was not kept."""
         if self._traceback is None:
             assert self.exception is not None
             try:
@@ -76,7 +76,7 @@ class Failure:
         return type(self), (self.type, self.message, self.traceback)
 
     def raised(self) -> BaseException:
-        """The exception itself if it is alive, else a `RecordedError` in its place.
+        """The exception itself, if it still exists. Otherwise a `RecordedError`.
 
         `SagaCancelledError`, `DeadlineExceededError` and `SagaUndoneError` always come back as themselves.
         """
@@ -158,7 +158,7 @@ _CAUSES: Final[dict[str, type[MediatorError]]] = {
         SagaAbandonedError,
     )
 }
-"""Causes of a failure that no step has raised. Their message is complete, so they come back as themselves."""
+"""Errors that no step has raised. Their message is complete, so they can be made again from a record."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -216,7 +216,7 @@ class Acceptance(msgspec.Struct, frozen=True):
         payload: The payload, an argument of every step.
         at: When it was accepted, in seconds since the epoch.
         deadline_at: When its attempts must have ended, in seconds since the epoch.
-        parent: The execution whose group this one is a branch of.
+        parent: The id of the parent, if the execution is a branch. Otherwise None.
         successor: The branch of the same group that may begin once this one has settled (``at_most``).
         original: A copy of the original payload, if steps see the object itself and may change it: a second start of
             the id is compared with it. Not journaled. Unset: the payload is unchanged.
@@ -247,27 +247,27 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The call returned *value*; *late*: after its time-out, within the grace."""
+    """The call returned *value*. *late*: whether it returned after its timeout, within the grace."""
 
     value: Any = None
     late: bool = False
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The call raised *error*, no interrupt; *late*: after its time-out, within the grace."""
+    """The call raised *error*, which is no interrupt. *late*: whether that was after its timeout, within the grace."""
 
     error: BaseException
     late: bool = False
 
 
 class TimedOut(msgspec.Struct, frozen=True):
-    """The call gave no answer within *seconds*, and is no longer running (or is allowed to be overtaken)."""
+    """The call gave no answer within *seconds*. It does not run any more, or another attempt may overtake it."""
 
     seconds: float
 
 
 class Abandoned(msgspec.Struct, frozen=True):
-    """The call's thread outlived time-out and grace, *seconds* in all, and may still be running."""
+    """The thread of the call ran longer than timeout and grace, *seconds* in all, and may still run."""
 
     seconds: float
 
@@ -285,7 +285,7 @@ class Crashed(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """The wait has ended by its time."""
+    """The time of the wait is over."""
 
 
 class Signalled(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -299,11 +299,11 @@ class Branch(msgspec.Struct, frozen=True, eq=False):
     """The status of one branch of a group.
 
     Attributes:
-        name: Its name.
+        name: The name of the branch.
         state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun``: it ended before it was created.
-        result: Its result, if it succeeded.
-        error: Why it failed or is stuck.
-        undoable: Whether it succeeded and has something to compensate.
+        result: The result, if the branch succeeded.
+        error: The error, if the branch failed or is stuck.
+        undoable: Whether the branch succeeded and can be compensated.
         leftovers: The steps with an effect, or a possible effect, that no compensation undoes.
     """
 
@@ -426,10 +426,10 @@ class VerbAnswer(msgspec.Struct, frozen=True):
 
     Attributes:
         number: The number that the verb had in the inbox.
-        name: The name that it had there.
-        seq: The number of the record of the verb; None: it was refused.
-        refusal: Why it was refused, in words; None: it was accepted.
-        at: When, in seconds since the epoch. An answer is kept for a day, or until it is forgotten.
+        name: The name of the verb.
+        seq: The number of the verb's record. None if the verb was refused.
+        refusal: The reason of the refusal, as text. None if the verb was accepted.
+        at: The time of the answer, in seconds since the epoch. It is kept for a day, or until it is deleted.
     """
 
     number: int

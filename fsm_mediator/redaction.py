@@ -1,6 +1,6 @@
-"""Redaction: hides what must not be seen, by patterns, in logs, on the command line, in exports and telemetry.
+"""Redaction: hides secrets, found by patterns, in logs, on the command line, in exports and in telemetry.
 
-Nothing that a journal keeps is changed by it: a cipher does that, see ``ciphers.py``.
+It does not change the data in a journal. To seal that data, use a cipher: see ``ciphers.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from fsm_mediator.error_types import DefinitionError
 
 HIDDEN: Final = "***"
-"""Stands where something was hidden."""
+"""The text that replaces a hidden text."""
 
 Pattern: TypeAlias = "str | re.Pattern[str]"
 
@@ -29,7 +29,7 @@ class Redaction:
             between slashes, such as ``r"/\b\d{13,19}\b/"``, hides its matches in every text.
 
     Raises:
-        DefinitionError: A pattern is neither, or no regular expression.
+        DefinitionError: A pattern is neither a name nor a valid regular expression.
     """
 
     def __init__(self, patterns: Iterable[Pattern] = ()) -> None:
@@ -59,7 +59,7 @@ class Redaction:
         return text
 
     def field(self, name: str, value: Any) -> Any:
-        """The value of the field *name*, of JSON types, with what must not be seen hidden."""
+        """The *value* of the field *name*, made of JSON types, with its secrets hidden."""
         if value is not None and self._names.match(name.casefold()):
             return HIDDEN
         if isinstance(value, str):
@@ -75,10 +75,10 @@ class Redaction:
 class RedactingFilter(logging.Filter):
     """A filter of `logging` that hides parts of messages and tracebacks. Add it to a handler.
 
-    A filter of a logger does not see what its child loggers write; that of a handler sees all.
+    The filter of a handler sees all messages. The filter of a logger does not see messages of its child loggers.
 
     Args:
-        patterns: As of `Redaction`; only the regular expressions count.
+        patterns: As for `Redaction`. Only the regular expressions count.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
@@ -87,7 +87,7 @@ class RedactingFilter(logging.Filter):
         self._formatter = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Hide what must not be seen in *record*; always True."""
+        """Hide the secrets in *record*. Always returns True."""
         record.msg, record.args = self._redaction.text(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = self._formatter.formatException(record.exc_info)

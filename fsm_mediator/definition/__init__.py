@@ -1,1 +1,1 @@
-"""The definition: what a user writes. Steps, waits and groups, put together as a saga."""
+"""The definition of a saga: steps, waits and groups, as a user writes them."""

@@ -1,6 +1,6 @@
-"""Checks of a step, when it is defined and when it is placed: its name, its settings, its signatures.
+"""Checks the name, the settings and the signatures of a step, when it is defined and when it is placed in a saga.
 
-These checks look everything up once; a running saga looks nothing up again.
+The checks look up the functions of a step once, so that a running saga need not look them up again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsm_mediator.retry import Retry, check_wait
 
 
 class StepSettings(TypedDict, total=False):
-    """The settings of a step besides its name, as the attributes of `Step`."""
+    """The settings of a step except its name: see the attributes of `Step`."""
 
     retry: Retry | None
     compensation_retry: Retry | None
@@ -34,14 +34,14 @@ class StepSettings(TypedDict, total=False):
 
 
 SETTINGS: Final = tuple(StepSettings.__annotations__)
-"""The settings of a step, besides its name."""
+"""The names of the settings of a step, except its name."""
 
 VERBS: Final = ("execute", "compensate", "probe")
-"""The calls of a step."""
+"""The methods of a step that a mediator calls."""
 
 
 def snake_case(name: str) -> str:
-    """``ChargeCard`` as ``charge_card``, ``HTTPCall`` as ``http_call``."""
+    """*name* in snake_case: ``charge_card`` for ``ChargeCard``, ``http_call`` for ``HTTPCall``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).strip("_").lower()
 
 
@@ -49,7 +49,7 @@ _NAME = re.compile(r"[^\W\d][\w-]*")
 
 
 def check_name(what: str, name: Any) -> str:
-    """Refuse a name that could not be part of a state's name, a path or an id."""
+    """Refuse a name that cannot be part of a state's name, a path or an id."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 255:
         raise DefinitionError(
             f"{name!r} cannot be the name of {what}: a name begins with a letter or underscore, continues with "
@@ -79,7 +79,7 @@ def refuse_misspelt(cls: type) -> None:
 
 
 def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
-    """Refuse *name* if it is a misspelt one of *known*, unless the correct name is set *beside* it."""
+    """Refuse *name* if it is a misspelt name of *known*, unless *beside* has the correct name, too."""
     meant = _nearly(name, known)
     if meant is not None and meant not in beside:
         raise DefinitionError(
@@ -89,15 +89,15 @@ def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Map
 
 
 def _nearly(name: str, known: tuple[str, ...]) -> str | None:
-    """The name in *known* that *name* misspells; None: it is known, or another word.
+    """The name in *known* that *name* misspells. None if *name* is known, or is another word.
 
-    Other words are names that contain a known name (``executed``), hidden names and constants.
+    Names that contain a known name (``executed``), hidden names and constants count as other words.
     """
     if name in known or not name[:1].islower() or any(each in name for each in known):
         return None
     import difflib  # takes 2 ms to load; most classes have no other names
 
-    # ``prove``, a fine method, is rated 0.8, and ``timed_out``, a fine flag, 0.875.
+    # Allowed names: the method ``prove`` has the ratio 0.8, the flag ``timed_out`` has 0.875.
     near = difflib.get_close_matches(name, known, 1, 0.85 if known is VERBS else 0.88)
     return near[0] if near else None
 
@@ -106,7 +106,7 @@ def check_settings(where: str, step: Any) -> None:
     """Refuse settings that are out of range.
 
     Raises:
-        DefinitionError: Names the setting, the step and what it takes.
+        DefinitionError: A setting is out of range. The message names the setting, the step and the accepted values.
     """
     settings = {setting: getattr(step, setting) for setting in SETTINGS}
     if isinstance(step, type):
@@ -130,7 +130,7 @@ def check_settings(where: str, step: Any) -> None:
 
 
 def is_of_instances(value: Any) -> bool:
-    """Whether a class attribute only tells how instances get a value: a property, a slot, a field being declared."""
+    """Whether a class attribute only defines how instances get a value: a property, a slot, or the field of a class."""
     return hasattr(type(value), "__get__") or type(value).__module__.split(".")[0] in ("attr", "dataclasses")
 
 
@@ -141,10 +141,10 @@ Types = tuple[type[BaseException], ...]
 
 
 def doubt_types(where: str, in_doubt_on: Any, no_effect_on: Any) -> tuple[Types, Types]:
-    """The two settings as tuples of exception types. A class that one of them names by default only is the other's.
+    """The two settings as tuples of exception types. A class in both is removed from a setting that is a default.
 
     Raises:
-        DefinitionError: One of them holds something else, or the step names a class in both.
+        DefinitionError: A setting has something else than exception types, or the step names a class in both.
     """
     doubt, sure = _types(where, "in_doubt_on", in_doubt_on), _types(where, "no_effect_on", no_effect_on)
     both = [kind for kind in doubt if kind in sure]
@@ -170,10 +170,10 @@ def _types(where: str, setting: str, types: Any) -> Types:
 
 
 def callback_of(step: Any, verb: str) -> Callback | None:
-    """The *verb* of a step (or of a part that waits), looked up and checked; None where it has none.
+    """The method *verb* of a step (or of a part that waits), after a check. None if there is no such method.
 
     Raises:
-        DefinitionError: It is not a function of ``(payload)`` or ``(payload, context)``.
+        DefinitionError: The method is not a function of ``(payload)`` or ``(payload, context)``.
     """
     function = getattr(step, verb, None)
     if function is None:
@@ -197,10 +197,10 @@ def callback_of(step: Any, verb: str) -> Callback | None:
 
 
 def plain_signature(function: Any) -> tuple[bool, bool] | None:
-    """Whether *function* takes a context, and is a coroutine function, read from its code; None: ask `inspect`.
+    """Whether *function* takes a context, and whether it is a coroutine function. None if only `inspect` can decide.
 
-    Most are plain functions, or methods, of ``(payload)`` or ``(payload, context)``, and `inspect` takes ten times as
-    long for them.
+    Most callbacks are plain functions or methods of ``(payload)`` or ``(payload, context)``. To read their code is ten
+    times as fast as `inspect`.
     """
     bound = type(function) is MethodType
     bare = function.__func__ if bound else function
@@ -230,7 +230,7 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
                 f"{_what(step)}: {label} does not even take the step itself; "
                 f"it must be {verb}(self, payload) or {verb}(self, payload, context)"
             ) from None
-        return False  # a builtin that tells no signature, such as dict.get: it gets the payload
+        return False  # a builtin without a signature, such as dict.get: it gets the payload
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -255,17 +255,17 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
 
 
 _CONTEXT: Final = re.compile(r"(?<![\w.])(?:fsm_mediator\.(?:\w+\.)*)?Context\b")
-"""`Context` in an annotation; not another library's, under the name of its module."""
+"""`Context` in an annotation, but not the class of another library, with the name of its module before it."""
 
 
 def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
-    """The annotations of the result of *function*, and of its payload; ``Any`` where there is none."""
+    """The annotations of the result and the payload of *function*. ``Any`` if there is no annotation."""
     call = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
     if not getattr(call, "__annotations__", True):
         return Any, Any
     try:
         hints = typing.get_type_hints(call)
-    except Exception:  # a name that is only imported for type checkers: the value is then plain JSON types
+    except Exception:  # a name is only imported for type checkers: values are plain JSON types
         return Any, Any
     bound = call is not function or type(call) is MethodType  # its first parameter is the step itself
     code = getattr(getattr(call, "__func__", call), "__code__", None)
@@ -275,7 +275,7 @@ def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def label_of(function: Any) -> str:
-    """A function's name for people."""
+    """The name of a function, for display."""
     while isinstance(function, functools.partial):
         function = function.func
     label: str = getattr(function, "__qualname__", None) or type(function).__qualname__

@@ -1,4 +1,4 @@
-"""Flattening: a user's definition becomes parts. Nested sagas are inlined, and defaults depend on the pivot's side."""
+"""Flattening: makes parts from a user's definition. It inlines nested sagas, and sets defaults by the pivot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def flatten(
     retry: Retry | None,
     compensation_retry: Retry | None,
 ) -> Iterator[Part]:
-    """The parts of *contents*, nested sagas inlined."""
+    """The parts of *contents*, with nested sagas inlined."""
     if not contents:
         raise DefinitionError(f"saga {where!r} has no parts; give it at least one step")
     names = set()
@@ -82,7 +82,7 @@ def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compen
         execute=execute,
         compensate=callback_of(step, "compensate"),
         probe=callback_of(step, "probe"),
-        # None still means "unset" here; `_with_pivot` knows on which side of the pivot the step is.
+        # None still means "unset" here. `with_pivot` knows on which side of the pivot the step is.
         retry=step.retry or retry,  # type: ignore[arg-type]
         compensation_retry=step.compensation_retry or compensation_retry or DEFAULT_COMPENSATION_RETRY,
         timeout=timeout,
@@ -122,7 +122,7 @@ def _part_of_wait(wait: Wait, scope: str, retry: Retry | None, compensation_retr
 
 
 def with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tuple[Part, ...]:
-    """The parts with the defaults that depend on which side of the pivot they are; of *forward_only*: after it."""
+    """The parts with the defaults for their side of the pivot. With *forward_only* all are after the pivot."""
     pivots = [index for index, part in enumerate(parts) if part.pivot]
     if len(pivots) > 1:
         names = ", ".join(repr(parts[index].path) for index in pivots)
@@ -145,7 +145,7 @@ def with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tup
         replace(
             part,
             forward_only=index > at,
-            # A group keeps what its branches inherit: each of their steps knows its own default.
+            # A group keeps the settings that its branches inherit. Each step of a branch has its own default.
             retry=part.retry if part.kind in GROUPS else _retry_of(part, after_pivot=index > at),
         )
         for index, part in enumerate(parts)
@@ -157,7 +157,7 @@ def _retry_of(part: Part, *, after_pivot: bool) -> Retry:
 
 
 def users_level() -> int:
-    """The ``stacklevel`` of a warning about the user's line, for the function that calls this."""
+    """The ``stacklevel`` with which a warning of the calling function points to the user's line."""
     level, frame = 0, sys._getframe(1)
     while frame.f_code.co_filename.startswith(_FOLDER) and frame.f_back is not None:
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""PartSequence: what a group or another saga may hold besides steps and waits. `Saga` is the only kind of it."""
+"""PartSequence: the base class of `Saga`, for modules that `Saga` itself imports."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ class PartSequence:
     """A named sequence of parts, with the settings that its steps inherit.
 
     Attributes:
-        name: Its name.
-        payload: The type of its payload; None for anything.
-        contents: The parts as they were given, nested sagas whole.
-        retry: For steps that set none.
-        compensation_retry: For steps that set none.
-        deadline: Seconds from the start within which it must have succeeded; only the outermost saga may have one.
+        name: The name of the sequence.
+        payload: The type of the payload. None for anything.
+        contents: The parts as they were given, without inlining nested sagas.
+        retry: The `retry` of steps that set none.
+        compensation_retry: The `compensation_retry` of steps that set none.
+        deadline: Seconds from the start within which the saga must succeed. Only the outermost saga may have a
+            deadline.
     """
 
     __slots__ = ()

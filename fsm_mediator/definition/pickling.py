@@ -1,4 +1,4 @@
-"""Sagas and steps in pickles: by the names of their functions, or, with an outcome, as a shape that calls nothing."""
+"""Pickling of sagas and steps: by the names of their functions. An outcome has only the shape of its saga."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsm_mediator.machine.parts import Callback, Part
 
 
 def object_at(module: str | None, path: str | None) -> Any:
-    """The object at *path* in an imported module; None: there is none."""
+    """The object at *path* in an imported module. None if there is no such object."""
     found: Any = sys.modules.get(module or "")
     for name in (path or "").split("."):
         found = getattr(found, name, None)
@@ -37,7 +37,7 @@ def check_parts(saga: Any) -> None:
     """Check that every part of *saga* can be pickled.
 
     Raises:
-        PicklingError: Names the part that cannot.
+        PicklingError: A part cannot be pickled. The message names the part.
     """
     import pickle
 
@@ -75,7 +75,7 @@ def _shape_of_part(part: Part) -> Part:
 
 
 def shape_values(saga: Any) -> dict[str, Any]:
-    """The values from which `with_shape` makes a saga that can be drawn and cannot be run."""
+    """The values from which `with_shape` makes a saga that can be drawn, but not run."""
     values = {name: getattr(saga, name) for name in ("name", "version", "deadline", "fingerprint", "single")}
     values |= {name: getattr(saga, name) for name in ("cancels_siblings", "nested")}
     values["parts"] = tuple(map(_shape_of_part, saga.parts))
@@ -87,7 +87,7 @@ def shape_values(saga: Any) -> dict[str, Any]:
 
 
 def with_shape(kind: Callable[[], Any], values: dict[str, Any]) -> Any:
-    """The saga of `shape_values`; *kind* makes an empty one."""
+    """The saga with the values of `shape_values`. *kind* makes an empty saga."""
     saga = kind()
     branches = {
         path: MappingProxyType({name: with_shape(kind, each) for name, each in found.items()})

@@ -1,7 +1,7 @@
-"""Placing: a saga as a branch of a group, under the name of its place, with its own parts and machine.
+"""Placing: makes a branch of a group from a saga. The branch has the name of its place.
 
-A branch keeps the parts and the machine that its saga already has. Compiling them again at each depth would take time
-that grows with the square of the depth.
+A branch keeps the parts and the machine of its saga. To compile them again at each depth would take time that grows
+with the square of the depth.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.retry import Retry
 
 MOST_NESTED: Final = 100
-"""Groups may be nested so deep: each depth takes frames of the stack to define, verify and draw it."""
+"""How deep groups may be nested. Each depth needs stack frames to define, verify and draw it."""
 
 
 def name_at(saga: str, group: Part, name: str) -> str:
-    """The name of a branch, after its place: ``checkout/fulfil.pack``.
+    """The name of a branch, made from its place: ``checkout/fulfil.pack``.
 
     Raises:
-        DefinitionError: Its group is nested too deep.
+        DefinitionError: The group is nested too deep.
     """
     if depth_of(saga) >= MOST_NESTED:
         raise DefinitionError(
@@ -34,16 +34,16 @@ def name_at(saga: str, group: Part, name: str) -> str:
 
 
 def is_placed_as_defined(saga: Any, group: Part, retry: Retry | None, compensation_retry: Retry | None) -> bool:
-    """Whether a branch of *saga* has the same parts as *saga*: it inherits nothing, and can go back."""
+    """Whether a branch of *saga* has the same parts as *saga*: it inherits no settings, and can compensate."""
     inherits_nothing = retry is saga.retry and compensation_retry is saga.compensation_retry
     return inherits_nothing and not group.forward_only and not any(part.pivot for part in saga.parts)
 
 
 def at_its_place(saga: Any, name: str, payload: Any, version: str, *, cancels_siblings: bool) -> Any:
-    """*saga* as the branch *name* of a saga of this version and payload.
+    """*saga* as the branch *name* of a saga with this version and payload.
 
     Raises:
-        DefinitionError: Its groups are nested too deep.
+        DefinitionError: The groups of *saga* would be nested too deep.
     """
     branches = {
         group.path: MappingProxyType(

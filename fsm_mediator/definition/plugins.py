@@ -1,6 +1,6 @@
-"""Steps of other distributions, found by name under the entry-point group ``fsm_mediator.steps``.
+"""Steps from other distributions, found by name in the entry-point group ``fsm_mediator.steps``.
 
-So a saga can be put together from configuration without importing participants. A participant's distribution says::
+So a saga can be made from configuration without importing participants. A participant's distribution declares::
 
     [project.entry-points."fsm_mediator.steps"]
     "billing.charge" = "acme_billing.steps:ChargeStep"
@@ -18,15 +18,16 @@ GROUP = "fsm_mediator.steps"
 
 
 def load_step(name: str, /, *arguments: Any, **settings: Any) -> Step | Saga:
-    """The step (or saga to nest) that a distribution has registered as *name*.
+    """The step (or saga) that a distribution has registered as *name*.
 
     Args:
-        name: As the distribution registered it, such as ``billing.charge``.
+        name: The name that the distribution registered, such as ``billing.charge``.
         *arguments: Arguments for a step class, or for another callable that returns a step.
-        **settings: The same, by keyword.
+        **settings: Keyword arguments for the class or callable.
 
     Raises:
-        DefinitionError: No distribution, or more than one, registers the name. Or it cannot be imported, or is no step.
+        DefinitionError: No distribution or several distributions register the name. Or the object cannot be imported,
+            or is no step.
     """
     from importlib import metadata  # here: it takes longer to import than all of fsm_mediator
 

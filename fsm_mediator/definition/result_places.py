@@ -17,11 +17,11 @@ def place_of(saga: Saga, step: object) -> tuple[str, Names]:
     """The path of *step*, or of its group, and the names that lead to its result.
 
     Raises:
-        DefinitionError: *step* is no step, or the saga has not exactly one such step with one result.
+        DefinitionError: *step* is no step, or the saga has no such step or several such steps.
     """
     name = name_of_step(step)
     found = list(_places(saga, lambda part: part.subject is step))
-    if not found:  # another setting of it was placed, or the outcome was pickled
+    if not found:  # a copy with other settings was placed, or the outcome was pickled
         found = list(_places(saga, lambda part: name_of(part.path) == name))
     if not found:
         there_are = ", ".join(".".join(names) for _, names in _places(saga, lambda _: True))
@@ -41,7 +41,7 @@ def place_of(saga: Saga, step: object) -> tuple[str, Names]:
 
 
 def _places(saga: Saga, is_it: Callable[[Part], bool]) -> Iterator[tuple[Part, Names]]:
-    """Each step that *is_it*, or its group, with the names that lead to its result."""
+    """Each step for which *is_it* is true, or its group, with the names that lead to the step's result."""
     for part in saga.parts:
         names = names_of(part.path)
         if part.kind is Kind.STEP and is_it(part):

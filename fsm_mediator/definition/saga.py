@@ -1,4 +1,4 @@
-"""Saga: an immutable definition, a name, a version and parts in order; checked and compiled when it is defined.
+"""Saga: an immutable definition with a name, a version, and parts in order. It is checked and compiled at once.
 
 The branches of a group are sagas too. They are created here, together with their saga.
 """
@@ -43,26 +43,26 @@ if TYPE_CHECKING:
 
 
 class Saga(PartSequence, Generic[Payload_contra]):
-    """An operation in which several participants take part: its parts, in order, and their settings for recovery.
+    """An operation with several participants: its parts, in order, and their settings for recovery.
 
-    One definition serves any number of executions, threads and mediators; nothing in it can be changed. For a type
-    checker, a saga with ``payload=Order`` is a ``Saga[Order]``; others are ``Saga[Any]``.
+    Any number of executions, threads and mediators can use one definition. It cannot be changed. For a type checker, a
+    saga with ``payload=Order`` is a ``Saga[Order]``, and a saga without *payload* is a ``Saga[Any]``.
 
     Attributes:
-        name: Names the saga in journals, ids and pictures.
+        name: The name of the saga in journals, ids and pictures.
         version: Distinguishes definitions with the same name that are in use at the same time.
-        payload: The type of the payload, an argument of every step; None for anything.
-        parts: The parts in order, nested sagas inlined, every default resolved.
-        deadline: Seconds from the start; if it has not succeeded by then, it compensates. None: no limit.
-        machine: The `transitions.Machine` that runs, is drawn, journaled and verified.
+        payload: The type of the payload, an argument of every step. None for anything.
+        parts: The parts in order, with nested sagas inlined and all defaults set.
+        deadline: Seconds from the start. If the saga has not succeeded by then, it compensates. None: no limit.
+        machine: The `transitions.Machine` that is run, drawn, journaled and verified.
         fingerprint: Identifies the saga's shape: paths and kinds of the parts, which of them can be compensated or
             probed, the pivot, and which are repeatable. It excludes retry numbers, time-outs, functions and types,
             which may change at any time.
         branches: The branches of each group and choice, by its path: a saga for each name (for `Parallel.each` one, for
             every item).
         cancels_siblings: For a branch: whether the other branches of its group are cancelled if it fails.
-        single: If a branch is a single part and not a saga: the name of the part, whose result is the branch's. None
-            otherwise.
+        single: If a branch is a single part and not a saga: the name of the part. The result of the part is then the
+            result of the branch. None otherwise.
 
     Args:
         name: Letters, digits, underscores and hyphens.
@@ -70,9 +70,9 @@ class Saga(PartSequence, Generic[Payload_contra]):
         payload: The payload's type, for durable journals: attrs, dataclass, TypedDict, Struct, pydantic model, JSON
             types.
         version: Any short text or number.
-        retry: For steps that set none.
-        compensation_retry: For steps that set none.
-        deadline: Seconds.
+        retry: The `retry` of steps that set none.
+        compensation_retry: The `compensation_retry` of steps that set none.
+        deadline: Seconds from the start.
 
     Raises:
         DefinitionError: The definition is wrong. The message says what is wrong, where, and how to fix it.
@@ -214,9 +214,9 @@ class Saga(PartSequence, Generic[Payload_contra]):
         )
 
     def machine_with(self, state: str) -> CompiledMachine | None:
-        """The machine that knows *state*: the saga's own, or the same with the states that its settings rule out.
+        """The machine that has *state*: the saga's machine, or the `widest_machine`. None if neither has it.
 
-        An execution may be in such a state if it was journaled under other settings. None: neither machine knows it.
+        An execution that was journaled under other settings may be in a state that only the `widest_machine` has.
         """
         if state in self.machine.states:
             return self.machine
@@ -224,7 +224,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
 
     @property
     def widest_machine(self) -> CompiledMachine:
-        """The machine with the states that the saga's settings rule out as well."""
+        """The machine that also has the states that the saga's settings exclude."""
         if self._every is None:
             object.__setattr__(self, "_every", compile_machine(self.parts, every=True))
         assert self._every is not None
@@ -234,7 +234,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         """The part at *path*.
 
         Raises:
-            LookupError: There is none.
+            LookupError: There is no such part.
         """
         found = self._by_path.get(path)
         if found is not None:
@@ -242,7 +242,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
     def is_first_warning(self) -> bool:
-        """Whether this is asked for the first time: a saga is warned of once, however many mediators it has."""
+        """Whether this is the first call. A warning about a saga is given once, even with several mediators."""
         first = not self._warned
         object.__setattr__(self, "_warned", True)
         return first
@@ -250,14 +250,14 @@ class Saga(PartSequence, Generic[Payload_contra]):
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
         """The picture of the machine: ``detail`` shows every state, ``steps`` one box for each step.
 
-        *look*: how it is drawn, as the attributes of `Diagram`: theme, direction, width, hide, title, legend.
+        *look*: attributes of `Diagram` that change how it is drawn: theme, direction, width, hide, title, legend.
         """
         from fsm_mediator.diagram import saga_diagram
 
         return saga_diagram(self, view, **look)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """Its steps, for a notebook."""
+        """The picture of the saga's steps, for a notebook."""
         return self.diagram("steps")._repr_mimebundle_(**kinds)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
@@ -270,7 +270,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Saga[Payload_contra]:
-        return self  # a copy would have services of its own; `dataclasses.asdict` and settings classes copy deeply
+        return self  # a copy would also copy services: `dataclasses.asdict` copies deeply
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.contents:
@@ -289,7 +289,7 @@ def _empty() -> Saga:
 
 
 def without_functions(saga: Saga) -> Saga:
-    """*saga* as a shape that can be drawn and pickled, whatever its steps are made of, and cannot be run."""
+    """*saga* without its functions. It can be drawn and pickled, even if its steps cannot, but it cannot be run."""
     return with_shape(_empty, shape_values(saga))  # type: ignore[no-any-return]
 
 
@@ -298,7 +298,7 @@ def _is_short(version: str) -> bool:
 
 
 def _branches(saga: str, payload: Any, version: str, group: Part) -> Iterator[tuple[str, Saga]]:
-    """The branches of *group* as sagas of their own, each named after its place: ``checkout/fulfil.pack``."""
+    """The branches of *group* as sagas, by name. Each saga is named after its place: ``checkout/fulfil.pack``."""
     wait = group.subject
     for name, part in wait.branches.items():
         where = name_at(saga, group, name)
@@ -344,7 +344,7 @@ def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
 
 
 def _result_type(saga: Saga) -> Any:
-    """The type of what *saga*'s steps return, all together, or of what its single part does."""
+    """The type of the results of *saga*'s steps, as one type. For a single part: the type of its result."""
     types: dict[str, Any] = {}
     for part in saga.parts:
         inside = types
@@ -360,7 +360,7 @@ def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
         key: _typed_dict(key, type) if isinstance(type, dict) else Any if type in (NoReturn, Never) else type
         for key, type in types.items()
     }
-    # Branches that were not chosen, or had not answered, are missing.
+    # Results of branches that were not chosen, or have not answered, are missing.
     return TypedDict(name, fields, total=False)  # type: ignore[operator]  # made of what is only known here
 
 
@@ -375,10 +375,10 @@ Shape: TypeAlias = "tuple[tuple[Any, ...], ...]"
 
 
 def shape_of(parts: tuple[Part, ...]) -> Shape:
-    """The content of a fingerprint.
+    """The data from which a fingerprint is computed.
 
-    It has for each part its path, its kind, and whether it is compensated, is probed, is the pivot, and is repeatable.
-    For a group it also has the name and the shape of each branch.
+    For each part these are its path and kind, and whether it is compensated, is probed, is the pivot, and is
+    repeatable. For a group these are also the name and the shape of each branch.
     """
     return tuple(
         (part.path, part.kind.value, part.compensatable, part.probe is not None, part.pivot, part.repeatable)
@@ -391,7 +391,7 @@ def check_is_saga(where: str, saga: object) -> None:
     """Check that *saga* is a `Saga`.
 
     Raises:
-        DefinitionError: It is none.
+        DefinitionError: *saga* is no `Saga`.
     """
     if not isinstance(saga, Saga):
         raise DefinitionError(f"{where} is given a saga, not {saga!r}")
@@ -404,7 +404,7 @@ class SignalPlace(NamedTuple):
         part: The signal.
         group: For a signal in a branch: the group or choice of the saga that was searched.
         branch: For a signal in a branch: the branch's name.
-        inside: For a signal in a branch: its path there.
+        inside: For a signal in a branch: the path of the signal in the branch.
     """
 
     part: Part
@@ -414,7 +414,7 @@ class SignalPlace(NamedTuple):
 
 
 def find_signal(saga: Saga, path: str) -> SignalPlace | None:
-    """The signal that *path* names in *saga*, or in a branch as ``GROUP.BRANCH.SIGNAL``; None: there is none."""
+    """The signal at *path* in *saga*, or at ``GROUP.BRANCH.SIGNAL`` in a branch. None if there is no such signal."""
     for part in saga.parts:
         if part.kind is Kind.SIGNAL and part.path == path:
             return SignalPlace(part)
@@ -430,7 +430,7 @@ def find_signal(saga: Saga, path: str) -> SignalPlace | None:
 
 
 def signal_names(saga: Saga) -> Iterator[str]:
-    """The path of every signal; of those in branches as ``GROUP.BRANCH.SIGNAL``, where 0 stands for each item."""
+    """The path of every signal. A signal in a branch has ``GROUP.BRANCH.SIGNAL``, with 0 for the branch of an item."""
     for part in saga.parts:
         if part.kind is Kind.SIGNAL:
             yield part.path

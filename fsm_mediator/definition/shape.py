@@ -1,7 +1,7 @@
-"""Shape: the structure behind a saga's fingerprint, as data, for a comparison without the code.
+"""Shape: the structure of a saga as data. Shapes can be compared without the code of the saga.
 
-A shape has everything that the machine's table depends on, and nothing else: no functions, no retry numbers, no types.
-A file of shapes is JSON, written by ``fsm-mediator export-shape``; ``docs/upgrades.md`` describes its format.
+A shape has all properties on which the machine's table depends, but no functions, no retry numbers and no types.
+``fsm-mediator export-shape`` writes shapes to a JSON file. ``docs/upgrades.md`` describes the format.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ _COPIED: Final = (
 
 
 class PartShape(msgspec.Struct, frozen=True):
-    """One part of a saga, as far as the machine's table depends on it.
+    """The properties of one part of a saga on which the machine's table depends.
 
     Attributes:
-        path: Its name, after the names of the sagas it is nested in.
-        kind: Its kind.
-        compensatable: Whether the saga compensates it.
-        calls_compensation: Whether compensating it calls any compensation; a group may have none.
-        probed: Whether it has a probe.
-        pivot: Whether it is the go/no-go step.
-        forward_only: Whether it comes after the pivot.
+        path: The name of the part, after the names of the sagas that contain it.
+        kind: The kind of the part.
+        compensatable: Whether the saga compensates the part.
+        calls_compensation: Whether the compensation of the part calls a function. A group may call none.
+        probed: Whether the part has a probe.
+        pivot: Whether the part is the go/no-go step.
+        forward_only: Whether the part comes after the pivot.
         repeatable: Whether an attempt in doubt may be repeated.
-        retried: Whether it has more than one attempt; this and the next three are settings, no part of the fingerprint.
-        compensation_retried: Whether its compensation has more than one attempt.
-        outlives: Whether a thread of it may be left running after its time-out.
-        can_be_given_up: Whether waiting for it can come to nothing after the pivot.
+        retried: Whether the part may have several attempts. This and the next three properties are settings, and not
+            in the fingerprint.
+        compensation_retried: Whether the compensation may have several attempts.
+        outlives: Whether a thread of the part may still run after its timeout.
+        can_be_given_up: Whether the wait for the part can fail after the pivot.
         each: Whether a group has one branch for each item.
-        branches: The name and the parts of each branch, if it is a group or a choice.
+        branches: The name and the shape of each branch of a group or a choice.
     """
 
     path: str
@@ -61,7 +62,7 @@ class PartShape(msgspec.Struct, frozen=True):
     branches: tuple[tuple[str, Shape], ...] = ()
 
     def part(self) -> Part:
-        """A part of this shape, to compile a machine; it cannot be executed."""
+        """A part with this shape, to compile a machine. It cannot be executed."""
         return Part(
             path=self.path,
             kind=self.kind,
@@ -88,9 +89,9 @@ class Shape(msgspec.Struct, frozen=True):
 
     Attributes:
         saga: The saga's name.
-        version: Its version.
-        fingerprint: Its fingerprint.
-        parts: Its parts, in order.
+        version: The saga's version.
+        fingerprint: The saga's fingerprint.
+        parts: The shapes of the saga's parts, in order.
     """
 
     saga: str
@@ -125,12 +126,12 @@ class Shape(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The shape that `to_json` wrote."""
+        """The shape from a text that `to_json` returned."""
         content = json.loads(text)
         return cls(content["saga"], content["version"], content["fingerprint"], shape_from_data(content).parts)
 
     def saga_without_functions(self) -> Saga:
-        """A saga of this shape, which can be looked at and cannot be run."""
+        """A saga with this shape, which can be drawn, but not run."""
         return with_shape(lambda: Saga.__new__(Saga), self._values())  # type: ignore[no-any-return]
 
     def _values(self) -> dict[str, Any]:
@@ -145,19 +146,19 @@ class Shape(msgspec.Struct, frozen=True):
         return {**settings, **more, "parts": self.without_functions(), "branches": branches}
 
     def machine(self, *, every: bool = False) -> CompiledMachine:
-        """Its machine: with *every* state that any settings allow, or only with those of the present settings."""
+        """The machine of this shape. With *every* it also has the states that the present settings exclude."""
         return compile_machine(self.without_functions(), every=every)
 
     def without_functions(self) -> tuple[Part, ...]:
-        """Parts of this shape, to compile a machine; they cannot be executed."""
+        """Parts with this shape, to compile a machine. They cannot be executed."""
         return tuple(part.part() for part in self.parts)
 
     def part(self, path: str) -> PartShape | None:
-        """The part at *path*; None: there is none."""
+        """The part at *path*. None if there is no such part."""
         return next((part for part in self.parts if part.path == path), None)
 
     def paths_under(self, path: str) -> list[str]:
-        """The paths of the part at *path*, or of the parts of the nested saga there."""
+        """The path of the part at *path*. If a nested saga is at *path*, the paths of its parts."""
         return [part.path for part in self.parts if part.path == path or is_within(part.path, path)]
 
     def __str__(self) -> str:
@@ -169,7 +170,7 @@ _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False
 
 
 def shape_as_data(shape: Shape) -> dict[str, Any]:
-    """The shape as plain data for JSON. A part's fields with their defaults are left out."""
+    """The shape as plain data for JSON. Fields of a part that have the default value are left out."""
     parts: list[dict[str, Any]] = []
     for part in shape.parts:
         fields = ((name, getattr(part, name)) for name in part.__struct_fields__)
@@ -180,7 +181,7 @@ def shape_as_data(shape: Shape) -> dict[str, Any]:
 
 
 def shape_from_data(content: Mapping[str, Any]) -> Shape:
-    """The shape that `shape_as_data` returned."""
+    """The shape from data that `shape_as_data` returned."""
     parts = []
     for each in content["parts"]:
         branches = tuple((name, shape_from_data(branch)) for name, branch in each.get("branches", {}).items())

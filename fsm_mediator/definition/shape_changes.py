@@ -1,4 +1,4 @@
-"""The differences between two shapes, part by part, in words."""
+"""The differences between two shapes, part by part, as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fsm_mediator.definition.shape import PartShape, Shape
 
 
 def differences(old: Shape, new: Shape) -> Iterator[str]:
-    """Every difference, those within branches too."""
+    """Every difference between *old* and *new*, including the differences in branches."""
     yield from changes(old, new, {part.path: part.path for part in old.parts})
     for part in new.parts:
         was = old.part(part.path)
@@ -20,7 +20,7 @@ def differences(old: Shape, new: Shape) -> Iterator[str]:
 
 
 def changes(old: Shape, new: Shape, paths: Mapping[str, str]) -> Iterator[str]:
-    """The differences outside branches; *paths*: the paths of the old parts, with the same parts' paths in *new*."""
+    """The differences outside of branches. *paths*: for the path of each old part, the path of the part in *new*."""
     after = {part.path: part for part in new.parts}
     before = {paths[part.path]: part for part in old.parts}
     for path, part in before.items():
@@ -59,5 +59,5 @@ def _changes_of(path: str, was: PartShape, now: PartShape) -> Iterator[str]:
 
 
 def other_kind(path: str, was: PartShape, now: PartShape) -> str:
-    """That the part at *path* is of another kind now, in words."""
+    """The statement that the part at *path* has another kind now."""
     return f"{path!r} was a {was.kind.value} and is a {now.kind.value}"

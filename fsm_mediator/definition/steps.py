@@ -1,6 +1,6 @@
-"""Steps: what a participant supplies (`Step`, `step`) and sees (`Context`).
+"""Steps: the functions of a participant (`Step`, `step`), and the context of their calls (`Context`).
 
-A step is looked up and checked once, when it is defined and when it is placed in a saga; nothing here runs it.
+A step is checked when it is defined, and again when it is placed in a saga. No code in this module runs it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from fsm_mediator.retry import Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_COMPENSATION_RETRY = Retry(attempts=10)
-"""More patient than `Retry()`: some 50 seconds, because a person has to settle a compensation that is given up."""
+"""About 50 seconds, longer than `Retry()`, because a person has to settle a compensation that is given up."""
 
 
 class Executable(Protocol[T_co]):
-    """Has an ``execute`` that returns a *T_co*: a step, as a type checker sees it."""
+    """An object with an ``execute`` that returns a *T_co*: the type of a step for type checkers."""
 
     @property
     def execute(self) -> Callable[..., T_co]:
@@ -55,11 +55,11 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
         step: The step's path in the saga.
         attempt: The number of this attempt, from 1.
         verb: ``execute``, ``compensate`` or ``probe``.
-        results: The results of the steps before, by name. In a nested saga: of the steps in it.
-        result: When compensating: the result of this step's `execute`; None if it never answered.
+        results: The results of earlier steps, by name. In a nested saga: only of the steps in that saga.
+        result: When compensating: the result of this step's `execute`. None if `execute` never returned.
         in_doubt: Whether an earlier attempt of `execute` may have had an effect without an answer.
         error: When compensating: the error that started the compensation.
-        seq: The number of the record that announced this attempt. Unlike *attempt* it never falls within an execution,
+        seq: The number of the record that announced this attempt. Unlike *attempt*, it only grows during an execution,
             so the later of two attempts has the higher number.
     """
 
@@ -78,10 +78,10 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
     @overload
     def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
     def result_of(self, step: Executable[Any]) -> Any:
-        """The result of a step of the same saga that was executed before, with the type that the step returns.
+        """The result of an earlier step of the same saga. For a type checker it has the step's result type.
 
         Args:
-            step: The step as it was placed in the saga; its result is found by its name.
+            step: The step as it was placed in the saga. The result is found by the name of the step.
 
         Raises:
             NoResultError: It was not executed before, or is in another saga or branch.
@@ -101,12 +101,12 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
 
     @property
     def idempotency_key(self) -> str:
-        """The key of this call; every attempt has the same key, so that a participant recognises a repetition."""
+        """The key of this call. Every attempt has the same key, so that a participant recognises a repetition."""
         return f"{self.saga_id}:{self.step}:{'execute' if self.verb == 'probe' else self.verb}"
 
     @property
     def execute_key(self) -> str:
-        """The key of the call of `execute`, by which a compensation names the effect to undo."""
+        """The key of the call of `execute`. With this key a compensation names the effect to undo."""
         return f"{self.saga_id}:{self.step}:execute"
 
 
@@ -123,7 +123,7 @@ class Step(Generic[Result_co]):
 
     Attributes:
         name: By default the class name in snake_case without a trailing ``Step``.
-        label: Its name in pictures, for people: ``Charge the card``. None: its name.
+        label: The name of the step in pictures, such as ``Charge the card``. None to use *name*.
         retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
         compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
         timeout: Seconds for one attempt. None: no limit.
@@ -170,10 +170,10 @@ class Step(Generic[Result_co]):
         check_settings(cls.__qualname__, cls)
 
     def with_(self, **settings: Unpack[StepSettings]) -> Self:
-        """The same step with other settings: ``charge.with_(retry=Retry(attempts=5))``.
+        """A copy of the step with other settings: ``charge.with_(retry=Retry(attempts=5))``.
 
         Raises:
-            DefinitionError: An unknown setting, or a value out of range.
+            DefinitionError: A setting is unknown, or a value is out of range.
         """
         for setting in settings:
             if setting not in SETTINGS:
@@ -187,7 +187,7 @@ class Step(Generic[Result_co]):
         return other
 
     def named(self, name: str) -> Self:
-        """The same step under another name."""
+        """A copy of the step with another name."""
         other = self._copy()
         object.__setattr__(other, "name", check_name("a step", name))
         return other
@@ -202,10 +202,10 @@ class Step(Generic[Result_co]):
 
 
 def name_of_step(step: object) -> str:
-    """The name of a step that `result_of` is given.
+    """The name of the step that is an argument of `result_of`.
 
     Raises:
-        DefinitionError: It is no step.
+        DefinitionError: *step* is no step.
     """
     if not isinstance(step, Step):
         raise DefinitionError(f"result_of takes a step of the saga, not {safe_repr(step)}")
@@ -213,17 +213,17 @@ def name_of_step(step: object) -> str:
 
 
 class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co]):
-    """A step made of functions by `step`. Calling it calls the function, as if it had never been decorated.
+    """A step that `step` made from a function. A call of the step calls the undecorated function.
 
-    Its types are the step's result, the function's parameters and what a call returns: of a coroutine function
-    something to await.
+    Its type parameters are the step's result, the function's parameters, and the return type of a call. For a coroutine
+    function the return type is awaitable.
     """
 
     def __init__(
         self, execute: Callable[Parameters, Returned_co], name: str, settings: StepSettings | Mapping[str, Any]
     ) -> None:
         self.name = name
-        # A call returns the step's result; that of a coroutine function returns something to await.
+        # A call returns the step's result. For a coroutine function it returns an awaitable.
         self.execute: Callable[Parameters, Returned_co] = execute  # type: ignore[assignment]
         functools.update_wrapper(self, execute, updated=())
         for setting, value in settings.items():
@@ -235,7 +235,7 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
         return remade(type(self).__new__, (type(self),), self.__dict__)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # By name where it is what its module calls so; else as another setting of that, or of the function.
+        # Pickled by its name, if its module has the step under that name. Otherwise as changes to that step.
         path = getattr(self, "__qualname__", None)
         found = object_at(self.__module__, path)
         if found is self and path is not None:
@@ -248,15 +248,15 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
         return remade, (FunctionStep, (self.execute, self.name, {}), self.__dict__)
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned_co:
-        """Call the function as it was before it became a step."""
+        """Call the undecorated function."""
         return self.execute(*args, **kwargs)
 
     def compensation(self, function: F) -> F:
-        """Decorator: *function* undoes the step's effect."""
+        """Decorator that makes *function* the step's compensation, which undoes its effect."""
         return self._attach("compensate", function)
 
     def probing(self, function: F) -> F:
-        """Decorator: *function* is the step's probe, it tells whether an attempt in doubt took effect."""
+        """Decorator that makes *function* the step's probe, which finds out whether an attempt in doubt took effect."""
         return self._attach("probe", function)
 
     def _attach(self, verb: str, function: F) -> F:
@@ -287,12 +287,12 @@ def step(*, name: str | None = None, **settings: Unpack[StepSettings]) -> StepDe
 def step(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, **settings: Unpack[StepSettings]
 ) -> Any:
-    """Make a step of a function: ``@step`` or ``@step(retry=Retry(attempts=5), timeout=2.0)``.
+    """Make a step from a function: ``@step`` or ``@step(retry=Retry(attempts=5), timeout=2.0)``.
 
     Args:
         function: The step's `execute`.
-        name: The step's name; by default the function's.
-        **settings: As the attributes of `Step`.
+        name: The step's name. By default the name of the function.
+        **settings: Settings of the step: see the attributes of `Step`.
 
     Raises:
         DefinitionError: The function's signature or a setting is wrong.

@@ -1,7 +1,7 @@
-"""The type variables of sagas, steps and contexts. Nothing else belongs here.
+"""The type variables of sagas, steps and contexts.
 
-For a type checker some have a default: `Step`, without parameters, is `Step[Any]`. Defaults need `typing_extensions`
-before Python 3.13; type checkers bring their own, so that the package does not depend on it.
+For a type checker some variables have a default: `Step` without parameters is `Step[Any]`. Before Python 3.13 defaults
+need `typing_extensions`. Type checkers have their own copy of it, so the package does not depend on it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
-"""The parameters of a function that is decorated."""
+"""The parameters of a decorated function."""
 
 R = TypeVar("R")
 """The result of a step."""
@@ -17,7 +17,7 @@ R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 Payload = TypeVar("Payload")
-"""The payload of a saga that is run."""
+"""The payload with which a saga is run."""
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec as ParamSpecWithDefault

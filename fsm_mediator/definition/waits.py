@@ -1,7 +1,7 @@
-"""Waits: the parts of a saga that call no step and wait: a signal, a sleep, a group of branches, or a chosen branch.
+"""Waits: parts of a saga that wait instead of calling a step: a signal, a sleep, a group, or a choice.
 
-Each is an immutable definition, checked when it is created and placed by `Saga` like a step. A wait ends by an item in
-the execution's inbox, or at a time; the rules are in ``execution``.
+Each wait is an immutable definition. It is checked when it is created, and `Saga` places it like a step. An item in the
+execution's inbox ends a wait, or a time. The rules are in ``execution``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Branch: TypeAlias = "Step | PartSequence | Wait"
 """The types of a branch: a step, a saga or another part."""
 
 _SEPTEMBER_2001 = 1e9
-"""Seconds since the epoch; a smaller number is certainly a duration, not a moment."""
+"""Seconds since the epoch. A smaller number is certainly a duration, and no moment."""
 
 _YEAR_10000 = 253_402_300_800
-"""Seconds since the epoch; no calendar can show this or a later moment."""
+"""Seconds since the epoch. Python's calendar cannot show this or a later moment."""
 
 
 class Wait:
     """A part that waits; the base class of all waits.
 
     Attributes:
-        name: Its name, unique in its saga.
+        name: The name of the part, unique in its saga.
         kind: The kind of the part.
     """
 
@@ -45,7 +45,7 @@ class Wait:
         object.__setattr__(self, "name", check_name(what, name))
 
     def named(self, name: str) -> Self:
-        """The same part under another name."""
+        """A copy of the part with another name."""
         other = copy.copy(self)
         other._named(f"a {self.kind.value}", name)
         return other
@@ -75,7 +75,7 @@ def _name_of(where: str, branch: Any) -> str:
     """The name of a branch.
 
     Raises:
-        DefinitionError: It is no part.
+        DefinitionError: *branch* is no part.
     """
     name = getattr(branch, "name", None)
     if not isinstance(name, str):
@@ -89,7 +89,7 @@ def check_payload_type(where: str, payload: Any) -> None:
     """Check that *payload* is a type, or None.
 
     Raises:
-        DefinitionError: It is none.
+        DefinitionError: *payload* is neither a type nor None.
     """
     if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
         raise DefinitionError(f"{where}: payload must be a type, not {safe_repr(payload)}")
@@ -98,17 +98,17 @@ def check_payload_type(where: str, payload: Any) -> None:
 class Signal(Wait):
     """Waits for a value from outside: an approval, a webhook call, the answer of another saga.
 
-    The saga parks in ``waiting.NAME`` and holds no thread. It resumes after a call of `Mediator.signal` with its id and
-    this name, from any process. A signal that comes before its wait is kept. The first value counts.
+    The saga parks in ``waiting.NAME`` and holds no thread. It resumes when any process calls `Mediator.signal` with the
+    id of the execution and this name. A signal that comes before its wait is kept. The first value counts.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        timeout: Seconds to wait, at most; the saga then compensates (after the pivot: it gets stuck). None: without
-            limit.
-        payload: The type of the signal's value; None for anything.
+        timeout: The most seconds to wait. After that the saga compensates, or gets stuck if it is past its pivot. None:
+            without limit.
+        payload: The type of the signal's value. None for anything.
 
     Raises:
-        DefinitionError: The name or the time-out is wrong.
+        DefinitionError: The name, the timeout or the payload is wrong.
     """
 
     kind = Kind.SIGNAL
@@ -126,17 +126,14 @@ class Signal(Wait):
 
 
 class Sleep(Wait):
-    """Waits for some seconds, or until a moment. The end is journaled: a restarted process waits only for the rest.
+    """Waits for some seconds, or until a moment. The end is journaled, so a restarted process waits only for the rest.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        seconds: The duration in seconds; a number, or a function of ``(payload)`` or ``(payload, context)`` that
-            returns it.
-        until: Instead of *seconds*, the moment: a `datetime` with a time zone, seconds since the epoch, or a function
-            that returns either. A past moment ends the wait at once.
-
-    Raises:
-        DefinitionError: Neither or both are given, or one is out of range.
+        seconds: The duration in seconds: a number, or a function of ``(payload)`` or ``(payload, context)`` that
+            returns the number.
+        until: The moment, instead of *seconds*: a `datetime` with a time zone, seconds since the epoch, or a function
+            that returns one of them. A past moment ends the wait at once.
     """
 
     kind = Kind.SLEEP

@@ -1,4 +1,4 @@
-"""The execution: one running instance of a saga, free of I/O. Records, the rules, the outcome."""
+"""The execution: one running instance of a saga, its rules and its outcome. This folder does no I/O."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Entering a wait: the time until which an execution waits, and the branches that are created.
+"""Entering a wait: decides when the wait ends, and which branches are created.
 
-The functions that decide these (`Sleep(until)`, `Choose(decide)`, `Parallel.each(over)`) are called here, once.
+Only this module calls the functions that decide this, and calls them once: the function of a `Sleep`, the *by* of a
+`Choose`, and the *over* of `Parallel.each`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from fsm_mediator.states import WAITING
 def enter_wait(
     data: ExecutionData, part: Part, at: float, value: Any, before: Part | None
 ) -> tuple[float | None, tuple[str, ...] | None]:
-    """When the wait at *part* ends, and its branches; the wait was entered from *before*, which answered *value*.
+    """When the wait at *part* ends, and its branches. The wait was entered from *before*, which answered *value*.
 
-    Both are None if *part* was entered to be compensated, or if its function gave no answer (`undecided`, then).
+    Both are None if *part* was entered to be compensated, or if its function gave no answer. Then `undecided` has the
+    reason.
     """
     if data.places[data.state].phase != WAITING:
         return None, None
@@ -33,7 +35,7 @@ def enter_wait(
         if part.decide is not None and (part.kind is Kind.SLEEP or part.path not in (data.plans or ())):
             answered = data.answered
             if before is not None and before is not part:
-                data.answered = {**answered, before.path: value}  # its record is not applied yet
+                data.answered = {**answered, before.path: value}  # the record of *value* is not applied yet
             try:
                 decided = _decide(data, part)
             finally:
@@ -60,7 +62,7 @@ def _decide(data: ExecutionData, part: Part) -> Any:
 
 
 def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) -> tuple[str, ...]:
-    """The names of the branches of *part*, which are created now, unless they were before."""
+    """The names of the branches of *part*. Creates the branches, unless they were created before."""
     known = data.plans.get(part.path) if data.plans else None
     if known is not None:
         return known

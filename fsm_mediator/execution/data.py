@@ -1,6 +1,6 @@
-"""ExecutionData: the knowledge of an execution, and queries on it.
+"""ExecutionData: the data of an execution, and queries on it.
 
-Nothing here changes an execution or judges an answer: `rules` decides, `Execution` moves.
+Nothing here changes an execution. `rules` decides what an answer means, and `Execution` makes the moves.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ from fsm_mediator.states import (
 )
 
 STEP: Final = Kind.STEP
-"""The member itself: before Python 3.12 it takes its time to look one up in an enumeration."""
+"""The member of `Kind`, because the lookup in an enumeration is slow before Python 3.12."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
 """Wraps a function that is called with a context."""
 
 INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
-"""The phases in which a cancel or the deadline has an effect: between effects, never inside one."""
+"""The phases in which a cancel or the deadline has an effect: between effects, never during an effect."""
 
 
 class ExecutionData:
-    """The data of one running instance of a saga: its machine's state, and its knowledge so far.
+    """The data of one running instance of a saga: the state of its machine, and everything known about it.
 
     Attributes:
         saga: The definition.
-        acceptance: The acceptance that opened it.
-        saga_id: Its id.
-        machine: The machine that it runs on: its saga's, or a wider one if the settings now rule out its state.
-        places: Phase and part of every state, as in *machine*, whose attributes are slow to look up.
-        events: The events by name, as in *machine*.
-        state: The machine's state; only the machine sets it.
-        effect: The next effect; None: it is pending, stuck or has ended.
-        seq: The number of its last record.
-        attempt: The number of the attempt that is announced, under way or was made last, from 1.
-        doubt: Whether the part of its state may have had an effect without an answer.
-        due_at: When the wait it is in ends, in seconds since the epoch.
-        deadline_at: When its attempts must have ended; lifted by an operator's retry.
+        acceptance: The acceptance that opened the execution.
+        saga_id: The id of the execution.
+        machine: The machine of the saga, or its widest machine if the present settings exclude the state.
+        places: Phase and part of every state, copied from *machine*, because its attributes are slow to look up.
+        events: The events by name, copied from *machine*.
+        state: The machine's state. Only the machine sets it.
+        effect: The next effect. None if the execution is pending, stuck or ended.
+        seq: The number of the last record.
+        attempt: The number of the last announced attempt, from 1.
+        doubt: Whether the part of the state may have had an effect without an answer.
+        due_at: When the present wait ends, in seconds since the epoch.
+        deadline_at: When the attempts must have ended. An operator's retry removes it.
         failure: The error that started the compensation.
-        trouble: The latest error of an attempt at the part of its state.
-        history: Its records.
+        trouble: The latest error of an attempt at the part of the state.
+        history: The records.
         answered: The result of each executed part, by path.
         compensated: The paths of the parts that were compensated, in that order.
         doubtful: The paths of the parts that were given up in doubt.
-        plans: The names of the branches of each group that it has entered, by path. None: it has entered none.
-        branch_leftovers: The leftovers of each group's branches, by path. None: there are none.
-        signals: The signals that have come and were not used yet, by path. None: none has come.
+        plans: The names of the branches of each group that the execution has entered, by path. None if there are none.
+        branch_leftovers: The leftovers of each group's branches, by path. None if there are none.
+        signals: The signals that have come and were not used yet, by path. None if there are none.
         cancel: The cancel that has come and has had no effect yet.
         consumed: The numbers of the inbox items that may be deleted.
-        forwarded: The signals for its branches that came to its own inbox: (branch id, item). They are sent on with the
-            next commit.
-        new_branches: The branches that the last record creates, until they are taken for its commit.
-        undecided: Why the deciding function of the current part has no answer.
-        poison: Why the next deciding function is not called: drivers died in it repeatedly.
+        forwarded: The signals for branches that came to the inbox of this execution: (branch id, item). The next commit
+            posts them to the branches.
+        new_branches: The branches that the last record creates, until its commit takes them.
+        undecided: The reason why the deciding function of the current part has no answer.
+        poison: The reason why the next deciding function is not called: drivers died in it repeatedly.
         parent_results: For a branch of one step: returns the results that its parent had when the group began.
-        encoding: Payloads and results as the journal returns them, if it encodes. None: every attempt sees the objects
-            themselves.
-        around: The context managers around a deciding function. None: there are none.
+        encoding: Makes copies of payloads and results as the journal returns them, if the journal encodes. If None, all
+            attempts share the same objects.
+        around: Adds the user's context managers to a deciding function. None if there are none.
     """
 
     __slots__ = (
@@ -138,35 +138,35 @@ class ExecutionData:
 
     @property
     def phase(self) -> str:
-        """The state without its part."""
+        """The phase of the state, such as ``executing`` for ``executing.charge``."""
         return self.places[self.state].phase
 
     @property
     def ended(self) -> bool:
-        """Whether it has succeeded or failed."""
+        """Whether the execution has succeeded or failed."""
         return self.state in ENDED
 
     @property
     def cancellable(self) -> bool:
-        """Whether a cancel can still make it compensate: it neither is past its pivot nor ended nor compensating."""
+        """Whether a cancel can make the execution compensate: it is not past its pivot, ended or compensating."""
         phase, part = self.places[self.state]
         return (phase in INTERRUPTIBLE or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
 
     @property
     def is_interruptible(self) -> bool:
-        """Whether a cancel that has come, or its deadline, may have to take hold before anything else is done."""
+        """Whether a cancel has come, or there is a deadline. These come before any other move."""
         return self.cancel is not None or self.deadline_at is not None
 
     @property
     def cancelled(self) -> bool:
-        """Whether a cancel has come that has not taken hold yet."""
+        """Whether a cancel has come that has had no effect yet."""
         return self.cancel is not None
 
     @property
     def wake_at(self) -> float | None:
-        """When `Execution.advance` must be called though nothing came: the wait's end, or the deadline before it."""
+        """When `Execution.advance` must be called even without an item: at the end of the wait, or at the deadline."""
         if self.effect is None or self.effect.kind not in ("wait", "await") or self.effect.part.kind in GROUPS:
-            return None  # a deadline is the branches' own
+            return None  # the branches have the deadline themselves
         interruptible = self.phase in INTERRUPTIBLE and not self.effect.part.forward_only
         times = [time for time in (self.due_at, self.deadline_at if interruptible else None) if time is not None]
         return min(times, default=None)
@@ -174,7 +174,7 @@ class ExecutionData:
     # Signals and branches
 
     def awaits_signal(self, path: str) -> bool:
-        """Whether the signal at *path* is waited for, or will be if all goes well.
+        """Whether the execution waits for the signal at *path*, or will wait for it unless a step fails.
 
         A path ``GROUP.BRANCH.SIGNAL`` names a signal of a branch, until the execution comes to that group.
         """
@@ -185,19 +185,19 @@ class ExecutionData:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """The names of the branches of the group in which it waits; empty: it waits in none."""
+        """The names of the branches of the group for which the execution waits. Empty if it waits for no group."""
         if self.plans is None:
             return ()
         part = self.places[self.state].part
         return self.branches_of(part.path) if part is not None else ()
 
     def branches_of(self, path: str) -> tuple[str, ...]:
-        """The names of the branches of the group at *path*, if it has come there."""
+        """The names of the branches of the group at *path*. Empty if the execution has not entered the group."""
         return self.plans.get(path, ()) if self.plans is not None else ()
 
     @property
     def decides_next(self) -> bool:
-        """Whether it is not in an attempt, and its next step forward calls a deciding function."""
+        """Whether no attempt is announced, and the next move forward calls a deciding function."""
         phase, part = self.places[self.state]
         parts = self.saga.parts
         following = 0 if part is None else parts.index(part) + 1
@@ -207,11 +207,11 @@ class ExecutionData:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """The result of each step, by name; a nested saga's results under its own name."""
+        """The result of each step, by name. The results of a nested saga are in a dictionary under its name."""
         return nested_results(self.answered, "") if self.saga.nested else self.answered
 
     def results_seen_by(self, part: Part) -> Mapping[str, Any]:
-        """The results of the parts before *part*, by name, read-only; in a nested saga: of the parts in it."""
+        """The results of the parts before *part*, by name, read-only. In a nested saga: only of its own parts."""
         if self.encoding is not None:
             return self._fresh_results(part.scope, self.encoding)
         results = nested_results(self.answered, part.scope) if self.saga.nested else Results(self.answered)
@@ -240,12 +240,12 @@ class ExecutionData:
         return FreshResults((*parent, *own), load)
 
     def payload_seen(self) -> Any:
-        """The payload for one attempt, or for a function that decides."""
+        """The payload for one attempt, or for one call of a deciding function."""
         payload = self.acceptance.payload
         return payload if self.encoding is None else self.encoding.payload(self.saga, payload)
 
     def context(self, effect: Effect) -> Context:
-        """The context that the callback of *effect* is given."""
+        """The context for the callback of *effect*."""
         part = effect.part
         compensating = effect.kind == COMPENSATE
         return Context(
@@ -267,21 +267,21 @@ class ExecutionData:
 
     @property
     def leftovers(self) -> tuple[str, ...]:
-        """The parts with an effect, or perhaps one, that no compensation undoes; in the order of the saga."""
+        """The parts with an effect, or a possible effect, that no compensation undoes, in the order of the saga."""
         found: list[str] = []
         for part in self.saga.parts:
             path = part.path
             if part.kind is STEP:
                 if path in self.doubtful or (path in self.answered and not part.compensatable):
                     found.append(path)
-            elif path in self.doubtful:  # given up, with its branches
+            elif path in self.doubtful:  # the group was given up, with its branches
                 found.append(path)
             elif self.branch_leftovers is not None:
                 found += self.branch_leftovers.get(path, ())
         return tuple(found)
 
     def outcome(self) -> Outcome:
-        """Its state, results, error and history, for a caller."""
+        """The state, results, error and history of the execution, for a caller."""
         state = self.state
         error = None
         leftovers: tuple[str, ...] = ()
@@ -301,7 +301,7 @@ class ExecutionData:
 
 
 def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
-    """*answered*, by path, as nested dictionaries; only what is in *scope*, seen from there."""
+    """The results in *answered*, by path, as nested dictionaries. Only the results in *scope*, by their paths there."""
     seen: dict[str, Any] = Results()
     containers = {scope[:-1]: seen}
     for path, value in answered.items():
@@ -315,7 +315,7 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
 
 
 def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
-    """The dictionary of the nested saga at *path*, made if need be."""
+    """The dictionary of the nested saga at *path*. It is made if it does not exist."""
     inside = containers.get(path)
     if inside is None:
         inside = containers[path] = _container(containers, outer_path(path)).setdefault(name_of(path), {})

@@ -1,11 +1,11 @@
-"""Execution: one running instance of a saga, free of I/O.
+"""Execution: one running instance of a saga. It does no I/O.
 
-A driver asks `Execution.effect` what is to be done, does it, and gives the answer to `feed`. The rules decide the one
-event; `feed` triggers it on the machine and returns the record. `advance` makes the moves that need no effect in
-between (a wait is over, a cancel or the deadline takes hold). Time and chance come in as arguments.
-Folding the records gives the same execution back.
+A driver reads `Execution.effect`, performs the effect, and passes the answer to `feed`. The rules decide the event.
+`feed` triggers the event on the machine and returns the record. `advance` makes the moves that need no effect: a wait
+is over, or a cancel or the deadline has an effect. Time and chance are arguments. A replay of the records gives the
+same execution.
 
-Clocks, sleeping, randomness, threads, journals and the calling of steps must never enter this folder.
+This folder must never contain clocks, sleeping, randomness, threads, journals, or calls of steps.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from fsm_mediator.states import ABANDON, COMPENSATING, FAILED, WAITING, path_of
 
 
 class Execution(ExecutionData):
-    """One running instance of a saga; its attributes are those of `ExecutionData`."""
+    """One running instance of a saga. Its attributes are in `ExecutionData`."""
 
     __slots__ = ()
 
-    # A type checker that reads a typed package does not infer these from the base class.
+    # Type checkers of users' code do not infer these attributes from the base class.
     state: str
     seq: int
     effect: Effect | None
@@ -62,8 +62,8 @@ class Execution(ExecutionData):
         """The execution that wrote *records*.
 
         Raises:
-            IllegalRecordError: The saga's machine cannot have produced them.
-            DefinitionChangedError: They name a state that the saga does not have.
+            IllegalRecordError: The saga's machine cannot have produced the records.
+            DefinitionChangedError: A record names a state that the saga does not have.
         """
         execution = cls(saga, acceptance)
         for record in records:
@@ -74,8 +74,8 @@ class Execution(ExecutionData):
         """Make the move that *record* describes.
 
         Raises:
-            IllegalRecordError: It does not follow from the execution's state.
-            DefinitionChangedError: It names a state that the saga does not have.
+            IllegalRecordError: The record does not follow from the execution's state.
+            DefinitionChangedError: The record names a state that the saga does not have.
         """
         where = f"saga {self.saga_id!r}, record {record.seq}"
         if record.seq != self.seq + 1 or record.source != self.state:
@@ -108,7 +108,7 @@ class Execution(ExecutionData):
         self._apply(record, part)
 
     def feed(self, answer: Answer, at: float, chance: float = 0.0) -> Record | None:
-        """Take the answer of the effect, or an operator's command: decide the event, make the move.
+        """Make the move for *answer*: the answer of the effect, or a command of an operator.
 
         Args:
             answer: The answer.
@@ -116,8 +116,7 @@ class Execution(ExecutionData):
             chance: A number from 0 to 1, for the jitter of waits.
 
         Returns:
-            The record; None where nothing moves: a crash while nothing was under way, or while probing, as long as
-            that is asked again.
+            The record. None if there is no move: after a crash without a running attempt, or if a probe is repeated.
 
         Raises:
             RefusedError: The answer does not fit the state; nothing has changed.
@@ -138,10 +137,10 @@ class Execution(ExecutionData):
         return self.succeed(None, at)
 
     def succeed(self, value: Any, at: float) -> Record:
-        """As ``feed(Returned(value), at)`` of an attempt, or ``feed(Begin(), at)``, in one piece.
+        """A faster ``feed(Returned(value), at)`` for an attempt, and a faster ``feed(Begin(), at)``.
 
-        That is what happens nearly always, and there is nothing to judge. A test holds it against the fold of its
-        records.
+        Nearly all moves are of these kinds, and the rules need not decide them. A test compares the result with a
+        replay of the records.
         """
         effect = self.effect
         source = self.state
@@ -188,9 +187,9 @@ class Execution(ExecutionData):
         return record
 
     def advance(self, at: float) -> Record | None:
-        """Make the next move that needs no effect in between; None: there is none now.
+        """Make the next move that needs no effect. None if there is no such move now.
 
-        To be called, until it returns None, after every `feed` and whenever a wait may be over.
+        After every `feed`, and whenever a wait may be over, call it until it returns None.
         """
         if self.cancel is not None or self.deadline_at is not None:
             decision = rules.interrupted(self, at)
@@ -204,7 +203,7 @@ class Execution(ExecutionData):
         if phase == WAITING and part is not None:
             return self._advance_wait(part, at)
         if phase == COMPENSATING and part is not None and self.plans and self.plans.get(part.path) == ():
-            return self.feed(Branches(()), at)  # a group over no items has no branches to wait for
+            return self.feed(Branches(()), at)  # an empty group has no branches to wait for
         return None
 
     def _advance_wait(self, part: Part, at: float) -> Record | None:
@@ -221,23 +220,23 @@ class Execution(ExecutionData):
     # The inbox
 
     def receive(self, item: InboxItem) -> None:
-        """Take an inbox item; `advance` acts on it as soon as it may."""
+        """Take an inbox item. `advance` acts on the item as soon as the state allows it."""
         if item.kind == CANCEL and self.cancellable and self.cancel is None:
             self.cancel = item
         elif item.kind == SIGNAL and self.awaits_signal(item.name) and item.name not in (self.signals or ()):
             if self.signals is None:
                 self.signals = {}
-            self.signals[item.name] = item  # the first that comes counts
+            self.signals[item.name] = item  # the first signal counts
         elif item.kind != SIGNAL or not (self._forward(item) or self._is_moot(item.name)):
             self.consumed += (item.number,)
 
     def _is_moot(self, path: str) -> bool:
-        """Whether the signal at *path* will never be used: it failed or ended first. Its item is kept, to be seen."""
+        """Whether the signal at *path* will never be used, because the execution failed or ended. Its item is kept."""
         known = path in self.answered or path in (self.signals or ())
         return not known and not self.awaits_signal(path) and find_signal(self.saga, path) is not None
 
     def _forward(self, item: InboxItem) -> bool:
-        """Send a signal on to its branch, if that exists."""
+        """Forward a signal to its branch, if the branch exists."""
         found = find_signal(self.saga, item.name)
         if found is None or found.group is None or found.branch not in self.branches_of(found.group.path):
             return False
@@ -246,7 +245,7 @@ class Execution(ExecutionData):
         return True
 
     def drain_consumed(self) -> tuple[int, ...]:
-        """The numbers of the inbox items that need not be kept any longer: acted on, or obsolete."""
+        """The numbers of the inbox items that may be deleted, because they had their effect or are obsolete."""
         if not self.consumed:
             return ()
         consumed, self.consumed = self.consumed, ()
@@ -258,7 +257,7 @@ class Execution(ExecutionData):
         return branches
 
     def pop_forwarded(self) -> tuple[tuple[str, InboxItem], ...]:
-        """The signals to send on to branches, for the next commit."""
+        """The signals to forward to branches, for the next commit."""
         forwarded, self.forwarded = self.forwarded, ()
         self.consumed += tuple(item.number for _, item in forwarded)
         return forwarded
@@ -266,7 +265,7 @@ class Execution(ExecutionData):
     # Moves
 
     def _move(self, decision: Decision, at: float) -> Record:
-        """Trigger the event; besides `succeed`, `_record_retry` and `replay` nothing changes an execution's state."""
+        """Trigger the event. Besides this method only `succeed`, `_record_retry` and `replay` change a state."""
         event, source, value, due_at = decision.event, self.state, decision.value, decision.due_at
         known = self.events.get(event)
         if known is None or source not in known.transitions:
@@ -303,9 +302,9 @@ class Execution(ExecutionData):
         return record
 
     def _record_retry(self, event: str, decision: Decision, at: float) -> Record:
-        """As `_move` from an attempt to the wait for the next (with an error), and from that wait to the next attempt.
+        """A faster `_move` from a failed attempt to the wait for the next attempt, and from the wait to that attempt.
 
-        Nothing else happens as often where things go wrong. The test of `succeed` holds this against the fold as well.
+        These are the most frequent moves after errors. The test of `succeed` also compares these with a replay.
         """
         source, error, doubt, due_at = self.state, decision.error, decision.in_doubt, decision.due_at
         known = self.events.get(event)
@@ -331,7 +330,7 @@ class Execution(ExecutionData):
         return RefusedError(f"saga {self.saga_id!r}: {self.machine.refusal(event, self.state)}")
 
     def _apply(self, record: Record, part: Part | None) -> None:
-        """Learn what a record says; `feed` and `replay` both end here, so that a fold cannot differ from the run."""
+        """Update the data from a record. `feed` and `replay` both end here, so a replay cannot differ from the run."""
         self.seq = record.seq
         self.history.append(record)
         self.due_at = record.due_at
@@ -364,7 +363,7 @@ class Execution(ExecutionData):
             self._discard_obsolete_messages()
 
     def _give_up(self, record: Record) -> None:
-        """Fail from any state, and undo nothing: a person has abandoned it."""
+        """Fail from any state, and undo nothing, because a person has abandoned the execution."""
         part = self.places[record.source].part
         self.state, self.effect = FAILED, None
         self._apply(record, part)
@@ -402,10 +401,10 @@ class Execution(ExecutionData):
 _DUE: Final = Due()
 
 _DONE: Final = frozenset(("start", "executed", "compensated"))
-"""The events that `Execution.succeed` makes, where a step needed no judgement."""
+"""The events that `Execution.succeed` triggers."""
 
 _REPEATING: Final = frozenset(("retry_due", "compensation_due"))
-"""The events that begin one more attempt at the same part."""
+"""The events that begin another attempt at the same part."""
 
 _RETRY: Final = _REPEATING | {"errored", "compensation_errored"}
 

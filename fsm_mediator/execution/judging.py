@@ -1,7 +1,7 @@
-"""Judging what a step raised: whether it leaves doubt, whether another attempt is worth it, and after how long.
+"""Judging the error of a step: whether the attempt is in doubt, whether to repeat it, and after how long.
 
-An exception group is judged by its leaves, at any depth. An exception that is no `Exception` ended the step during its
-call: it leaves doubt, and the attempt is repeated as after a crash.
+An exception group is judged by the exceptions in it, at any depth. If the error is no `Exception`, it ended the step
+during its call: the attempt is in doubt, and is repeated as after a crash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsm_mediator.machine.parts import Part
 from fsm_mediator.retry import Retry
 
 SPECIAL: Final = (StepSignalError, ResultRefusedError, BaseExceptionGroup)
-"""The exceptions that say more than what class they are of."""
+"""The exceptions that are not judged by their class alone."""
 
 
 def leaves_doubt(part: Part, error: BaseException) -> bool:
@@ -47,7 +47,7 @@ def is_worth_retrying(policy: Retry, error: BaseException) -> bool:
 
 
 def wait_after(error: BaseException, wait: float) -> float:
-    """Seconds until the next attempt: *wait*, or longer where the step asks for it by `RetryAfterError`."""
+    """Seconds until the next attempt: *wait*, or longer if the step asks for it with a `RetryAfterError`."""
     if isinstance(error, BaseExceptionGroup):
         return max(wait_after(leaf, wait) for leaf in leaves_of(error))
     return max(wait, error.seconds) if isinstance(error, RetryAfterError) else wait

@@ -1,4 +1,4 @@
-"""Outcome: the result of an execution for its caller: state, cause and leftovers, also in words."""
+"""Outcome: the result of an execution for its caller: state, error and leftovers, with a summary as text."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         saga_id: The execution.
-        saga: Its definition.
+        saga: The definition of the execution.
         state: The machine's state, such as ``succeeded``, ``stuck.charge`` or ``waiting.approval``.
         results: The result of each step, by name.
-        error: Why it failed or is stuck: the step's exception if it is alive, else a `RecordedError`; or
-            `SagaCancelledError`, `DeadlineExceededError` or `SagaUndoneError`.
+        error: The reason why the execution failed or is stuck: the step's exception, or a `RecordedError` if the
+            exception was read from the journal; or `SagaCancelledError`, `DeadlineExceededError`, `SagaUndoneError`.
         leftovers: In a failed saga: the steps that still have an effect, or may have one, because they have no
             compensation. Empty: every effect was undone.
         compensated: The steps that were compensated, in that order.
@@ -66,22 +66,22 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def failed(self) -> bool:
-        """Whether it ended compensated (except for `leftovers`)."""
+        """Whether the execution failed. Its effects are compensated, except for `leftovers`."""
         return self.state == FAILED
 
     @property
     def stuck(self) -> bool:
-        """Whether it waits for a person."""
+        """Whether the execution waits for a person."""
         return self.state.startswith((f"{STUCK}.", f"{STUCK_EXECUTING}."))
 
     @property
     def ended(self) -> bool:
-        """Whether it succeeded or failed."""
+        """Whether the execution succeeded or failed."""
         return self.succeeded or self.failed
 
     @property
     def awaits_signal(self) -> bool:
-        """Whether it waits for its own signal; a branch's signal is awaited by the branch."""
+        """Whether the execution waits for a signal of its own. For the signal of a branch, the branch waits."""
         phase, path = split_state(self.state)
         return phase == WAITING and any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
 
@@ -95,11 +95,11 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     @overload
     def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
     def result_of(self, step: Executable[Any]) -> Any:
-        """The result of *step*, with the type that the step returns; of a compensated step too.
+        """The result of *step*, also of a compensated step. For a type checker it has the step's result type.
 
         Args:
-            step: A step of the saga, of a nested saga or of a branch. If the saga holds another setting of it
-                (`Step.with_`), or the outcome was pickled, its result is found by its name.
+            step: A step of the saga, of a nested saga or of a branch. The result is found by the name of the step if
+                the saga has a copy with other settings (`Step.with_`), or if the outcome was pickled.
 
         Raises:
             NoResultError: The step has no result; the message says which state it is in.
@@ -139,7 +139,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     def to_json(self) -> str:
         """The outcome as a JSON text, with its history.
 
-        Models of pydantic are written as their fields, other values that JSON lacks as their ``repr``.
+        Models of pydantic are written as their fields, and other values that JSON does not know as their ``repr``.
         """
         names = ("saga_id", "state", "results", "leftovers", "compensated")
         error = None if self.error is None else Failure.of(self.error)
@@ -159,13 +159,13 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return msgspec.json.encode(plain, enc_hook=shown).decode()
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
-        """The machine's picture with this run marked: its path, its state, and the states never reached."""
+        """The picture of the machine with this run marked: its path, its state, and the states never reached."""
         from fsm_mediator.diagram import run_diagram
 
         return run_diagram(self, view, **look)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """Its steps and their results, for a notebook."""
+        """The picture of the steps and their results, for a notebook."""
         return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def summary(self, *, next_move: bool = True) -> str:
@@ -220,7 +220,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return f"{verb} {record.step!r} {why}{because}"
 
     def _next_move(self) -> str:
-        machine = self.saga.machine_with(self.state)  # the wider one, if its settings have changed under it
+        machine = self.saga.machine_with(self.state)  # the widest machine, if the settings have changed
         verbs = machine.allowed(self.state) if machine is not None else []
         done = ", done=True" if "settled_done" in verbs and "settled_undone" not in verbs else ""
         both = ", done=True or False" if "settled_done" in verbs and "settled_undone" in verbs else done

@@ -1,7 +1,7 @@
-"""The rules: what an answer means in each phase of an execution, as a `Decision`. They change nothing.
+"""The rules: decide what an answer means in each phase of an execution. They return a `Decision` and change nothing.
 
-A time-out and a crash leave an attempt in doubt; `judging` has the meaning of exceptions. Doubt about a step adds up
-over its attempts, until it answers or its probe tells.
+A timeout or a crash leaves an attempt in doubt. `judging` decides about exceptions. A step stays in doubt over its
+attempts, until it answers or its probe finds out.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ RUNNING: Final = "running"
 """The state of a `Branch` that has not settled."""
 
 NOT_BEGUN: Final = "not begun"
-"""The state of a `Branch` that was planned, and has ended without being created."""
+"""The state of a `Branch` that was planned, and has ended before it was created."""
 
 MOST_NAMED: Final = 20
 """The most branches in one state that a record names."""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The event that an answer leads to, and what its record says.
+    """The event that follows from an answer, and the content of its record.
 
     Attributes:
         event: One of the machine's events.
-        value: As in `Record`, as the others.
+        value: As in `Record`, like the other fields.
         unbegun: How many attempts were announced and will not be made.
-        widest: Whether it is a move of the widest machine: the saga's own need not have it, under the present settings.
+        widest: Whether the widest machine makes the move, because the saga's machine may lack it under the settings.
     """
 
     event: str
@@ -95,13 +95,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 MOST_CRASHES: Final = 10
-"""So many crashes end a decision, or a probe whose step has no limit of attempts: it counts as "cannot tell"."""
+"""How many crashes end a decision, or the probe of a step without a limit of attempts. The result is unknown."""
 
 RETRY_DUE: Final = Decision("retry_due")
 RETRY_IN_DOUBT: Final = Decision("retry_due", in_doubt=True)
 
 
-# One function for each phase. None: nothing moves. *part* is the part of the state.
+# One function for each phase. It returns None if there is no move. *part* is the part of the state.
 
 
 def _pending(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
@@ -294,7 +294,7 @@ RULES: Final[dict[str, Rule]] = {
 
 
 def interrupted(data: ExecutionData, at: float) -> Decision | None:
-    """The cancel or the deadline that takes hold now; None: neither does."""
+    """The decision of a cancel or the deadline that has an effect now. None if neither has."""
     phase, part = data.places[data.state]
     if phase not in INTERRUPTIBLE or (part or data.saga.parts[0]).forward_only:
         return None
@@ -311,12 +311,12 @@ def interrupted(data: ExecutionData, at: float) -> Decision | None:
         return None
     if part is None:
         return Decision("rejected", error=Failure.of(error), reason=reason, actor=actor)
-    # In executing, the attempt has not begun: it was announced, and is taken back.
+    # In the phase executing the attempt was announced and has not begun. It will not be made.
     return _give_up(part, Failure.of(error), data.doubt, reason, unbegun=1 if phase == EXECUTING else 0, actor=actor)
 
 
 def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem | None) -> Failure | None:
-    """The error with which the planned branches of the group *part* end without being created; None: they do not.
+    """The error with which the planned branches of the group *part* end before they are created. None if they do not.
 
     *failed*: the cancel that a failed branch caused for the other branches.
     """
@@ -328,7 +328,7 @@ def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem
 
 
 def undecided(data: ExecutionData, part: Part) -> Decision:
-    """*part* is given up, because what it waits for was not decided."""
+    """The decision to give *part* up, because its deciding function gave no answer."""
     error = data.undecided or DecisionError(f"it was never decided what {part.path!r} waits for")
     return _give_up(part, Failure.of(error), doubt=False, widest=True)  # nothing may have to be decided by now
 
@@ -337,7 +337,7 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
 
 
 def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:
-    """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
+    """The error of *answer*, whether the attempt is in doubt, and whether to repeat it."""
     if isinstance(answer, Raised):
         error = answer.error
         if isinstance(error, Exception) and not isinstance(error, SPECIAL):
@@ -353,7 +353,7 @@ def _attempt_of(data: ExecutionData, part: Part) -> str:
 
 
 def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> BaseException:
-    """The error that *answer* is; *attempt*: the attempt in words."""
+    """The error of *answer*. *attempt* is a description of the attempt."""
     if isinstance(answer, Raised):
         return answer.error
     if isinstance(answer, (TimedOut, Abandoned)):
@@ -373,7 +373,7 @@ def _give_up(
     widest: bool = False,
     actor: str | None = None,
 ) -> Decision:
-    """No more attempts at *part*: back, or on to a person."""
+    """The decision to end the attempts at *part*: compensate, or wait for a person."""
     if part.forward_only or (part.pivot and doubt):
         event = "exhausted"
     elif doubt and part.compensatable:
@@ -384,7 +384,7 @@ def _give_up(
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
-    """Its drivers die again and again without its getting further: a person decides."""
+    """The decision to give *part* up after too many drivers died without progress. A person has to help."""
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )
@@ -392,14 +392,14 @@ def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> De
 
 
 def _ignore_or_refuse(data: ExecutionData, answer: Answer) -> Decision | None:
-    """Nothing was under way that could have crashed; anything else does not fit the state."""
+    """Ignore a crash, because no attempt was running. Refuse any other answer."""
     if isinstance(answer, Crashed):
         return None
     raise _refusal(data, answer)
 
 
 def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
-    """Why *answer* does not fit the state."""
+    """The error that says why *answer* does not fit the state."""
     event = {OperatorRetry: "retry", OperatorUndo: "undo", Begin: "start"}.get(type(answer))
     if isinstance(answer, OperatorSettled):
         event = "settled_done" if answer.done else "settled_undone"
@@ -412,7 +412,7 @@ def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
 
 
 def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError | None:
-    """The error of a deadline that has passed; None: there is none, or it has not."""
+    """The error of a deadline that has passed. None if there is no deadline, or it has not passed."""
     if data.deadline_at is None or at < data.deadline_at:
         return None
     seconds = data.deadline_at - data.acceptance.at
@@ -420,7 +420,7 @@ def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError 
 
 
 def _cancelled(cancel: InboxItem) -> SagaCancelledError:
-    """The error of a cancel; one with a name was sent because that branch failed."""
+    """The error of a cancel. A cancel with a name was sent because the branch with that name failed."""
     return (SiblingFailedError if cancel.name else SagaCancelledError)(cancel.reason or "it was cancelled")
 
 

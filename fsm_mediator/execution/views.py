@@ -1,6 +1,6 @@
-"""Views: with a journal that encodes, each attempt gets its own copies of payload and results, as journaled.
+"""Views: with a journal that encodes, each attempt gets its own decoded copies of the payload and the results.
 
-Otherwise later steps would see a value that a step changed in place, until a crash undoes the change.
+Otherwise, if a step changed a value in place, later steps would see the change, but not after a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fsm_mediator.records import InboxItem
 
 
 class Encoding(Protocol):
-    """Values as a journal gives them back: new objects at each call. A value that cannot be journaled raises."""
+    """Makes copies of values as a journal returns them. If a value cannot be journaled, it raises an error."""
 
     def payload(self, saga: Saga, value: Any) -> Any:
         """*value* as the payload of *saga*."""
@@ -23,17 +23,17 @@ class Encoding(Protocol):
         """*value* as the result of *part*."""
 
     def accept_payload(self, saga: Saga, payload: Any) -> Any:
-        """As `payload`, of a value that may be too large, or be refused for its type."""
+        """As `payload`, for a new value. It is refused if it is too large, or has the wrong type."""
 
     def accept_result(self, part: Part, value: Any) -> Any:
-        """As `result`, of a value that may be too large, or be refused for its type: a `ResultRefusedError`."""
+        """As `result`, for a new value. If it is too large, or has the wrong type, it raises a `ResultRefusedError`."""
 
     def decode_items(self, saga: Saga, items: Iterable[InboxItem]) -> Iterable[InboxItem]:
-        """*items* of an inbox, with their values."""
+        """*items* of an inbox, with their values decoded."""
 
 
 class Results(dict[str, Any]):
-    """Results by name; an unknown name is an error that lists the known ones."""
+    """Results by name. An unknown name raises an error that lists the known names."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class Results(dict[str, Any]):
 
 
 def unknown_result(name: object, known: Iterable[str]) -> KeyError:
-    """The error for a result that is not there."""
+    """The error for a result that does not exist."""
     return KeyError(
         f"there is no result {name!r}; there are {', '.join(known) or 'none yet'}. A result is there once its step was "
         f"executed, under the step's name; for one that may be missing: results.get({name!r})"
@@ -50,11 +50,11 @@ def unknown_result(name: object, known: Iterable[str]) -> KeyError:
 
 
 class FreshResults(Mapping[str, Any]):
-    """Results by name. Each is decoded when it is asked for, once.
+    """Results by name. Each result is decoded once, at its first use.
 
     Args:
-        names: The names there are.
-        load: Returns the result of a name.
+        names: The names of the results.
+        load: Returns the result with a name.
     """
 
     __slots__ = ("_load", "_names", "_values")

@@ -35,11 +35,11 @@ from fsm_mediator.states import (
 )
 
 MANY: Final = 1000
-"""More parts than that are defined and compiled without garbage collection."""
+"""A saga with more parts is defined and compiled without garbage collection."""
 
 
 class StateInfo(NamedTuple):
-    """A state's phase, and the part it belongs to (None for ``pending``, ``succeeded`` and ``failed``)."""
+    """The phase of a state, and its part. The part is None for ``pending``, ``succeeded`` and ``failed``."""
 
     phase: str
     part: Part | None
@@ -60,7 +60,7 @@ class CompiledMachine(DirectMachine):
     places: dict[str, StateInfo]
 
     def moves(self) -> Iterator[Transition]:
-        """Every transition that is in the machine now, as rows of the table."""
+        """Every transition of the machine, as rows of the table."""
         for event in self.events.values():
             for transitions in event.transitions.values():
                 for transition in transitions:
@@ -76,7 +76,7 @@ class CompiledMachine(DirectMachine):
         return known is not None and state in known.transitions
 
     def refusal(self, event: str, state: str) -> str:
-        """Why *event* has no transition from *state*, in words."""
+        """The reason why *event* has no transition from *state*, as text."""
         if event not in EVENTS:
             return f"there is no event {event!r}; there are: {', '.join(EVENTS)}"
         if event == "undo" and state == SUCCEEDED:
@@ -88,7 +88,7 @@ class CompiledMachine(DirectMachine):
 
 
 class StockMachine(CompiledMachine):
-    """The same table on the stock ``Event`` and ``Transition`` of ``transitions``; for comparison."""
+    """A machine with the stock ``Event`` and ``Transition`` of ``transitions``, for comparison."""
 
     event_cls = Event
     transition_cls = StockTransition
@@ -99,8 +99,8 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
 
     Args:
         parts: The saga's parts in order, with unique paths.
-        every: Generate the states that the parts' settings rule out as well.
-        stock: Use the stock classes of ``transitions`` for events and transitions.
+        every: Whether to include the states that the settings of the parts exclude.
+        stock: Whether to use the stock classes of ``transitions`` for events and transitions.
 
     Raises:
         DefinitionError: The table is not a sound machine. That is a bug of this library.
@@ -111,9 +111,9 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
 
 @contextmanager
 def without_collection(parts: int) -> Iterator[None]:
-    """Collect no garbage while so many parts are defined, if they are many.
+    """Switch garbage collection off while *parts* parts are defined, if there are more than `MANY`.
 
-    No object made then is garbage, and repeated searches for garbage would take as long as all the rest.
+    These objects are no garbage, and repeated searches for garbage would double the time.
     """
     if parts <= MANY or not gc.isenabled():
         yield
@@ -140,7 +140,7 @@ def _compiled(parts: Sequence[Part], *, every: bool, stock: bool) -> CompiledMac
     )
     machine.parts = tuple(parts)
     machine.places = places
-    # As Machine.add_states and add_transition do, without their work for models and wildcards.
+    # This does the work of Machine.add_states and add_transition, except for models and wildcards.
     machine.states.update((state.name, state) for state in states)
     machine.initial = PENDING
     for event, source, target in table:
@@ -148,7 +148,7 @@ def _compiled(parts: Sequence[Part], *, every: bool, stock: bool) -> CompiledMac
             machine.events[event] = machine.event_cls(event, machine)
         machine.events[event].add_transition(machine.transition_cls(source, target))
     for known in machine.events.values():
-        known.transitions.default_factory = None  # else it would grow with every refused trigger
+        known.transitions.default_factory = None  # otherwise it would grow with every refused trigger
     check_machine(machine)
     return machine
 
@@ -169,7 +169,7 @@ def _bound(place: StateInfo) -> Any:
 
 
 def check_machine(machine: CompiledMachine) -> None:
-    """Hold the machine as it is built against what every saga's machine must be.
+    """Check that the machine has the properties that every saga's machine must have.
 
     Raises:
         DefinitionError: A source or destination is not declared, an event is unknown or ambiguous, a state cannot be

@@ -1,8 +1,7 @@
-"""Part and Effect: one row of plain data for each part of a saga, and the next action in each state.
+"""Part and Effect: the data of each part of a saga, and the next action in each state.
 
-A part is a step (or a wait) in its place: its path in the saga, its settings with every default resolved, its
-callbacks looked up once. An effect is a part's callback bound to a state of the machine. Nothing here knows a saga,
-a machine or an execution.
+A part is a step (or a wait) at its place in a saga. It has its path, its settings with all defaults, and its callbacks.
+An effect is a part's callback, bound to a state of the machine. Nothing here knows a saga, a machine or an execution.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ class Kind(enum.StrEnum):
 
 
 GROUPS: Final = frozenset((Kind.GROUP, Kind.CHOICE))
-"""The kinds of part that wait for other executions, the branches; a choice has one."""
+"""The kinds of part that wait for other executions, the branches. A choice has one branch."""
 
 
 class Callback(msgspec.Struct, frozen=True, eq=False):
-    """A participant's function, looked up once, at definition.
+    """A participant's function. It is looked up once, when the saga is defined.
 
     Attributes:
-        function: The function, which gets the payload, and the context if it takes one.
-        takes_context: Whether it takes a context.
-        is_coroutine: Whether calling it makes a coroutine.
-        label: Its name for people: ``ChargeStep.execute``.
-        takes: The annotation of the payload that it takes, and *returns*: of what it returns; ``Any`` where there is
-            none.
+        function: The function. It gets the payload, and the context if it takes a context.
+        takes_context: Whether the function takes a context.
+        is_coroutine: Whether a call of the function makes a coroutine.
+        label: The name of the function, for display: ``ChargeStep.execute``.
+        takes: The annotation of the payload. ``Any`` if there is none.
+        returns: The annotation of the result. ``Any`` if there is none.
     """
 
     function: Callable[..., Any]
@@ -51,36 +50,36 @@ class Callback(msgspec.Struct, frozen=True, eq=False):
 
 
 class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """One part of a saga in its place, every setting resolved.
+    """One part of a saga at its place, with all settings.
 
     Attributes:
-        path: Its name, after the names of the sagas it is nested in: ``shipping.pack``.
+        path: The name of the part, after the names of the sagas that contain it: ``shipping.pack``.
         kind: The kind of the part.
         subject: The step, signal, sleep or group itself.
-        scope: The path of the saga it is nested in, with a trailing dot; empty at the top.
-        execute: Performs it; None for a part that only waits.
-        compensate: Undoes it; None if it cannot be undone.
-        probe: Returns whether an attempt in doubt took effect; None if there is no probe.
+        scope: The path of the nested saga that contains the part, with a trailing dot. Empty if it is not nested.
+        execute: Performs the step. None for a part that only waits.
+        compensate: Undoes the step. None if it cannot be undone.
+        probe: Returns whether an attempt in doubt took effect. None if there is no probe.
         retry: When an attempt of `execute` is repeated.
         compensation_retry: When an attempt of `compensate` is repeated.
         timeout: Seconds for one attempt; None for no limit.
         grace: Further seconds to wait for a call that outlives *timeout*.
-        overtake: Whether an attempt may be repeated while the one before may still be running.
-        pivot: Whether it is the go/no-go step.
-        forward_only: Whether it comes after the pivot.
+        overtake: Whether an attempt may be repeated while the last attempt may still be running.
+        pivot: Whether the part is the go/no-go step.
+        forward_only: Whether the part comes after the pivot.
         repeatable: Whether an attempt in doubt may be repeated.
         in_doubt_on: Exceptions that leave an attempt in doubt.
-        no_effect_on: Exceptions among them, or of subclasses, that do not.
-        seconds: The duration of a sleep, or the time-out of a signal.
-        decide: Returns, from payload and results, the end of a sleep, the chosen branch, or the items of a group; None
+        no_effect_on: Subclasses of *in_doubt_on* that leave no doubt.
+        seconds: The duration of a sleep, or the timeout of a signal.
+        decide: Returns the end of a sleep, the chosen branch, or the items of a group, from payload and results. None
             if these are fixed.
         branches: The names of the branches of a group or a choice.
-        each: Whether a group has one branch for each item that `decide` yields.
-        at_most: How many branches of a group run at a time; None for all.
+        each: Whether a group has one branch for each item that `decide` returns.
+        at_most: How many branches of a group run at a time. None for all.
         cancels_on_failure: Whether a group before the pivot cancels its other branches when one fails.
         group_compensates: Whether any branch of a group has a compensation.
         shape: The part of the saga's fingerprint for the branches of a group.
-        returns: The type of its answer, if it is no step: of a signal's value, or of a group's results.
+        returns: The type of the answer of a part that is no step: of a signal's value, or of a group's results.
     """
 
     path: str
@@ -112,25 +111,25 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def compensatable(self) -> bool:
-        """Whether the saga compensates it: never the pivot, nor what comes after.
+        """Whether the saga compensates the part. It never compensates the pivot and later parts.
 
-        A group always is: its branches are seen to the end, also where none of them has a compensation.
+        A group before the pivot is always compensated, even if no branch has a compensation: its branches have to end.
         """
         return (self.compensate is not None or self.kind in GROUPS) and not self.pivot and not self.forward_only
 
     @property
     def calls_compensation(self) -> bool:
-        """Whether compensating it calls any compensation at all."""
+        """Whether the compensation of the part calls a function."""
         return (self.compensate is not None or self.group_compensates) and self.compensatable
 
     @property
     def can_outlive_its_timeout(self) -> bool:
-        """Whether a call of its `execute` may be left running after time-out and grace."""
+        """Whether a call of `execute` may still run after timeout and grace."""
         return self._outlives(self.execute)
 
     @property
     def compensation_can_outlive_its_timeout(self) -> bool:
-        """Whether a call of its `compensate` may be left running after time-out and grace."""
+        """Whether a call of `compensate` may still run after timeout and grace."""
         return self._outlives(self.compensate)
 
     def _outlives(self, callback: Callback | None) -> bool:
@@ -145,14 +144,14 @@ AWAIT: Final = "await"
 
 
 class Effect:
-    """The next action for an execution; bound in the machine to the entry of one state.
+    """The next action for an execution. The machine sets it on entry to a state.
 
     Attributes:
         kind: ``execute``, ``probe`` or ``compensate`` (call the part's callback), ``wait`` (until the execution's
-            ``due_at``) or ``await`` (something in the inbox, or ``due_at``).
+            ``due_at``) or ``await`` (until an item comes to the inbox, or until ``due_at``).
         part: The part that the state belongs to.
-        callback: The function to call; None for a wait.
-        is_simple: Whether a call that returns has succeeded: it has no time-out and is no probe.
+        callback: The function to call. None for a wait.
+        is_simple: Whether a call that returns has succeeded: it has no timeout and is no probe.
     """
 
     __slots__ = ("callback", "is_simple", "kind", "part")
@@ -172,7 +171,7 @@ class Effect:
 
 
 class Rest:
-    """The ``on_enter`` of a state in which nothing is to be done: ended, or stuck."""
+    """The ``on_enter`` of a state without an action: ended, or stuck."""
 
     __slots__ = ()
 

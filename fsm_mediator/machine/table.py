@@ -1,4 +1,4 @@
-"""The table: every transition there is, as data, from a tuple of parts. It runs nothing and knows no execution.
+"""The table: all transitions of a saga as data, made from its parts. It runs nothing and knows no execution.
 
 The theory
 ----------
@@ -43,7 +43,7 @@ from fsm_mediator.states import (
 )
 
 TABLE_FORMAT: Final = 1
-"""The number of this table's format; part of every fingerprint."""
+"""The number of this table's format. It is part of every fingerprint."""
 
 
 class Transition(NamedTuple):
@@ -57,8 +57,8 @@ class Transition(NamedTuple):
 def transitions_of(parts: Sequence[Part], *, every: bool) -> Iterator[Transition]:
     """The whole table of a saga of *parts*.
 
-    A state that the parts' settings rule out (``retrying.S`` where S has one attempt) is left out, unless *every* is
-    set: an execution that was journaled under other settings may be in that state.
+    States that the settings of the parts exclude (``retrying.S`` if S has one attempt) are left out. With *every* they
+    are included: an execution that was journaled under other settings may be in such a state.
     """
     enter = [_enter(part) for part in parts]
     before: list[Part] = []  # the parts that can be compensated: the nearest is found at once
@@ -117,7 +117,7 @@ def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Tran
 
 
 def _may_give_up(part: Part) -> bool:
-    """Whether waiting for *part* can fail: by a signal's time-out, by a branch, or without a decision."""
+    """Whether the wait for *part* can fail: by a signal's timeout, by a branch, or by a deciding function."""
     if part.kind is Kind.SIGNAL:
         return part.seconds is not None
     return part.kind is not Kind.SLEEP or part.decide is not None
@@ -156,7 +156,7 @@ def _enter(part: Part) -> str:
 
 
 def nearest_compensation(parts: Sequence[Part], before: int) -> str:
-    """The state that compensates the last compensatable of the first *before* parts; ``failed`` if there is none."""
+    """The state that compensates the last compensatable part of the first *before* parts. ``failed`` if none is."""
     for index in range(before - 1, -1, -1):
         if parts[index].compensatable:
             return f"{COMPENSATING}.{parts[index].path}"

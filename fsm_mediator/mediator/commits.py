@@ -1,4 +1,4 @@
-"""CommitBuilder: what a driver writes of an execution, and when it gives the execution up. It does no I/O."""
+"""CommitBuilder: makes the commits of a driver, and decides when an execution is released. It does no I/O."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class CommitBuilder:
         journal: The journal that will write the commits.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1, for the jitter of waits.
-        park_after: An execution in the background that waits longer than this many seconds is released meanwhile.
-        sleeps: Whether the mediator has a *sleep* of the user's, with which no sleep is released.
+        park_after: Seconds. An execution in the background that waits longer is released during the wait.
+        sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released while it sleeps.
         limited: Whether the mediator has limits.
         max_recoveries: How many drivers may die while they drive an execution that makes no progress.
 
     Attributes:
         driver: The driver that writes.
         holds: The holds that the driver knows.
-        created_at_once: The most branches of a group that one commit creates. None: all of them, in the commit of the
-            record that enters the group, because the journal keeps no plans.
+        created_at_once: The most branches of a group that one commit creates. None if the journal keeps no plans: then
+            the commit with the record that enters the group creates all branches.
     """
 
     driver: Driver
@@ -79,7 +79,7 @@ class CommitBuilder:
         self._max_recoveries = max_recoveries
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
-        """Whether the last record alone decides the next effect: nearly always, an attempt, or the end.
+        """Whether the last record alone decides the next effect. Nearly always it does: an attempt, or the end.
 
         Otherwise more records may come first, or the execution waits, is released or queues.
         """
@@ -103,7 +103,7 @@ class CommitBuilder:
         queues: bool = False,
         plan: Plan | None = None,
     ) -> Commit:
-        """The commit of *records*; *queues*: the attempt that they announce has to wait for its slot."""
+        """The commit of *records*. *queues*: whether the attempt that they announce has to wait for its slot."""
         execution = active.execution
         effect = execution.effect
         wake_at = None
@@ -127,7 +127,7 @@ class CommitBuilder:
             dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
         posts: tuple[tuple[str, InboxItem], ...] = ()
         if active.group.planned or (plan is not None and plan.branches):
-            wake_at = self.clock()  # owned or not: if its driver leaves it, another driver must create the others
+            wake_at = self.clock()  # set even if it is owned: a later driver must create the other branches
         else:
             posts = execution.pop_forwarded()
         return Commit(
@@ -156,11 +156,11 @@ class CommitBuilder:
         )
 
     def _plans(self, execution: Execution) -> bool:
-        """Whether the new branches are too many for one commit."""
+        """Whether there are too many new branches for one commit."""
         return self.created_at_once is not None and len(execution.new_branches) > self.created_at_once
 
     def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:
-        """See `Commit.slot`. An execution parked before its attempt began keeps its place for the next driver."""
+        """The `Commit.slot`. An execution that is parked before its attempt begins keeps its place in the queue."""
         if active.slot is not None and not parks:
             return active.slot.limit.name
         keeps = records[-1].abandoned if records else parks and active.unbegun
@@ -174,19 +174,19 @@ class CommitBuilder:
         Args:
             active: The execution.
             written: Whether all its records are written.
-            left: Returns the seconds until a time, at a time.
+            left: Returns the seconds from the third argument until the second, for the execution.
         """
         execution = active.execution
         effect = execution.effect
         if effect is None:
-            # Stuck or dormant, and claimed for nothing.
+            # The execution is stuck or dormant: there was no reason to claim it.
             return active.stopping or active.dormant or (written and execution.seq > 0)
         if active.stopping:
             return True
         if effect.callback is not None and active.asks_at is None:
             return False
         if effect.part.kind in GROUPS:
-            # New branches notify their parent; others may have settled before, and their parent must look at them
+            # New branches notify their parent. Other branches may have settled before: the parent must look at them
             # first. A parent in the foreground waits until its branches settle.
             created = bool(execution.new_branches) and not self._plans(execution)
             may_park = (written or created) and not active.group.must_retry
@@ -202,16 +202,16 @@ class CommitBuilder:
         """The records with which a driver resumes an execution in its present state."""
         execution = active.execution
         records = []
-        if active.recovered:  # the attempt that was under way counts as crashed
+        if active.recovered:  # the attempt that was running counts as crashed
             active.recovered = False
             crashed = self._crashed(active)
             record = execution.feed(crashed, at, self.chance())
             if record is not None:
                 records.append(record)
-            elif crashed.times and execution.effect is not None:  # its probe
+            elif crashed.times and execution.effect is not None:  # the crash of a probe
                 active.asks_at = at + execution.effect.part.retry.wait(crashed.times, self.chance())
         if execution.state == PENDING:
-            append_immediate_moves(active, records, at)  # a cancel or the deadline may come before it has begun
+            append_immediate_moves(active, records, at)  # a cancel or the deadline can come before the start
             if execution.state == PENDING and not active.stopping and not active.dormant:
                 record = execution.feed(Begin(), at)
                 assert record is not None
@@ -219,7 +219,7 @@ class CommitBuilder:
         return records
 
     def _crashed(self, active: ActiveExecution) -> Crashed:
-        """The answer to an effect that was under way; it is counted if a driver has died in it."""
+        """The answer to an effect that a driver left unfinished. It is counted if the driver has died."""
         effect = active.execution.effect
         if not active.orphaned or effect is None or effect.callback is None:
             return Crashed()
@@ -228,9 +228,9 @@ class CommitBuilder:
         return Crashed(here + 1, too_often=total + 1 > self._max_recoveries)
 
     def counts_decision(self, active: ActiveExecution) -> bool:
-        """Whether a decision that comes next is counted as begun, because a driver may have died during it.
+        """Whether the next decision is counted as begun, because a driver may have died during it.
 
-        So it is counted in the journal before it begins. After too many the function is not called any more.
+        The journal counts the decision before it begins. After too many crashes the function is not called any more.
         """
         execution = active.execution
         if not (active.orphaned and active.recovered and execution.decides_next):
@@ -244,12 +244,12 @@ class CommitBuilder:
         return True
 
     def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
-        """*answer* with the value that later steps will see."""
+        """*answer* with its value as later steps will see it."""
         return answer if self._codec is None else encoded_answer(self._codec, effect, answer)
 
 
 def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned | Raised:
-    """*answer* with the value that later steps will see, as *codec* returns it."""
+    """*answer* with its value as later steps will see it, after encoding and decoding by *codec*."""
     value = answer.value
     try:
         if effect.kind == EXECUTE:
@@ -262,14 +262,14 @@ def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned |
 
 
 def forget_decision(active: ActiveExecution) -> None:
-    """Nothing was decided after all: do not count it."""
+    """Undo the count of a decision that was not made."""
     total, here = active.recoveries
     active.recoveries, active.decides = Recoveries(total - 1, here - 1), False
     active.execution.poison = None
 
 
 def append_immediate_moves(active: ActiveExecution, records: list[Record], at: float) -> None:
-    """Append the records that follow without an effect in between."""
+    """Append the records of the moves that need no effect."""
     advance = active.execution.advance
     while (record := advance(at)) is not None:
         records.append(record)
@@ -288,7 +288,7 @@ def _is_wait(effect: Effect | None) -> bool:
 
 
 def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries | None:
-    """The count of recoveries after *records*; None: it is as the journal has it."""
+    """The new count of recoveries after *records*. None if the count in the journal does not change."""
     if active.recoveries is NO_RECOVERIES and active.recorded is NO_RECOVERIES:
         return None
     for record in records:
@@ -298,7 +298,7 @@ def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries |
 
 
 def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:
-    """Kind and name of the signal whose wait *records* close by its time-out; None: they close none."""
+    """Kind and name of the signal for which *records* end the wait by its timeout. None if there is no such signal."""
     for record in records:
         if record.error is not None and isinstance(record.error.exception, SignalTimedOutError):
             part = execution.machine.places[record.source].part
@@ -308,9 +308,9 @@ def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[
 
 
 def _branch_notifications(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:
-    """The items that a branch posts: to its parent, when it leaves the way forward and when it has settled.
+    """The items that a branch posts to its parent, when it begins to compensate and when it has settled.
 
-    A settled branch also notifies the branch that may begin after it.
+    A settled branch also notifies the next branch, which may then begin.
     """
     settled = bool(records) and is_settled(records[-1].target)
     if not settled and not any(record.event in ("rejected", "in_doubt") for record in records):

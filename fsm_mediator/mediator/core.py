@@ -1,4 +1,4 @@
-"""Core: how executions are owned, handed over, waited for and released, once for both mediators, over a `Runtime`."""
+"""Core: owns executions, passes them to drivers, waits for them, and releases them. Both mediators share this code."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from fsm_mediator.records import Record
 from fsm_mediator.retry import check_wait
 
 RECLAIM_AFTER: Final = 1.0
-"""Seconds after which a mediator claims again what its driver in the background had to leave."""
+"""Seconds after which a mediator claims an execution again that its driver in the background had to leave."""
 
 WOKEN_AGAIN: Final = 0.05
-"""Seconds after which a timer wakes an execution again that a caller had reserved."""
+"""Seconds after which a timer tries again to wake an execution that a caller had reserved."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -53,10 +53,10 @@ class Core:
     """The common core of `Mediator` and `AsyncMediator`.
 
     Args:
-        sagas: The sagas it can drive.
+        sagas: The sagas that the mediator can drive.
         journal: A path or URL of a SQLite file, a `Journal`, or None for memory.
         make_runtime: Makes the runtime, from the journal and the clock.
-        wrap_runtime: Wraps it, for tests.
+        wrap_runtime: Wraps the runtime, for tests.
         coroutines: Whether steps may be coroutine functions.
         observers: Called with each record.
         park_after: The longest wait in the background, in seconds, that keeps its owner.
@@ -68,9 +68,9 @@ class Core:
     Attributes:
         setbacks: The executions that could not be driven in the background.
         owned: The executions that this driver owns.
-        closed: Whether it takes no new work.
-        membership: Whether the journal knows its driver.
-        patience: Until when `close` waits for executions, in seconds since the epoch.
+        closed: Whether the mediator accepts no new work.
+        membership: The registration of the driver in the journal.
+        patience: When `close` stops to wait for executions, in seconds since the epoch.
     """
 
     owned_type: type[OwnedExecutions] = OwnedExecutions
@@ -116,7 +116,7 @@ class Core:
             limited=self.limits is not None,
             max_recoveries=max_recoveries,
         )
-        # Limits are kept where attempts are announced, which is in no place of its own in memory.
+        # The fast path in memory does not announce attempts, so it cannot keep limits.
         plain = type(self.journal) is MemoryJournal and not encodes
         plain = plain and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
@@ -139,14 +139,14 @@ class Core:
         self.wake_timers: WakeTimers = WakeTimers(self.runtime.at, self.clock, self.wake)
 
     def reset(self) -> None:
-        """In a forked child: be another driver, for the one before lives on in the parent."""
+        """Become another driver, in a forked child: the former driver still lives in the parent."""
         self.runtime.reset()
         self._reset()
 
     # Opening
 
     async def open(self) -> None:
-        """Be a driver that the journal knows.
+        """Enlist the driver in the journal, unless it is enlisted.
 
         Raises:
             MediatorClosedError: The mediator is closed.
@@ -158,7 +158,7 @@ class Core:
             self._check_open()  # it may have been closed meanwhile
 
     def bind(self) -> None:
-        """Belong to the event loop of the caller, if there is one, and be no driver yet.
+        """Bind the mediator to the event loop of the caller, if there is one. Does not enlist the driver.
 
         Raises:
             MediatorClosedError: The mediator is closed.
@@ -172,22 +172,22 @@ class Core:
             raise MediatorClosedError("this mediator is closed; make another one")
 
     def rebind(self) -> None:
-        """The event loop before is gone, and its tasks with it: release the executions that they drove."""
+        """Release the executions of tasks on the former event loop: the loop is closed, and the tasks are dead."""
         for active in list(self.owned.active.values()):
-            active.wait.done = active.wait.wake = None  # no caller waits there any more
+            active.wait.done = active.wait.wake = None  # no caller waits on the closed loop
             self.keep_running_call(active)
             self.owned.release_and_finish(active)
         self.membership.suspend()
         self.wake_timers.rearm()
 
     def heartbeat(self) -> bool:
-        """Renew the lease, and notice what other processes posted to the executions that this driver owns.
+        """Renew the lease, and notify executions of this driver about items that other processes posted.
 
         Returns:
-            Whether executions wait for slots that other processes may free, so that the next heartbeat is to come soon.
+            Whether executions wait for slots that other processes may free. Then the next heartbeat must come soon.
         """
         if self.runtime.is_lost():
-            return False  # nothing runs any more: let others have it
+            return False  # nothing runs any more: other drivers may claim the executions
         try:
             for saga_id in self.membership.renew_lease():
                 self.runtime.post(self._notify_if_active, saga_id)
@@ -197,7 +197,7 @@ class Core:
             self.settle_claims()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
-        except Exception:  # a user's own journal may raise anything, and the heartbeat must not end
+        except Exception:  # a user's journal may raise any error, and the heartbeat must not end
             logger.exception("the lease could not be renewed")
         return bool(self.owned.waiting)
 
@@ -212,7 +212,7 @@ class Core:
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:
-        """Write *commit* durably; if the journal fails at first, repeat the same commit."""
+        """Write *commit* durably. If the journal fails, the same commit is repeated."""
         attempt, began = 1, self.runtime.monotonic()
         while True:
             try:
@@ -227,13 +227,13 @@ class Core:
             attempt += 1
 
     def _is_patient(self, began: float) -> bool:
-        """Whether a commit that was first tried at *began*, by the monotonic clock, is to be tried on."""
+        """Whether to repeat a failed commit that was first tried at the monotonic time *began*."""
         patience = patience_of(self.journal)
         left = self.closed and self.clock() >= (self.patience or 0.0)
         return not left and (patience is None or self.runtime.monotonic() - began < patience)
 
     def keep_running_call(self, active: ActiveExecution) -> None:
-        """After the wait for a call: own the execution for as long as the thread of an unanswered call runs."""
+        """Keep the ownership of an execution with an unanswered call as long as the thread of the call runs."""
         call: StepCall | None = active.call
         if call is not None and call.running is not None and not call.may_be_overtaken and not call.running.revoke():
             self.owned.keep_for_abandoned_call(active, call.running, call.effect)
@@ -241,12 +241,12 @@ class Core:
     # Waiting
 
     async def read_inbox(self, active: ActiveExecution) -> None:
-        """Have the execution receive what came to its inbox."""
+        """Read the new items in the inbox of an execution, and pass them to the execution."""
         active.called = False  # first: items that come during the read are read again
         active.receive(await self.runtime.in_thread(inbox_after, self.journal, active.saga_id, active.inbox.seen))
 
     def wake_event(self, active: ActiveExecution) -> Event:
-        """Set when the driver of *active* is to look at its inbox, or to stop."""
+        """The event that is set when the driver of *active* must look at the inbox, or stop."""
         with self.lock:
             if active.wait.wake is None:
                 active.wait.wake = self.runtime.event()
@@ -254,21 +254,21 @@ class Core:
             return wake
 
     def done_event(self, active: ActiveExecution) -> Event:
-        """Set once the execution is finished."""
+        """The event that is set once the execution is finished."""
         with self.lock:
             if active.wait.done is None:
                 active.wait.done = self.runtime.event()
         done: Event = active.wait.done
-        if active.finished:  # it may have finished before it could see that a caller waits
+        if active.finished:  # it may have finished before the event existed
             done.set()
         return done
 
     async def is_finished(self, active: ActiveExecution, seconds: float | None) -> bool:
-        """Wait until nothing here drives *active* any more; False: so many seconds have passed."""
+        """Wait until this mediator does not drive *active* any more. False if *seconds* have passed."""
         return await self.runtime.wait(self.done_event(active), seconds)
 
     async def wait_until_released(self, saga_id: str) -> bool:
-        """Wait for a driver that is just about to leave an execution; False: it is driven here, and stays so."""
+        """Wait for a driver here that is about to leave the execution. False if the driver will not leave it soon."""
         other = self.owned.active.get(saga_id)
         if other is None:
             return True
@@ -279,7 +279,7 @@ class Core:
     # Ownership
 
     def try_reserve(self, active: ActiveExecution) -> bool:
-        """Whether nothing here drove this execution, so that the caller may claim it now."""
+        """Reserve an execution for the caller, which may then claim it. False if this mediator drives it already."""
         if self.owned.active.setdefault(active.saga_id, active) is not active:
             return False
         if self.closed:
@@ -288,7 +288,7 @@ class Core:
         return True
 
     def give_up_driving(self, active: ActiveExecution, until: float | None) -> object:
-        """Stop driving *active* here: the token is for the next driver, which drives or releases it."""
+        """Stop driving *active* here. Returns a token for the next driver, which drives or releases the execution."""
         active.driver = None
         token = object()
         with self.lock:
@@ -296,7 +296,7 @@ class Core:
         return token
 
     def try_take(self, active: ActiveExecution, token: object = None) -> bool:
-        """Whether nothing drives *active* (since *token* was made), so that the caller drives it from now on."""
+        """Take *active* over if nothing drives it (since *token* was made). Returns whether the caller drives it."""
         wait = active.wait
         with self.lock:
             if wait.token is None or (token is not None and wait.token is not token):
@@ -309,29 +309,29 @@ class Core:
         return True
 
     def submit(self, active: ActiveExecution) -> None:
-        """Have *active* driven in the background."""
+        """Drive *active* in the background."""
         token = self.give_up_driving(active, None)
         drive = functools.partial(self._drive_in_background, active, token)
         self.runtime.submit(drive, active.context, functools.partial(self._never_driven, active, token))
 
     def _never_driven(self, active: ActiveExecution, token: object) -> None:
         if self.try_take(active, token):
-            self.owned.release_and_finish(active)  # closed, or the event loop ends
+            self.owned.release_and_finish(active)  # the mediator is closed, or the event loop ends
 
     def release_if_unstarted(self, active: ActiveExecution, error: BaseException) -> None:
-        """An interrupt hit while *active* was handed over: if nothing has begun with it, nothing will."""
+        """Release *active* after an interrupt during the handover, if no driver has begun."""
         if self.try_take(active) or active.driver is None:
             self.owned.release_and_finish(active, error)
 
     def continue_driving(self, active: ActiveExecution, token: object = None) -> None:
-        """Resume an execution that waits in the background, once."""
+        """Resume an execution that waits in the background, if no other thread or task has resumed it."""
         if self.try_take(active, token):
             self.submit(active)
 
     def resume(self, saga_id: str, elapsed: float = -math.inf) -> ActiveExecution | None:
-        """Have an execution claimed and driven in the background; None: it is driven here, or this is closed.
+        """Claim and drive an execution in the background. None if it is driven here already, or the mediator is closed.
 
-        *elapsed*: a time that has passed, whatever the clock says.
+        *elapsed*: a time that counts as passed, even if the clock does not show it yet.
         """
         active = ActiveExecution(saga_id, background=True)
         active.elapsed = elapsed
@@ -345,13 +345,13 @@ class Core:
         return active
 
     def wake(self, saga_id: str, elapsed: float = -math.inf) -> None:
-        """As `resume`, for a timer: again in a moment, if a caller has reserved the execution and may not drive it."""
+        """As `resume`, for a timer. If a caller has only reserved the execution, the timer is set again."""
         active = self.owned.active.get(saga_id)
         if self.resume(saga_id, elapsed) is None and not self.closed and (active is None or not active.epoch):
             self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)
 
     def settle_claims(self) -> None:
-        """Drive the executions that this driver owns without knowing it: the answer to their claim was lost."""
+        """Drive the executions that the journal gave to this driver by a claim with a lost answer."""
         owned = self.owned
         if owned.claims_in_doubt:
             held = owned_by(self.journal, self.driver.id)
@@ -361,7 +361,7 @@ class Core:
                     self.runtime.post(self.resume, saga_id)
 
     def take_up(self, claimed: Entry) -> ActiveExecution | None:
-        """Have a claimed execution driven in the background, from any thread; None: it is released."""
+        """Drive a claimed execution in the background. Any thread may call this. None if it is released instead."""
         active = ActiveExecution(claimed.saga_id, background=True)
         active.claimed = claimed
         if not self.try_reserve(active):
@@ -382,7 +382,7 @@ class Core:
             self.setbacks.forget(active.saga_id)
         except MediatorError as error:
             again = self.setbacks.log(active.saga_id, error)
-            self.owned.release_and_finish(active, error)  # last: a waiting caller then finds the log written
+            self.owned.release_and_finish(active, error)  # last, so that a waiting caller finds the log written
             if again is not None:
                 self._claim_again(active, again)
         except BaseException as error:
@@ -398,14 +398,14 @@ class Core:
                 raise
 
     def _claim_again(self, active: ActiveExecution, seconds: float) -> None:
-        """Claim what a driver in the background had to leave, unless this mediator is closed."""
+        """Claim an execution again that a driver in the background had to leave, unless this mediator is closed."""
         if not self.closed:
             self.wake_timers.add(self.clock() + seconds, active.saga_id)
 
     # Notifying
 
     def notify(self, saga_id: str) -> None:
-        """Something came to an execution's inbox: have its driver look, or become its driver."""
+        """Handle an item that came to an execution's inbox: wake the driver, or claim the execution."""
         while True:
             active = self.owned.active.get(saga_id)
             if active is None:
@@ -422,14 +422,14 @@ class Core:
                 return
 
     async def notify_owner(self, entry: Entry) -> None:
-        """Something was posted to an execution: have its driver look, or become its driver."""
+        """Handle an item that was posted to an execution: wake its owner in this process, or claim the execution."""
         if entry.saga_id in self.owned.active or entry.driver is None or not entry.driver_alive:
             self.notify(entry.saga_id)
         else:
             await self.runtime.in_thread(notify_local_owner, entry.driver.id, entry.saga_id)
 
     def notify_others(self, commit: Commit) -> None:
-        """Have those driven that came into being with *commit*, or got an item with it."""
+        """Drive the executions that *commit* created, and notify the executions to which it posted an item."""
         for child in commit.children:
             self.resume(child.saga_id)
         for saga_id, _ in commit.posts:
@@ -437,7 +437,7 @@ class Core:
 
 
 def _notify(core: weakref.ref[Core], saga_id: str) -> None:
-    """Notify from any thread."""
+    """Notify the execution. May be called from any thread."""
     found = core()
     if found is not None:
         found.runtime.post(found.notify, saga_id)

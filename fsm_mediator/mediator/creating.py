@@ -1,7 +1,7 @@
-"""Creating: the branches of a group that is too large for one commit, batch by batch, from the plan in the journal.
+"""Creating: creates the branches of a group that is too large for one commit, in batches, from a plan in the journal.
 
-The record that enters the group is written with the whole plan. From then on the driver of the parent creates the
-branches: this driver, or the next one if it dies. The function that named them is not called again.
+The commit with the record that enters the group writes the whole plan. After that the driver of the parent creates the
+branches. If the driver dies, the next driver continues. The function that named the branches is not called again.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fsm_mediator.mediator.core import Core
 
 
 async def create_branches(core: Core, active: ActiveExecution, planned: Planned, failed: str) -> bool:
-    """Create the planned branches of the group that an execution waits in, or end them, if they are not to begin.
+    """Create the planned branches of the group that an execution waits for, or end them if they must not begin.
 
     Args:
-        core: The mediator's.
+        core: The core of the mediator.
         active: The execution.
         planned: The branches.
-        failed: The name of a branch that failed, if the group cancels the others then; else empty.
+        failed: The name of a branch that failed, if the group then cancels the others. Otherwise empty.
 
     Returns:
-        False: some are left to the next driver, because this one is to stop.
+        False if some branches are left to the next driver, because this driver must stop.
     """
     execution, group = active.execution, active.group
     left: Planned | None = planned
@@ -49,17 +49,17 @@ async def create_branches(core: Core, active: ActiveExecution, planned: Planned,
 def _next_plan(
     core: Core, active: ActiveExecution, planned: Planned, failed: str
 ) -> tuple[Plan, list[str], Planned | None]:
-    """The plan of the next commit, the ids of the branches that begin then, and the planned branches after it.
+    """The plan of the next commit, the ids of the branches that then begin, and the branches that stay planned.
 
-    If some branches are dormant, the last ones are created first: so the branch that begins after another one is there
-    before that one can settle.
+    If some branches are dormant, the last branches are created first. So each dormant branch exists before the branch
+    can settle that it has to wait for.
     """
     execution, most = active.execution, core.commits.created_at_once
     part = execution.machine.places[execution.state].part
     assert part is not None
     assert most is not None
     at, (first, end, dormant, _) = core.clock(), planned
-    # A dormant branch begins after another one. So once there is one, the deadline ends none of the others here.
+    # A dormant branch begins after another branch. So once one is created, the deadline does not end the others here.
     judged_at = at if end == len(execution.group) else 0.0
     cancel = cancel_message(execution, failed, at) if failed else None
     error = end_of_planned(execution, part, judged_at, cancel)

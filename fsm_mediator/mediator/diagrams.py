@@ -1,4 +1,4 @@
-"""Diagrams: an execution as a diagram shows it, with the branches of its groups as the journal knows them."""
+"""Diagrams: collects the data that a diagram shows of an execution and its branches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsm_mediator.records import Record
 
 
 def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | None = None) -> Run:
-    """The execution and, for each of its branches, the same.
+    """The run of an execution for a diagram, with the runs of its branches.
 
     Args:
         journal: The journal.
@@ -21,7 +21,7 @@ def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | No
         hide: Called with each record, to hide what a picture must not show.
 
     Raises:
-        JournalError: It cannot be read.
+        JournalError: The journal cannot be read.
     """
     saga_id = entry.acceptance.saga_id
     records = tuple(journal.records(saga_id) if hide is None else map(hide, journal.records(saga_id)))
@@ -37,11 +37,11 @@ def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | No
 
 
 def diagram_of(store: ExecutionStore, saga_id: str, view: View) -> Diagram:
-    """The picture of an execution's way through its machine, and of its branches' through theirs.
+    """The picture of an execution's path through its machine, with the paths of its branches.
 
     Raises:
         UnknownExecutionError: The journal knows no execution with this id.
-        UnknownSagaError: Its saga is not registered.
+        UnknownSagaError: The saga of the execution is not registered.
     """
     entry = store.entry(saga_id)
     return Diagram(store.registry.saga_of(entry.acceptance), run_of(store.journal, entry), view=view)

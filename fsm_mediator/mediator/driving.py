@@ -1,10 +1,10 @@
-"""ExecutionDriver: how an execution is driven, written once for both mediators.
+"""ExecutionDriver: drives executions. Both mediators share this code.
 
-A driver asks an execution for its effect, performs it, and feeds the answer. The journal writes the records, which are
-reported to the observers. Then the driver asks for the next effect. It never waits but through its runtime.
+A driver asks an execution for its effect, performs the effect, and feeds the answer to the execution. The journal
+writes the records, and the observers get them. Then the driver asks for the next effect. Only its runtime ever waits.
 
-An error of a step keeps the frames that it passed. So no frame here may keep the run that has failed: a variable that
-would close such a circle is deleted when a coroutine ends.
+The traceback of a step's error keeps the frames alive that the error passed. So no frame here may hold a reference to
+the failed run: a variable that would close such a circle is deleted when its coroutine ends.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ class ExecutionDriver(WaitingDriver):
     async def drive(  # noqa: C901 - one loop, read as a whole
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Outcome | None:
-        """Drive an execution from its present state; *records*, if given, are made but not yet written.
+        """Drive an execution from its present state. *records*, if given, are made but not yet written.
 
         Returns:
-            Its outcome when the driver left it; None if it continues elsewhere: on a timer, or under another driver.
+            The outcome when the driver left the execution. None if it continues with a timer or another driver.
 
         Raises:
-            BaseException: A step raised it, and it is no `Exception`. The execution was released before, in a state
-                from which a driver can continue. Or a `JournalError`, if the journal cannot be written.
+            BaseException: A step raised an error that is no `Exception`. The execution was released before, in a state
+                from which a driver can continue.
+            JournalError: The journal cannot be written.
         """
         commits, execution = self.commits, active.execution
         leaving: BaseException | None = None
@@ -106,13 +107,13 @@ class ExecutionDriver(WaitingDriver):
                     if mail and active.receive(mail):
                         if commit.held and execution.effect is not None:
                             continue
-                        active.called = True  # it is not owned any more
+                        active.called = True  # a later item must call a driver, because it is not owned any more
                 effect = execution.effect
                 if effect is None or parks:
                     return self.stop_driving(active)
                 if effect.callback is None:
                     if not written and execution.group:
-                        continue  # its branches first: they may have settled already
+                        continue  # look at the branches first: they may have settled already
                     now = await self._wait_until_due(active, execution.wake_at)
                     if now is None:
                         return None
@@ -147,7 +148,7 @@ class ExecutionDriver(WaitingDriver):
             self.owned.finish(active, error=error)
             raise
         except BaseException as error:
-            self.owned.release_and_finish(active, error)  # at once, though it may block: this driver may be ending
+            self.owned.release_and_finish(active, error)  # at once, even if it blocks: this driver may be ending
             raise
         finally:
             active = execution = records = record = answer = commit = leaving = None  # type: ignore[assignment]
@@ -165,13 +166,13 @@ class ExecutionDriver(WaitingDriver):
             raise
         finally:
             active.call = None
-            del active, call, answer  # an error of the step keeps this frame, which must keep neither run nor error
+            del active, call, answer  # an error keeps this frame, which must not keep the run
 
     def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
-        """The error to raise in the caller once its record is written: it ended a step in the caller's thread.
+        """The error that ended a step in the caller's thread, to be raised in the caller once the record is written.
 
-        So SIGTERM handlers that raise, pytest and Hypothesis work as without a mediator. A `CancelledError` cannot come
-        from outside into a plain function, and stays.
+        So SIGTERM handlers that raise an error, pytest and Hypothesis work as without a mediator. A `CancelledError`
+        never comes from outside into a plain function, so it is not raised again.
         """
         if type(answer) is not Raised or isinstance(answer.error, Exception):
             return None
@@ -181,7 +182,7 @@ class ExecutionDriver(WaitingDriver):
         return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
-        """Finish an execution that has ended, rests or is released; a timer claims it again when it is due."""
+        """Finish an execution that has ended, rests or is released. A timer claims it again when it is due."""
         execution = active.execution
         outcome = execution.outcome()
         ended = outcome.state in ENDED
@@ -190,14 +191,14 @@ class ExecutionDriver(WaitingDriver):
         if active.asks_at is not None and self.owned.holds.any:
             self.owned.holds.parked.add(active.saga_id)
         if not ended and not active.stopping:
-            if active.called:  # even if it is stuck: a branch may have been settled meanwhile
+            if active.called:  # also if it is stuck: a branch may have been settled meanwhile
                 self.resume(active.saga_id)
             elif (until := _wake_at(active)) is not None:
                 at = self.clock()
                 self.wake_timers.add(at + self._left(active, until, at), active.saga_id, until)
         parent = execution.acceptance.parent
         if parent is not None and parent in self.owned.active:
-            self.notify(parent)  # a driver that waits there for its branches must know when one only waits itself
+            self.notify(parent)  # the parent's driver must know that this branch waits, too
         return outcome
 
     def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
@@ -206,10 +207,10 @@ class ExecutionDriver(WaitingDriver):
         return self.drive_in_memory(active) if plain else self.drive(active, opens=True)
 
     async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
-        """As `drive`, of a new execution in memory, for as long as steps are attempted and nothing else happens.
+        """As `drive`, for a new execution in memory, as long as steps are attempted and nothing else happens.
 
-        Each record is journaled by being made, because the journal's list of records is the execution's own. Everything
-        unusual (an item in the inbox, a wait, a time-out, a deadline, closing) is left to `drive`.
+        A new record is journaled at once, because the journal shares the execution's list of records. `drive` handles
+        everything else: an item in the inbox, a wait, a timeout, a deadline, closing.
         """
         execution, observers, clock = active.execution, self.observers, self.clock
         row, ended, unwritten, memory = None, False, None, self.memory
@@ -272,7 +273,7 @@ class ExecutionDriver(WaitingDriver):
             if not ended:
                 row.wake_at = execution.wake_at
                 memory.unshare(row)
-                # Branches come into being in the commit of the record that names them.
+                # The commit of the record that names branches also creates them, so `drive` has to write it.
                 unwritten = [record] if record is not None and record.children is not None else None
                 if leaving is not None:
                     raise leaving
@@ -298,17 +299,17 @@ class ExecutionDriver(WaitingDriver):
             del active, execution, row, record, unwritten
 
     async def _reload(self, active: ActiveExecution) -> None:
-        """Load an owned execution again, as it was before moves that could not be written, and read its inbox."""
+        """Load an owned execution again, without the moves that could not be written, and read its inbox."""
         entry = await self.runtime.in_thread(self.store.entry, active.saga_id)
         active.execution = await self.runtime.in_thread(self.store.load_execution, entry)
         active.inbox, active.recoveries, active.decides = UNREAD, active.recorded, False
         active.answers = ()
         await self.read_inbox(active)
 
-    # For a caller who waits
+    # For a caller that waits
 
     async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
-        """Claim and drive a reserved execution here; None: another driver owns it, or it continues elsewhere."""
+        """Claim and drive a reserved execution here. None if another driver owns it, or it continues elsewhere."""
         try:
             if not await self.runtime.in_thread(self.owned.claim, active):
                 self.owned.finish(active)
@@ -321,12 +322,12 @@ class ExecutionDriver(WaitingDriver):
     async def attach(
         self, active: ActiveExecution, work: Callable[..., Coroutine[Any, Any, Outcome | None]], *arguments: Any
     ) -> Outcome | None:
-        """Run *work*, which drives *active*, for a waiting caller, which may give up."""
+        """Run *work*, which drives *active*, for a waiting caller. The caller may stop waiting."""
         try:
             return await self.runtime.attach(work, *arguments, detached=functools.partial(self._detached, active))
         except BaseException as error:
             if not active.background:
-                self.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else sees to it
+                self.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else releases it
             raise
         finally:
             if not active.background and not active.finished:
@@ -334,7 +335,7 @@ class ExecutionDriver(WaitingDriver):
             del active, work, arguments
 
     def _detached(self, active: ActiveExecution, error: BaseException | None) -> None:
-        """Its caller has given up; *error*: its driver ended with that, which is reported nowhere else."""
+        """Note that the caller of *active* does not wait any more. Logs *error*, which ended the driver, if any."""
         active.background = True
         if isinstance(error, MediatorError):
             again = self.setbacks.log(active.saga_id, error)
@@ -347,6 +348,6 @@ class ExecutionDriver(WaitingDriver):
 
 
 def _wake_at(active: ActiveExecution) -> float | None:
-    """When the execution is to be claimed again; None: not without an item in its inbox."""
+    """When to claim the execution again. None if only an item in its inbox is a reason."""
     execution = active.execution
     return None if execution.effect is None else execution.wake_at if active.asks_at is None else active.asks_at

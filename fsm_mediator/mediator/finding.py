@@ -1,4 +1,4 @@
-"""Finding executions in the journal, counting them, and their attributes: what a mediator reads and sets of these."""
+"""Finding: lists and counts the executions in a journal, and changes their attributes, for a mediator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsm_mediator.statistics.side_store import SideStore
 
 PAGE: Final = 1000
-"""Executions that are read at a time when all are listed."""
+"""How many executions are read at a time when all are listed."""
 
 
 def filter_of(
@@ -39,8 +39,8 @@ def filter_of(
     """The filter that a caller describes: see `Mediator.executions`.
 
     Raises:
-        DefinitionError: It can match nothing: there is no such state, or something is of another type.
-        PayloadError: There can be no such attribute.
+        DefinitionError: The filter can match nothing: there is no such state, or an argument has the wrong type.
+        PayloadError: An attribute is not allowed.
     """
     several = isinstance(state, Collection) and not isinstance(state, str)
     states: tuple[Any, ...] = tuple(state or ()) if several else (state,)
@@ -57,12 +57,12 @@ def filter_of(
 
 
 def executions(core: Core, chosen: Filter, after: str | None, limit: int | None) -> list[Entry]:
-    """The executions that *chosen* fits: see `Mediator.executions`."""
+    """The executions that fit *chosen*: see `Mediator.executions`."""
     return with_queue_info(find(core.journal, chosen, after, limit), core.owned.active)
 
 
 def find(journal: Journal, chosen: Filter, after: str | None, limit: int | None) -> list[Entry]:
-    """The executions that *chosen* fits, undrivable ones marked, with their attributes."""
+    """The executions that fit *chosen*, with their attributes. Undrivable executions are marked."""
     if UNDRIVABLE in chosen.states:
         others = tuple(each for each in chosen.states if each != UNDRIVABLE)
         every = with_drivability(journal, _pages(journal, replace(chosen, states=()), after, None))
@@ -79,16 +79,16 @@ def _in_any(states: tuple[str, ...], entry: Entry) -> bool:
 
 
 def _pages(journal: Journal, chosen: Filter, after: str | None, limit: int | None) -> Iterator[Entry]:
-    """The executions that *chosen* fits, read in pages as they are needed."""
+    """The executions that fit *chosen*, read in pages when they are needed."""
     if not finds(journal):
         state = chosen.states[0] if chosen.states else None
         plain = Filter(saga=chosen.saga, states=chosen.states[:1], parent=chosen.parent, until=chosen.until)
         if chosen != replace(plain, roots=chosen.roots) or after is not None:
-            for_finding(journal)  # says what it lacks
+            for_finding(journal)  # raises an error that names the missing methods
         entries = journal.entries(phase=state, saga=chosen.saga, parent=chosen.parent, before=chosen.until)
         yield from islice((each for each in entries if not (chosen.roots and each.acceptance.parent)), limit)
         return
-    if chosen.text is not None and chosen.parent is None and not chosen.attributes:  # by these the journal finds it
+    if chosen.text is not None and chosen.parent is None and not chosen.attributes:  # else the journal has an index
         from fsm_mediator.statistics.side_store import fresh_store_of
 
         store = fresh_store_of(journal)
@@ -105,7 +105,7 @@ def _pages(journal: Journal, chosen: Filter, after: str | None, limit: int | Non
 
 
 def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
-    """How many executions *chosen* fits: see `Mediator.count`."""
+    """The number of executions that fit *chosen*: see `Mediator.count`."""
     if by is not None and by not in KEYS:
         raise DefinitionError(f"by={safe_repr(by)}: executions are counted by {', '.join(KEYS)}, or all together")
     if UNDRIVABLE in chosen.states:
@@ -115,12 +115,12 @@ def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
 
 
 def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str, int], float | None]:
-    """As `FindingJournal.count`, by the side store if it is fresh and knows all that is asked.
+    """As `FindingJournal.count`. The side store answers if it is fresh and has the data.
 
     Returns:
-        The counts, and the seconds by which they may lag behind; None: the side store did not answer.
+        The counts, and the seconds by which they may lag behind. None for the seconds if the journal counted.
     """
-    from fsm_mediator.statistics.side_store import fresh_store_of  # most count nothing: it loads sqlite3
+    from fsm_mediator.statistics.side_store import fresh_store_of  # loads sqlite3, which most processes do not need
 
     store = fresh_store_of(journal)
     counted = None if store is None else store.count(chosen, by)
@@ -130,7 +130,7 @@ def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str
 
 
 def _with_text(journal: Any, store: SideStore, chosen: Filter, after: str | None) -> Iterator[Entry]:
-    """The executions that *chosen* fits, by the index of the side store for its text."""
+    """The executions that fit *chosen*, found by its text in the index of the side store."""
     assert chosen.text is not None
     below = 2**63 - 1 if after is None else place_of_cursor(after)
     while page := store.with_text(chosen.text, below, PAGE):
@@ -149,10 +149,10 @@ def _fits(journal: Any, chosen: Filter, entry: Entry) -> bool:
 
 
 def give_attributes(core: Core, execution: Execution, attributes: Mapping[str, Any]) -> None:
-    """Have an execution that is about to be opened be opened with these attributes.
+    """Add attributes to an execution that is not journaled yet. Its first commit writes them.
 
     Raises:
-        PayloadError: There can be no such attribute.
+        PayloadError: An attribute is not allowed.
         JournalError: The journal keeps no attributes.
     """
     kept = checked_attributes(attributes)
@@ -168,11 +168,11 @@ def give_attributes(core: Core, execution: Execution, attributes: Mapping[str, A
 def set_attributes(
     core: Core, saga_id: str, attributes: Mapping[str, Any], reason: str | None, actor: str | None, token: int
 ) -> dict[str, Scalar]:
-    """Change attributes of an execution, and return all: see `Mediator.set_attributes`."""
+    """Change attributes of an execution, and return all of its attributes: see `Mediator.set_attributes`."""
     core.store.entry(saga_id)
     note = Note(ATTRIBUTES, saga_id, value=attributes, actor=actor, reason=reason, at=core.clock())
     change_attributes(core.journal, note, token)
-    core.store.entry(saga_id)  # says so if it was deleted meanwhile
+    core.store.entry(saga_id)  # raises an error if it was deleted meanwhile
     return attributes_of(core.journal, saga_id)
 
 
@@ -180,7 +180,7 @@ def change_attributes(journal: Journal, note: Note, token: int) -> None:
     """Change attributes of an execution as the value of *note* says.
 
     Raises:
-        PayloadError: There can be no such attribute, or there would be too many.
+        PayloadError: An attribute is not allowed, or there would be too many attributes.
         JournalError: The journal keeps no attributes.
     """
     assert note.saga_id is not None

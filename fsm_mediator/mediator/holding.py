@@ -1,8 +1,8 @@
-"""Holds: attempts that may not begin, of one execution, of a saga or of a step, until the hold is lifted.
+"""Holds: stop the attempts of an execution, a saga or a step from beginning, until the hold is lifted.
 
 A hold is a note. Each driver reads new notes with its heartbeat, and keeps the current holds in memory. A held attempt
-is announced in the journal as not begun, like an attempt that queues for a limit. So a cancel and the deadline take
-effect as usual, and nothing is in doubt.
+is announced in the journal as not begun, like an attempt that queues for a limit. So cancels and deadlines work as
+usual, and a held attempt is never in doubt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fsm_mediator.records import WAKE, InboxItem
 from fsm_mediator.states import COMPENSATING, EXECUTING, name_of, path_of
 
 LOOK: Final = 3600.0
-"""Seconds after which a driver looks again at a held execution that nothing has woken."""
+"""Seconds after which a driver looks at a held execution again, if nothing has woken it before."""
 
 
 class Held(NamedTuple):
@@ -36,7 +36,7 @@ class Held(NamedTuple):
         return cls(note.saga_id, note.saga, note.step)
 
     def covers(self, saga_id: str, saga: str, path: str) -> bool:
-        """Whether an attempt is held: the part at *path* of an execution of *saga*."""
+        """Whether the hold covers an attempt of the part at *path*, in the execution *saga_id* of *saga*."""
         if self.saga_id is not None:
             return saga_id == self.saga_id or is_inside(saga_id, self.saga_id)
         is_saga = self.saga is None or saga == self.saga or saga.startswith(f"{self.saga}/")
@@ -50,10 +50,10 @@ class Held(NamedTuple):
 
 
 def held_of(saga_id: str | None, saga: str | None, step: str | None) -> Held:
-    """The subject that a caller names.
+    """The subject of a hold, from the arguments of a caller.
 
     Raises:
-        DefinitionError: It names none, or an execution and something else.
+        DefinitionError: There is no argument, or an execution together with a saga or step.
     """
     named = [each for each in (saga_id, saga, step) if each is not None]
     if not named or not all(isinstance(each, str) and each for each in named) or (saga_id and len(named) > 1):
@@ -65,8 +65,8 @@ class Holds:
     """The holds that one driver knows.
 
     Attributes:
-        restricts: Whether an attempt may have to wait for a slot or for a hold to be lifted.
-        any: Whether anything is held.
+        restricts: Whether an attempt may have to wait for a slot or for the end of a hold.
+        any: Whether there is any hold.
         parked: The ids of executions that were released because they are held.
     """
 
@@ -80,7 +80,7 @@ class Holds:
         self.parked: set[str] = set()
 
     def refresh(self) -> bool:
-        """Read the holds that are new. Returns whether there are any."""
+        """Read new holds and lifted holds. Returns whether there are any."""
         if not keeps_notes(self._journal):
             return False
         new = _notes_of_holds(self._journal, self._last)
@@ -92,7 +92,7 @@ class Holds:
         return bool(new)
 
     def holds(self, execution: Execution, effect: Effect) -> bool:
-        """Whether this effect may not begin now."""
+        """Whether a hold prevents *effect* from beginning now."""
         if effect.kind not in (EXECUTE, COMPENSATE):
             return False
         of = execution.saga_id, execution.saga.name, effect.part.path
@@ -102,7 +102,7 @@ class Holds:
         )
 
     def until(self, execution: Execution, at: float) -> float:
-        """When a driver must look at a held execution again: at its deadline, if that is to come."""
+        """When a driver must look at a held execution again: after `LOOK` seconds, or earlier, at its deadline."""
         deadline = execution.deadline_at
         return at + LOOK if deadline is None or deadline <= at else min(deadline, at + LOOK)
 
@@ -111,7 +111,7 @@ class Holds:
 
 
 def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
-    """Keep a note of kind ``hold`` or ``unhold``. Returns the ids of the woken executions.
+    """Write a note of kind ``hold`` or ``unhold``. Returns the ids of the executions to wake.
 
     Raises:
         RefusedError: There is no such hold to lift, or an engine drives the execution.
@@ -137,7 +137,7 @@ def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
 
 
 def _parked(journal: Journal) -> Iterator[Entry]:
-    """The executions with an attempt that was announced, did not begin, and that no driver owns."""
+    """The executions without an owner, with an attempt that was announced and has not begun."""
     for phase in (EXECUTING, COMPENSATING):
         for entry in journal.entries(phase=phase):
             if entry.driver is None and entry.wake_at is not None:
@@ -149,7 +149,7 @@ def _place_of(entry: Entry) -> tuple[str, str, str]:
 
 
 def current_holds(journal: Journal) -> dict[Held, Note]:
-    """The things that are held now, each with its note, oldest first."""
+    """The current holds: the subject and the note of each, oldest first."""
     if not keeps_notes(journal):
         return {}
     found: dict[Held, Note] = {}
@@ -158,13 +158,13 @@ def current_holds(journal: Journal) -> dict[Held, Note]:
 
 
 def _notes_of_holds(journal: NotesJournal, after: int = 0) -> list[Note]:
-    """The notes that hold something or lift a hold, with a higher number than *after*, in the order of writing."""
+    """The notes about holds and lifted holds with a number higher than *after*, in the order of writing."""
     notes = (note for kind in (HOLD, UNHOLD) for note in journal.notes(kind=kind, after=after))
     return sorted(notes, key=lambda note: note.number)
 
 
 def _follow(held: dict[Held, Note], notes: Iterable[Note]) -> None:
-    """Change the holds in *held* as these notes say."""
+    """Add the holds in *notes* to *held*, and remove the lifted holds."""
     for note in notes:
         held.pop(Held.of(note), None)
         if note.kind == HOLD:
@@ -172,11 +172,11 @@ def _follow(held: dict[Held, Note], notes: Iterable[Note]) -> None:
 
 
 def hold_of(journal: Journal, entry: Entry) -> Note | None:
-    """The hold that an execution is under: of itself, of its parent, of its saga, or of its step."""
+    """The hold on an execution: on itself, on its parent, on its saga, or on its step. None if it is not held."""
     of = _place_of(entry)
     return next((note for held, note in current_holds(journal).items() if held.covers(*of)), None)
 
 
 def hold_note(kind: str, held: Held, value: Any, reason: str | None, actor: str | None, at: float) -> Note:
-    """The note that holds something, or lifts the hold."""
+    """A note that writes or lifts a hold."""
     return Note(kind, *held, value=value, actor=actor, reason=reason, at=at)

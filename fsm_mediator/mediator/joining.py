@@ -1,4 +1,4 @@
-"""Joining: what the driver of a group does about its branches, and how branches are commanded."""
+"""Joining: the work of a group's driver for the branches of the group, and commands to branches."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from fsm_mediator.records import InboxItem, Record
 from fsm_mediator.states import WAITING
 
 LISTED_RARELY: Final = 10
-"""All branches are listed again, to find those without an owner, once the listing took so few of the seconds passed."""
+"""A driver lists all branches again after this many times the seconds that the last listing took."""
 
 UNBEGUN_AT_A_TIME: Final = 100
-"""How many branches that have not begun are ended in one commit."""
+"""How many branches that have not begun are ended at a time."""
 
 
 async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
-    """Look at the branches that an execution waits for, and command them; its record, once one can be made."""
+    """Look at the branches of an execution, and command them. Returns the record of the execution, if it can move."""
     execution = active.execution
     if active.group is NO_GROUP:
         active.group = Group()
@@ -41,11 +41,11 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     status = await _status_of_all(core, active)
     if status is None:
         return None
-    at = core.clock()  # after the look, for what it has found had happened by now
+    at = core.clock()  # after the look, because the events that it found are in the past
     group.quiescent = status.quiescent
     if not active.background:
         for saga_id in status.unowned:
-            core.resume(saga_id)  # its driver had to leave it, and no other caller waits for it
+            core.resume(saga_id)  # its driver had to leave it, and no other caller resumes it
     if execution.cancelled or status.failed:
         message = cancel_message(execution, "" if execution.cancelled else status.failed, at)
         ended = await _end_unbegun(core, status.unbegun, message)
@@ -66,7 +66,7 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
 
 
 async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus | None:
-    """The status of the branches; None: nothing can be decided yet, or the next driver is to create the others."""
+    """The status of the branches. None if no decision is possible yet, or if the next driver must create branches."""
     group, in_thread, began = active.group, core.runtime.in_thread, core.runtime.monotonic()
     if (active.background or began < group.listed_until) and await _surely_goes_on(core, active):
         group.quiescent = False
@@ -83,7 +83,7 @@ async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus 
 
 
 async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
-    """Whether branches surely still run, so that nothing can be decided yet. The journal is asked now and then."""
+    """Whether branches surely still run, so that no decision is possible yet. Asks the journal from time to time."""
     execution, group, inbox = active.execution, active.group, active.inbox
     if group.planned or group.notified or execution.cancelled or execution.phase != WAITING:
         return False
@@ -95,9 +95,9 @@ async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
 
 
 async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxItem) -> set[str]:
-    """End branches that have not begun, many in a commit and without a claim. Returns the ids of the ended branches.
+    """End branches that have not begun, in batches and without a claim. Returns the ids of the ended branches.
 
-    Every other branch has begun meanwhile.
+    The other branches have begun meanwhile.
     """
     ended: set[str] = set()
     for start in range(0, len(branches), UNBEGUN_AT_A_TIME):
@@ -109,7 +109,7 @@ async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxIte
 
 
 def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel: InboxItem) -> list[ActiveExecution]:
-    """Write the end of branches that have not begun, in one commit; those for which it could be written."""
+    """Write the end of branches that have not begun, in one transaction. Returns the branches that have ended."""
     cancelled = []
     for entry in batch:
         active = ActiveExecution(entry.saga_id, store.load_execution(entry))
@@ -125,7 +125,7 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
-    """Feed *command* durably, and resume the branch; False: it is being driven, or the mediator is closed."""
+    """Feed *command* to a branch durably, and resume it. False if the branch is driven, or the mediator is closed."""
     active = ActiveExecution(saga_id, background=True)
     try:
         while not core.try_reserve(active):
@@ -135,7 +135,7 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
             core.owned.finish(active)
             return False
         records = [await feed_command(core, active, command, to_stuck_branches)]
-        append_immediate_moves(active, records, records[0].at)  # in one commit: a group over no items is undone at once
+        append_immediate_moves(active, records, records[0].at)  # in one commit: an empty group is undone at once
         await write_records(core, active, records)
         if active.execution.effect is not None:
             core.submit(active)
@@ -149,7 +149,7 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
 
 
 async def write_records(core: Core, active: ActiveExecution, records: list[Record]) -> None:
-    """Write *records* of an owned execution to the journal, before it is driven further."""
+    """Write *records* of an owned execution to the journal, and report them."""
     commit = core.commits.commit(active, records)
     await core.write(commit)
     report(core.observers, active, records)
@@ -159,7 +159,7 @@ async def write_records(core: Core, active: ActiveExecution, records: list[Recor
 async def feed_command(
     core: Core, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
 ) -> Record:
-    """Feed *command* to a claimed execution. Its stuck branches get *to_stuck_branches* first: the whole is meant."""
+    """Feed *command* to a claimed execution. Its stuck branches get *to_stuck_branches* before."""
     if to_stuck_branches is not None and active.execution.group:
         for saga_id in await core.runtime.in_thread(stuck_branches, core.store, active.execution):
             await command_branch(core, saga_id, to_stuck_branches, to_stuck_branches)

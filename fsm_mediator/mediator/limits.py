@@ -1,10 +1,10 @@
-"""Limits: at most so many attempts of a step at a time. Further attempts queue, in order.
+"""Limits: limit how many attempts of a step run at a time. Further attempts queue, in the order of arrival.
 
 A slot is acquired before an attempt is announced in the journal. So an attempt that only queued is never in doubt.
-All of it may be used from any thread, and one `Limits` may serve several mediators of a process.
+Everything here may be used from any thread, and several mediators of a process may share one `Limits`.
 
-This module knows nothing of other processes. A journal that keeps slots for all processes has the last word, see
-`SlotJournal`. An attempt that has to queue there frees its slot here, and waits for its turn without one.
+This module does not know other processes. A journal that keeps slots for all processes decides in the end: see
+`SlotJournal`. If an attempt has to queue in the journal, it frees its slot here, and waits for its turn without a slot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Limit:
 
     Attributes:
         name: The step's name or path.
-        most: How many attempts of it may be under way at a time.
+        most: How many attempts of the step may run at a time.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -33,13 +33,13 @@ class Limit:
         self.reset()
 
     def reset(self) -> None:
-        """After a fork, in the child: slots and places in the queue belong to the parent."""
+        """Forget all slots and places in the queue, in a forked child: they belong to the parent."""
         self._lock = threading.Lock()
         self._holders: set[Slot] = set()
         self._queue: deque[Slot] = deque()
 
     def acquire(self, used: Slot | None = None) -> Slot:
-        """A slot, or a place in the queue. If nothing queues, *used*, the slot of the attempt before, is passed on."""
+        """A slot, or a place in the queue. If no attempt queues, *used*, the last attempt's slot, is used again."""
         slot = Slot(self)
         with self._lock:
             if used in self._holders and not self._queue:
@@ -53,7 +53,7 @@ class Limit:
         return slot
 
     def wait_for_turn(self) -> Slot:
-        """A place in the journal's queue: it ends, by `Slot.come`, when the attempt may ask the journal again."""
+        """A place in the journal's queue. `Slot.come` ends it, when the attempt may ask the journal again."""
         return Slot(self)
 
     def _come(self, slot: Slot) -> None:
@@ -76,7 +76,7 @@ class Limit:
                     self._holders.add(following)
                     following.has_come = True
                     called = following.call
-            elif slot in self._queue:  # else it was its slot before a fork
+            elif slot in self._queue:  # otherwise the slot is from before a fork
                 self._queue.remove(slot)
         if called is not None:
             called()
@@ -90,13 +90,13 @@ class Limit:
 
 
 class Slot:
-    """One attempt's place in the queue, or its slot.
+    """The slot of one attempt, or its place in the queue.
 
     Attributes:
         limit: The limit of the slot.
-        has_come: Whether it has its slot.
-        ended: Whether it gave its slot or its place back.
-        call: The function to call when its slot comes.
+        has_come: Whether the attempt has its slot.
+        ended: Whether the attempt gave its slot or its place back.
+        call: The function to call when the slot comes.
     """
 
     __slots__ = ("call", "ended", "has_come", "limit")
@@ -108,26 +108,26 @@ class Slot:
         self.call: Callable[[], object] | None = None
 
     def on_grant(self, call: Callable[[], object]) -> bool:
-        """Have *call* called, once, in whatever thread, when the slot comes. False: it has come, nothing is called."""
+        """Call *call* once, in any thread, when the slot comes. False, without a call, if the slot has come already."""
         return self.limit._on_grant(self, call)
 
     def come(self) -> None:
-        """Its turn in the journal has come: see `Limit.wait_for_turn`."""
+        """Report that the turn of the attempt in the journal has come: see `Limit.wait_for_turn`."""
         self.limit._come(self)
 
     def end(self) -> None:
-        """Give the slot, or the place in the queue, back; again is harmless."""
+        """Give the slot, or the place in the queue, back. A second call is harmless."""
         self.limit._end(self)
 
 
 class Limits:
-    """The number of attempts of each step that may run at a time.
+    """The limits of a mediator: how many attempts of each step may run at a time.
 
     Args:
-        most: By a step's name (wherever it stands) or its path in the saga.
+        most: The most attempts at a time, by a step's name (in any saga) or its path in the saga.
 
     Raises:
-        DefinitionError: A number is no whole number of at least 1.
+        DefinitionError: A number is not a whole number of at least 1.
     """
 
     def __init__(self, most: Mapping[str, int]) -> None:
@@ -143,17 +143,17 @@ class Limits:
 
     @property
     def most(self) -> tuple[tuple[str, int], ...]:
-        """The names, and how many attempts each allows at a time."""
+        """The name of each limit, and the number of attempts it allows at a time."""
         return tuple((limit.name, limit.most) for limit in self._limits.values())
 
     def of(self, effect: Effect) -> Limit | None:
-        """The limit that an effect falls under; None: none. Probes only ask, and are not counted."""
+        """The limit for an effect. None if there is no limit. Probes only ask, and are not limited."""
         if effect.kind not in (EXECUTE, COMPENSATE):
             return None
         path = effect.part.path
         return self._limits.get(path) or self._limits.get(name_of(path))
 
     def reset(self) -> None:
-        """After a fork, in the child: all slots are free."""
+        """Free all slots, in a forked child."""
         for limit in self._limits.values():
             limit.reset()

@@ -1,6 +1,6 @@
-"""LoopRuntime: the runtime of `AsyncMediator`. Drivers are tasks; threads run calls that may block.
+"""LoopRuntime: the runtime of `AsyncMediator`. Drivers are tasks. Threads run calls that may block.
 
-The records of all tasks in one turn of the loop share a commit.
+The records that all tasks write in one turn of the loop share a commit.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
 from fsm_mediator.retry import Retry
 
 LEAST_GRACE: Final = 0.05
-"""Seconds that a coroutine has at least, to end after it was cancelled."""
+"""The least seconds that a cancelled coroutine has to end."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
 
 JOURNAL_THREADS: Final = 8
-"""The most threads that call the journal: what they have to write shares a commit, as in a recovery of thousands."""
+"""The most threads that call the journal. Their writes share commits, as in a recovery of thousands of executions."""
 
 TURN: Final = 64
-"""So many runs may end without waiting for anything before the event loop has its turn."""
+"""How many runs may end without a wait before the event loop gets a turn."""
 
 
 class LoopRuntime:
-    """Runs drivers as tasks of one event loop; see `Runtime`.
+    """Runs drivers as tasks of one event loop. See `Runtime`.
 
     Args:
         journal: The journal.
@@ -90,7 +90,7 @@ class LoopRuntime:
         self._flushing = False
 
     def bind(self) -> bool:
-        """See `Runtime.bind`: to the running loop, which must be the only one unless the other is closed."""
+        """See `Runtime.bind`. Binds to the running loop. The former loop, if there is one, must be closed."""
         loop = asyncio.get_running_loop()
         if self._bound is loop:
             return False
@@ -145,13 +145,13 @@ class LoopRuntime:
             await (self._sleep or asyncio.sleep)(seconds)
 
     def check_cancelled(self) -> None:
-        """See `Runtime.check_cancelled`: a step may have swallowed it."""
+        """See `Runtime.check_cancelled`. A step may have swallowed the cancellation of the task."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """See `Runtime.in_thread`: in a thread, if this journal blocks."""
+        """See `Runtime.in_thread`. Uses a thread only if this journal blocks."""
         if not self._blocks:
             return function(*arguments)
         if self._executor is None:
@@ -161,7 +161,7 @@ class LoopRuntime:
     # Writing
 
     async def write(self, commit: Commit) -> Written:
-        """See `Runtime.write`: with all commits that come meanwhile, if this journal blocks."""
+        """See `Runtime.write`. If this journal blocks, all commits that come meanwhile are written together."""
         if not self._blocks:
             return self._journal.write(commit)
         written: asyncio.Future[Written] = self.loop.create_future()
@@ -172,7 +172,7 @@ class LoopRuntime:
         return await written
 
     async def _flush(self) -> None:
-        """Write what has gathered, in one commit, until there is nothing more: one flush at a time."""
+        """Write all waiting commits together, again and again until none is left. Only one flush runs at a time."""
         batch: list[tuple[Commit, asyncio.Future[Written]]] = []
         try:
             while self._pending:
@@ -181,7 +181,7 @@ class LoopRuntime:
                 results: list[Written | JournalError]
                 try:
                     results = await self.in_thread(self._journal.write_all, commits)
-                except Exception as error:  # in any case: the drivers must not wait without end
+                except Exception as error:  # every error is passed on: drivers must not wait forever
                     logger.debug("a flush failed", exc_info=True)
                     results = [JournalError(f"{error}") for _ in commits]
                 for (_, written), result in zip(batch, results, strict=True):
@@ -193,7 +193,7 @@ class LoopRuntime:
                         written.set_result(result)
         except BaseException:
             for _, written in (*batch, *self._pending):
-                written.cancel()  # this task is being ended, and so are the drivers
+                written.cancel()  # this task is being cancelled, like the drivers
             self._pending.clear()
             raise
         finally:
@@ -202,7 +202,7 @@ class LoopRuntime:
     # Calling steps
 
     async def call(self, call: StepCall) -> Answer:
-        """See `Runtime.call`: a coroutine here, a plain function in a thread."""
+        """See `Runtime.call`. A coroutine runs here, a plain function in a thread."""
         callback = call.effect.callback
         assert callback is not None
         if not callback.is_coroutine:
@@ -217,7 +217,7 @@ class LoopRuntime:
         return Returned(value)
 
     async def _await_in_time(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
-        """Await *awaitable* in a task of its own. Past the time-out it is cancelled, and waited for until the grace."""
+        """Await *awaitable* in its own task. After the timeout the task is cancelled, and has the grace to end."""
         seconds, grace = call.effect.part.timeout, max(call.grace, LEAST_GRACE)
         assert seconds is not None
         task = self._spawn(answer_of(awaitable))
@@ -242,13 +242,13 @@ class LoopRuntime:
         return replace(answer, late=late)
 
     def _cancel_again(self, task: asyncio.Task[Any], seconds: float) -> None:
-        """Cancel a task that swallows its cancellations, every so many *seconds*."""
+        """Cancel a task every *seconds* until it ends, because it may swallow its cancellations."""
         if not task.done():
             task.cancel()
             self.loop.call_later(seconds, self._cancel_again, task, seconds)
 
     def _call_off_loop(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call what may block on the journal, and needs not be waited for."""
+        """Call a function that may block on the journal, without waiting for it."""
         if self._blocks and not self.loop.is_closed():
             self.loop.run_in_executor(self._executor, functools.partial(function, *arguments))
         else:
@@ -271,7 +271,7 @@ class LoopRuntime:
                         return Abandoned(seconds + call.grace)
             except RuntimeError as error:
                 if thread.revoke() and not thread.answered:
-                    return Raised(error)  # the system gives no more threads: the function was not called
+                    return Raised(error)  # the system has no more threads: the function was not called
                 raise
         fault = thread.error
         if fault is None:
@@ -290,13 +290,13 @@ class LoopRuntime:
         return Returned(value, late)
 
     def raised(self, error: BaseException) -> Answer:
-        """See `Runtime.raised`: a task that was asked to cancel, or is closed without its loop, ends here."""
+        """See `Runtime.raised`. A task that was cancelled, or is closed without its loop, ends here."""
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None
             task = asyncio.current_task() if running else None
             asked = task is None or task.cancelling()
             if is_interrupt(error) or (asked and isinstance(error, (asyncio.CancelledError, GeneratorExit))):
-                raise  # noqa: PLE0704 - it is only called while one is handled
+                raise  # noqa: PLE0704 - only called while an error is handled
         return Raised(without_own_frame(error))
 
     # Tasks
@@ -310,7 +310,7 @@ class LoopRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`: a task of its own runs *work*; where Python can, to its first wait at once."""
+        """See `Runtime.attach`. A new task runs *work*. From Python 3.12 on it runs at once, up to its first wait."""
         loop = self.loop
         if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
             task: asyncio.Task[T] = asyncio.Task(work(*arguments), loop=loop, eager_start=True)
@@ -322,7 +322,7 @@ class LoopRuntime:
                 if self._at_once % TURN == 0:
                     await asyncio.sleep(0)
             else:
-                # As asyncio.shield, which takes two futures for it, and another turn of the loop.
+                # This does the same as asyncio.shield, which needs two futures and one more turn of the loop.
                 ended: asyncio.Future[None] = loop.create_future()
                 self._tasks.add(task)
                 task.add_done_callback(functools.partial(self._ended, ended))
@@ -353,7 +353,7 @@ class LoopRuntime:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if task.cancelled() and current is not None and not current.cancelling():
-                # Closing has cancelled the task, and nothing has cancelled the caller.
+                # Closing has cancelled the task, but the caller is not cancelled.
                 raise MediatorClosedError("this mediator is closed; make another one") from None
             raise
 
@@ -363,7 +363,7 @@ class LoopRuntime:
         context: Context | None,  # noqa: ARG002 - a task has a copy of its maker's
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`: as a task."""
+        """See `Runtime.submit`. Runs *work* in a task."""
         task = self._spawn(work())
         self._workers.add(task)
         task.add_done_callback(lambda _: never_ran())
@@ -374,13 +374,13 @@ class LoopRuntime:
         return self._workers.freed
 
     def free_workers(self) -> int:
-        """See `Runtime.free_workers`: tasks in coroutines count less than tasks in plain functions."""
+        """See `Runtime.free_workers`. More tasks may be in coroutines than in plain functions."""
         return self._workers.free
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """See `Runtime.post`: soon, on the loop."""
+        """See `Runtime.post`. The call comes soon, on the loop."""
         if self._bound is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits on it any more
                 self._bound.call_soon_threadsafe(function, *arguments)
 
     def at(self, time: float, call: Callable[[], object]) -> LoopTimer:
@@ -388,7 +388,7 @@ class LoopRuntime:
         return LoopTimer(self.loop, self.clock, self.timers, time, call)
 
     async def stop(self) -> None:
-        """See `Runtime.stop`: a task that swallows its cancellation is waited for no longer than a second."""
+        """See `Runtime.stop`. Waits at most a second for a task that swallows its cancellation."""
         for timer in list(self.timers):
             timer.cancel()
         rest = self._tasks - {asyncio.current_task()}

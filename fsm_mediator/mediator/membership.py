@@ -1,4 +1,4 @@
-"""Membership: a driver is made known to the journal, and its lease renewed."""
+"""Membership: enlists a driver in the journal, and renews its lease."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from fsm_mediator.journal.protocol import Definition, Driver, Journal
 from fsm_mediator.mediator.ownership import look_for_turns
 
 HURRY: Final = 10
-"""How many times as often the heartbeat comes while executions wait for slots that other processes may free."""
+"""The factor by which the heartbeat is faster while executions wait for slots that other processes may free."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Membership:
-    """One driver, as the journal knows it.
+    """The registration of one driver in the journal.
 
-    A thread renews its lease, even while a step blocks the event loop.
+    A thread renews the driver's lease, even while a step blocks the event loop.
 
     Args:
         journal: The journal.
         driver: The driver.
-        definitions: Returns what the driver knows.
+        definitions: Returns the definitions that the driver knows.
 
     Attributes:
-        opened: Whether the driver can be used at once.
-        closed: Whether it is not to be enlisted any more.
+        opened: Whether the driver is enlisted with its present definitions.
+        closed: Whether the driver must not be enlisted any more.
     """
 
     opened: bool
@@ -48,7 +48,7 @@ class Membership:
         self._stopped = threading.Event()
 
     def enlist(self, heartbeat: weakref.WeakMethod[Callable[[], bool]]) -> None:
-        """Be known to the journal, and have *heartbeat* called from now on; harmless if it is."""
+        """Enlist the driver, and call *heartbeat* regularly from now on. Does nothing if the driver is enlisted."""
         with self._lock:
             if self.closed:
                 return
@@ -62,17 +62,17 @@ class Membership:
             self.opened = not self._changed
 
     def _enlist(self) -> None:
-        self._changed = False  # first: a saga that is registered from now on is another change
+        self._changed = False  # first: a saga that is registered later is another change
         self._journal.enlist(replace(self._driver, definitions=self._definitions()))
 
     def note_change(self) -> None:
-        """The driver knows other definitions now: enlist it again before it is used, or at the next heartbeat."""
+        """Note that the driver knows other definitions now. It is enlisted again before its next use or heartbeat."""
         self._changed, self.opened = True, False
 
     def renew_lease(self) -> tuple[str, ...]:
-        """Renew the lease, and return what `Journal.beat` does; a driver that was forgotten enlists again.
+        """Renew the lease, and return the result of `Journal.beat`. If the journal deleted the driver, enlist it again.
 
-        Executions that it owned are free by then. If they are still driven here, that ends with their next record.
+        A deleted driver has lost its executions. If one is still driven here, its next record is refused.
         """
         with self._lock:
             if self._changed and self._enlisted:
@@ -95,11 +95,11 @@ class Membership:
         self._stopped = threading.Event()
 
     def close(self) -> None:
-        """Enlist the driver no more; it stays enlisted if it is."""
+        """Do not enlist the driver any more. If it is enlisted, it stays enlisted."""
         self.closed, self.opened = True, False
 
     def end(self) -> None:
-        """The last execution is released: be no driver any more."""
+        """Dismiss the driver, after its last execution is released."""
         with self._lock:
             enlisted, self._enlisted = self._enlisted, False
             self._stopped.set()
@@ -108,7 +108,7 @@ class Membership:
                 self._journal.dismiss(self._driver.id)
             except JournalError as error:
                 logger.warning("closed, but the journal could not be told: %s", error)
-            look_for_turns()  # its limits do not count any more
+            look_for_turns()  # the limits of the driver do not count any more
 
 
 def _beat(heartbeat: weakref.WeakMethod[Callable[[], bool]], stopped: threading.Event, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Notifications: the observers of a mediator, and how records are reported to them."""
+"""Notifications: checks the observers of a mediator, and reports records to them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """*observers*, after a check that each can be called with a record.
+    """*observers* as a tuple, after a check that each can be called with a record.
 
     Raises:
-        DefinitionError: One cannot be called, is a class, or is a coroutine function.
+        DefinitionError: An observer cannot be called, is a class, or is a coroutine function.
     """
     observers = tuple(observers)
     for observer in observers:

@@ -1,4 +1,4 @@
-"""Requests of an operator that lead to notes: to read them, to hold, to run an execution again."""
+"""Requests of an operator that read or write notes: list notes, hold, run an execution again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def notes(core: ExecutionDriver, saga_id: str) -> list[Note]:
 
 
 async def hold(core: ExecutionDriver, note: Note, token: int) -> None:
-    """Hold something, or lift a hold: see `Mediator.hold`."""
+    """Write a hold, or lift a hold: see `Mediator.hold`."""
     if note.saga_id is not None:
         await ask(core, core.store.entry, note.saga_id)
     woken = await ask(core, add_hold, core.journal, note, token)
@@ -37,7 +37,7 @@ async def again(
     despite_leftovers: bool,
     even_if_succeeded: bool,
 ) -> Again:
-    """Run an execution once more, as a new one: see `Mediator.again`."""
+    """Run an execution once more, as a new execution: see `Mediator.again`."""
     allowed = {"despite_leftovers": despite_leftovers, "even_if_succeeded": even_if_succeeded}
     make = functools.partial(new_again, core.store, saga_id, new_id, reason, actor, **allowed)
     execution, made = await ask(core, make)

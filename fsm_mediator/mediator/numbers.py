@@ -1,4 +1,4 @@
-"""The numbers of a saga's executions, as a mediator gives them."""
+"""Numbers: the method of a mediator that returns the statistics of a saga's executions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def numbers_in(journal: Journal, saga: str, version: str | None, since: float | None) -> SagaNumbers:
-    """The numbers of a saga's executions: see `Mediator.stats`."""
+    """The statistics of a saga's executions: see `Mediator.stats`."""
     from fsm_mediator.statistics.numbers import first_span, read_numbers  # loaded at the first call
     from fsm_mediator.statistics.side_store import filled_store_of
 
@@ -27,7 +27,7 @@ def numbers_in(journal: Journal, saga: str, version: str | None, since: float | 
 
 
 class NumbersOperations:
-    """The numbers that `Mediator` gives."""
+    """The method of `Mediator` that returns statistics."""
 
     _core: ExecutionDriver
 
@@ -52,7 +52,7 @@ class NumbersOperations:
 
 
 class AsyncNumbersOperations:
-    """The numbers that `AsyncMediator` gives."""
+    """The method of `AsyncMediator` that returns statistics."""
 
     _core: ExecutionDriver
 

@@ -1,8 +1,9 @@
-"""OwnedExecutions: all executions that a driver owns, and the one place that claims and releases them.
+"""OwnedExecutions: the executions of a driver. Only this module claims and releases them.
 
-Before anything claims, drives or releases an execution it puts an `ActiveExecution` into `OwnedExecutions.active`. If
-there already is one, it leaves the execution alone. So an execution is never released while it is driven; and what the
-journal says this driver owns, without an `ActiveExecution`, was left by an interrupt and is free to be claimed.
+Before code claims, drives or releases an execution, it puts an `ActiveExecution` into `OwnedExecutions.active`. If
+`active` already has the execution, the code leaves it alone. So an execution is never released while it is driven. If
+the journal names this driver as the owner, but there is no `ActiveExecution`, an interrupt has left the execution. It
+can be claimed.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class AbandonedCall:
-    """A thread that outlived its attempt: as long as it runs, no other attempt may begin.
+    """A thread that outlives its attempt. As long as it runs, no other attempt may begin.
 
     Attributes:
         call: The thread's call.
-        effect: The effect that the call was to perform.
-        slot: Its slot of a limit, if it has one.
-        watched: Whether its answer will be journaled.
+        effect: The effect that the call performs.
+        slot: The call's slot of a limit, if it has a slot.
+        watched: Whether the answer of the call will be journaled.
     """
 
     __slots__ = ("call", "effect", "slot", "watched")
@@ -56,16 +57,16 @@ class OwnedExecutions:
     """The executions that one driver owns.
 
     Attributes:
-        active: The executions that it drives, or is about to claim, by id.
-        abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
-        unreleased: The ids of executions that it could not release yet.
-        to_release: The epochs of executions that were claimed for a worker while another one here was about to claim
-            them, and may have found that they are owned here; by id.
-        waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
+        active: The executions that the driver drives, or is about to claim, by id.
+        abandoned: The threads that cannot be ended, by the id of their execution. The driver still owns the execution.
+        unreleased: The ids of executions that could not be released yet.
+        to_release: The epochs, by id, of executions that were claimed for a worker while another worker of this driver
+            was about to claim them. The other worker may have found that this driver owns them.
+        waiting: The places of executions that queue in the journal, by id: see `Limit.wait_for_turn`.
         holds: The holds that this driver knows.
-        claims_in_doubt: Whether a claim failed, and may have been made all the same.
-        on_empty: Called, if set, whenever the last execution is gone.
-        notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
+        claims_in_doubt: Whether a claim failed, but may have succeeded in the journal.
+        on_empty: A function that is called, if it is set, whenever the last execution is gone.
+        notify: Notifies the mediator of an item in an execution's inbox. Any thread may call it.
     """
 
     def __init__(self, store: ExecutionStore, driver_id: str, limits: Limits | None = None) -> None:
@@ -90,13 +91,13 @@ class OwnedExecutions:
         return len(self.active) + len(self.abandoned)
 
     def any_branch_of(self, saga_id: str) -> ActiveExecution | None:
-        """A branch of an execution, at any depth, that is driven here; None: there is none."""
+        """A branch of an execution, at any depth, that this driver drives. None if there is no such branch."""
         return next((each for each in list(self.active.values()) if is_inside(each.saga_id, saga_id)), None)
 
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """End the driving of *active*, and wake its waiting callers."""
+        """Stop to drive *active*, and wake the callers that wait for it."""
         active.outcome = outcome
         active.error = error
         active.finished = True
@@ -114,7 +115,7 @@ class OwnedExecutions:
         if (done := active.wait.done) is not None:
             done.set()
         if self.abandoned and (left := self.abandoned.get(saga_id)) is not None and not left.watched:
-            left.watched = True  # only now: its answer is journaled after the driver's records
+            left.watched = True  # only now: the answer must follow the driver's records
             left.call.add_done_callback(lambda _: self._journal_late_answer(saga_id, left))
         if self.on_empty is not None and not self:
             self.on_empty()
@@ -122,14 +123,14 @@ class OwnedExecutions:
     def release_and_finish(
         self, active: ActiveExecution, error: BaseException | None = None, *, outcome: Outcome | None = None
     ) -> None:
-        """Release *active* for the next driver; harmless if it is finished already."""
+        """Release *active* for the next driver. Does nothing if it is finished already."""
         if self.active.get(active.saga_id) is active:
             if (active.epoch or active.claimed) and active.saga_id not in self.abandoned:
                 self.release(active.saga_id)
             self.finish(active, outcome, error)
 
     def give_back(self, claimed: Entry) -> None:
-        """Release a claimed execution once nothing here is about to claim it, unless it was claimed again since."""
+        """Release a claimed execution, once no other worker here is about to claim it. Not if it was claimed again."""
         self.to_release[claimed.saga_id] = claimed.epoch
         if claimed.saga_id not in self.active:
             self._release_claimed(claimed.saga_id)
@@ -147,7 +148,7 @@ class OwnedExecutions:
         self.unreleased.add(saga_id)
 
     def release(self, saga_id: str) -> None:
-        """Give up the ownership of an execution, if the journal names this driver as its owner."""
+        """Release an execution in the journal, if the journal names this driver as its owner."""
         try:
             entry = self._journal.find(saga_id)
             if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
@@ -165,13 +166,13 @@ class OwnedExecutions:
                 self.release(saga_id)
                 self.finish(active)
             else:
-                self.unreleased.discard(saga_id)  # it is driven here again
+                self.unreleased.discard(saga_id)  # this driver drives it again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
-        """Claim the execution of *active*, which is in `OwnedExecutions.active`, unless it is claimed, and load it.
+        """Load the execution of *active*, which is in `OwnedExecutions.active`. Claim it before, if it is not claimed.
 
         Returns:
-            False: another driver owns it; or it has ended or is stuck, and this is not for a command.
+            False if another driver owns it, or if it has ended or is stuck and the claim is not for a command.
 
         Raises:
             AlreadyDrivenError: The thread of an abandoned attempt still runs.
@@ -193,7 +194,7 @@ class OwnedExecutions:
                 self.check_no_running_call(saga_id)
             elif (claimed := self._try_claim(entry)) is None:
                 if entry.driver is not None:
-                    notify_local_owner(entry.driver.id, saga_id)  # its driver must see the reason for this claim
+                    notify_local_owner(entry.driver.id, saga_id)  # its driver must see the item that led to this claim
                 return False
             active.execution = self._store.load_execution(claimed)
             active.epoch, active.claimed = claimed.epoch, None
@@ -201,16 +202,16 @@ class OwnedExecutions:
             if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
                 self.release(saga_id)
                 return False
-            # An attempt that was only announced has not begun: it begins now, and nothing about it is in doubt.
+            # An attempt that was only announced has not begun. It begins now, and is not in doubt.
             phase = active.execution.phase
             active.unbegun = claimed.wake_at is not None and phase in (EXECUTING, COMPENSATING, PROBING)
             active.asks_at = claimed.wake_at if phase == PROBING else None
             active.recoveries = active.recorded = claimed.recoveries
             active.orphaned = claimed.abandoned
             active.recovered = not active.unbegun
-            active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
+            active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # an item can let it begin
             active.called = False  # first: items that come from now on are read again
-            if claimed.seq or claimed.mail:  # else the commit that begins it returns the inbox
+            if claimed.seq or claimed.mail:  # otherwise the first commit returns the inbox
                 active.receive(self._journal.inbox(saga_id))
         except BaseException as error:
             if active.epoch and claimed is not None and isinstance(error, PayloadError):
@@ -224,8 +225,8 @@ class OwnedExecutions:
         saga_id = entry.saga_id
         claimed = self._journal.claim(saga_id, self._driver_id)
         if claimed is not None and entry.driver is not None and entry.driver.id == self._driver_id:
-            # Owned here, and not driven: it could not be released, the answer to its claim was lost, or an interrupt
-            # hit between two lines. Records that may still be written under its epoch must be refused.
+            # This driver owns the execution, but does not drive it: a release failed, the answer to a claim was lost,
+            # or an interrupt hit. Records under its present epoch must be refused from now on.
             self._journal.release(saga_id, claimed.epoch)
             again = self._journal.claim(saga_id, self._driver_id)
             claimed = again and msgspec.structs.replace(again, abandoned=again.abandoned or claimed.abandoned)
@@ -234,14 +235,14 @@ class OwnedExecutions:
     # Threads that cannot be ended
 
     def keep_for_abandoned_call(self, active: ActiveExecution, call: RunningCall, effect: Effect) -> None:
-        """Own the execution for as long as the thread of *call* runs, even when *active* is finished."""
+        """Own the execution as long as the thread of *call* runs, even after *active* is finished."""
         self.abandoned[active.saga_id] = AbandonedCall(call, effect)
 
     def free_slot(self, active: ActiveExecution) -> bool:
-        """Free the slot of an attempt, once the answer is written; an abandoned thread keeps it as long as it runs.
+        """Free the slot of an attempt, once its answer is written. An abandoned thread keeps the slot while it runs.
 
         Returns:
-            Whether the caller has to `look_for_turns`.
+            Whether the caller has to call `look_for_turns`.
         """
         slot, active.used = active.used, None
         assert slot is not None
@@ -253,13 +254,13 @@ class OwnedExecutions:
         return any(owned.waiting for owned in list(_here.values()))
 
     def catch_up(self) -> None:
-        """At a heartbeat: release what could not be released before, look for free slots, and read new holds."""
+        """Release executions that could not be released before, look for free slots, and read new holds."""
         self.retry_releases()
         self.look_for_turns()
         self.refresh_holds()
 
     def refresh_holds(self) -> None:
-        """Read new holds, and have the executions looked at that these concern."""
+        """Read new holds. If there are any, notify all executions, so that their drivers look at the holds."""
         if not self.holds.refresh() or self.notify is None:
             return
         parked, self.holds.parked = self.holds.parked, set()
@@ -267,7 +268,7 @@ class OwnedExecutions:
             self.notify(saga_id)
 
     def hold_back(self, active: ActiveExecution, at: float) -> None:
-        """Have the next attempt wait, if it is held; else let it begin."""
+        """Make the next attempt wait if it is held. Otherwise let it begin."""
         execution = active.execution
         effect = execution.effect
         if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
@@ -278,7 +279,7 @@ class OwnedExecutions:
             active.asks_at = self.holds.until(execution, at)
 
     def has_slot(self, active: ActiveExecution) -> bool:
-        """Whether the limits allow the next attempt; else it queues."""
+        """Whether the limits allow the next attempt now. Otherwise it queues."""
         effect = active.execution.effect
         limit = None if self._limits is None or effect is None else self._limits.of(effect)
         slot = active.slot
@@ -293,7 +294,7 @@ class OwnedExecutions:
         return slot.has_come
 
     def wait_for_turn(self, active: ActiveExecution) -> None:
-        """The journal had no slot for the attempt: wait until it has one."""
+        """Queue an attempt until the journal has a slot for it."""
         refused = active.slot
         assert refused is not None
         self.waiting[active.saga_id] = active.slot = refused.limit.wait_for_turn()
@@ -301,7 +302,7 @@ class OwnedExecutions:
         self.look_for_turns()  # a slot may have become free meanwhile
 
     def look_for_turns(self) -> None:
-        """Resume the executions for which the journal has a slot."""
+        """Resume the executions for which the journal has a free slot."""
         if not self.waiting or self._turns is None:
             return
         try:
@@ -312,19 +313,19 @@ class OwnedExecutions:
             logger.warning("the journal could not be asked for free slots: %s", error)
 
     def check_no_running_call(self, saga_id: str) -> None:
-        """Refuse to claim an execution with a thread that still runs.
+        """Refuse to claim an execution while the thread of an abandoned attempt still runs.
 
         Raises:
-            AlreadyDrivenError: There is one.
+            AlreadyDrivenError: There is such a thread.
         """
         while (left := self.abandoned.get(saga_id)) is not None:
             if left.call.answered and left.watched:
-                time.sleep(0.001)  # its answer is just being journaled, in its thread
+                time.sleep(0.001)  # the thread is journaling its answer
                 continue
             raise AlreadyDrivenError(_still_running(saga_id))
 
     def refuse_verbs(self, saga_id: str) -> None:
-        """Refuse the verbs in the inbox of an execution that is owned for a thread that cannot be ended."""
+        """Refuse the verbs in the inbox of an execution with a thread that cannot be ended."""
         try:
             entry = self._journal.find(saga_id)
             verbs = [item for item in self._journal.inbox(saga_id) if item.kind in VERBS]
@@ -335,7 +336,7 @@ class OwnedExecutions:
                 commit = Commit(saga_id, (), self._driver_id, entry.epoch, taken=taken, answers=answers)
                 self._journal.write(commit)
         except LeaseLostError:
-            pass  # the thread has just ended: the next driver judges them
+            pass  # the thread has just ended: the next driver handles the verbs
         except JournalError as error:
             logger.warning("execution %r: its verbs could not be refused yet: %s", saga_id, error)
 
@@ -365,23 +366,23 @@ _here: weakref.WeakValueDictionary[str, OwnedExecutions] = weakref.WeakValueDict
 
 
 def look_for_turns() -> None:
-    """A slot of a limit may be free: see whether an execution that a driver of this process owns can have it.
+    """Resume the executions of this process that can have a free slot. Called when a slot of a limit may be free.
 
-    A driver in another process looks at its next heartbeat.
+    Drivers in other processes look at their next heartbeat.
     """
     for owned in list(_here.values()):
         owned.look_for_turns()
 
 
 def refresh_holds(journal: Journal) -> None:
-    """Have the drivers of this process on *journal* read new holds; others do at their next heartbeat."""
+    """Read new holds, for the drivers of this process on *journal*. Other drivers do so at their next heartbeat."""
     for owned in list(_here.values()):
         if owned.journal is journal:
             owned.refresh_holds()
 
 
 def notify_local_owner(driver_id: str, saga_id: str) -> None:
-    """Notify the owner of an execution of an item in its inbox, if the owner is another driver in this process.
+    """Notify the owner of an execution about an item in its inbox, if the owner is a driver in this process.
 
     An owner in another process notices at its next heartbeat, or when it writes its next record.
     """

@@ -1,8 +1,8 @@
-"""Pool: a bounded thread pool, a timer thread, and a call in a thread of its own. Nothing here knows a saga.
+"""Pool: a bounded thread pool, a timer thread, and a call in its own thread. Nothing here knows about sagas.
 
-All threads are daemon threads: a step that hangs must not keep a process from ending; the journal knows what was under
-way. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed. So a
-mediator that is never closed leaves no thread.
+All threads are daemon threads, so that a step that hangs cannot keep a process from ending. Its attempt is in the
+journal. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed.
+So a mediator that is never closed leaves no threads.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Any, Final, Protocol
 logger: logging.Logger = logging.getLogger(__name__)
 
 IDLE: Final = 10.0
-"""Seconds for which a thread with nothing to do is kept."""
+"""Seconds for which an idle thread is kept."""
 
 _pool: contextvars.ContextVar[ThreadPool | None] = contextvars.ContextVar("fsm_mediator_pool", default=None)
-"""The pool on whose behalf this code runs. A variable of the context, for a worker's step may run in another thread."""
+"""The pool of the running job. It is a context variable, because a step of the job may run in another thread."""
 
 
 class ThreadPool:
-    """At most *most* threads that run what they are given, in order; made when needed.
+    """At most *most* threads that run jobs, in order. Threads are made when needed.
 
-    A thread that waits for the work of others (`blocked`) does not count, so jobs that wait for other jobs do not block
-    the pool.
+    A thread that waits for other threads (`blocked`) does not count, so jobs that wait for other jobs do not block the
+    pool.
 
     Attributes:
-        freed: Set whenever another job could begin.
+        freed: An event that is set whenever another job could begin.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -43,10 +43,10 @@ class ThreadPool:
         self._jobs: queue.SimpleQueue[tuple[contextvars.Context, Callable[[], None]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        # Each of these is only ever touched under the lock.
+        # The lock protects each of these attributes.
         self._threads = 0
         self._idle = 0  # threads that wait for a job, or are about to
-        self._queued = 0  # the jobs that none of them has taken yet
+        self._queued = 0  # the jobs that no thread has taken yet
         self._blocked = 0
         self._stopped = False
         self.freed: threading.Event = threading.Event()
@@ -58,7 +58,7 @@ class ThreadPool:
             return max(0, self._most + self._blocked - (self._threads - self._idle) - self._queued)
 
     def submit(self, job: Callable[[], None], context: contextvars.Context | None = None) -> bool:
-        """Let *job* run soon, in a copy of *context*; its error is logged. False: the pool was stopped."""
+        """Run *job* soon, in a copy of *context*. An error of the job is logged. False if the pool was stopped."""
         context = contextvars.copy_context() if context is None else context.copy()
         with self._lock:
             if self._stopped:
@@ -69,7 +69,7 @@ class ThreadPool:
         return True
 
     def stop(self) -> None:
-        """Take no more jobs, and have each thread end once there are none left."""
+        """Accept no more jobs. Each thread ends once no job is left."""
         with self._lock:
             self._stopped = True
             for _ in range(self._threads):
@@ -77,7 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """While this lasts, its caller waits for others: if it is one of this pool, another may take its place."""
+        """A context in which the caller waits for other threads. If it is a thread of this pool, it does not count."""
         if _pool.get() is not self:
             yield
             return
@@ -100,7 +100,7 @@ class ThreadPool:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{next(self._numbers)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads: those there are do it, or the next job tries again
+        except RuntimeError:  # the system has no more threads: an existing one or the next job helps
             logger.exception("%s: a thread could not be started", self._name)
             with self._lock:
                 self._threads -= 1
@@ -146,7 +146,7 @@ class ThreadPool:
 
 
 class Timer:
-    """A call at a time."""
+    """A call that is set for a time."""
 
     __slots__ = ("_timers", "call")
 
@@ -155,14 +155,14 @@ class Timer:
         self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """Do not call, and forget the function."""
+        """Cancel the call, and forget the function."""
         if self.call is not None:
             self.call = None
             self._timers._compact()
 
 
 class TimerThread:
-    """Calls functions at given times, on one thread of its own; they must be quick."""
+    """Calls functions at given times, on its own thread. The functions must be quick."""
 
     def __init__(self, clock: Callable[[], float], name: str) -> None:
         self._clock = clock
@@ -176,7 +176,7 @@ class TimerThread:
         self._stopped = False
 
     def at(self, time: float, call: Callable[[], object]) -> Timer:
-        """Call *call* at *time*, in seconds since the epoch, or at once if that is past."""
+        """Call *call* at *time*, in seconds since the epoch, or at once if *time* is past."""
         timer = Timer(self, call)
         ends = _time.monotonic() + (time - self._clock())
         with self._changed:
@@ -192,7 +192,7 @@ class TimerThread:
         return timer
 
     def _compact(self) -> None:
-        """One was cancelled: make room once most were, for some are set for times that are days away."""
+        """Count a cancelled timer. Remove cancelled timers once most are cancelled: some are set for days later."""
         with self._changed:
             self._cancelled += 1
             if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
@@ -201,14 +201,14 @@ class TimerThread:
                 self._cancelled = 0
 
     def stop(self) -> None:
-        """Forget everything that is set, and whatever still will be."""
+        """Forget all timers, and ignore timers that are set later."""
         with self._changed:
             self._stopped = True
             self._heap.clear()
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """If the clock was set forward, timers end by it; set back, they end by the monotonic clock."""
+        """If the clock was set forward, timers follow the clock. If it was set back, they follow monotonic time."""
         clock, now = self._clock(), _time.monotonic()
         ahead, self._ahead = self._ahead, clock - now
         if clock - now > ahead + 0.01:
@@ -228,7 +228,7 @@ class TimerThread:
                 self._follow_the_clock()
                 wait = self._heap[0][0] - _time.monotonic()
                 if wait > 0:
-                    self._changed.wait(min(wait, 60.0))  # in slices, for the clock may be set forward meanwhile
+                    self._changed.wait(min(wait, 60.0))  # in slices, because the clock may be set forward meanwhile
                     continue
                 timer = heapq.heappop(self._heap)[3]
                 call, timer.call = timer.call, None
@@ -256,20 +256,20 @@ class RunningCall(Protocol):
 
     @property
     def answered(self) -> bool:
-        """Whether it has answered."""
+        """Whether the call has answered."""
         ...
 
     def revoke(self) -> bool:
-        """Prevent the call; False: it runs already."""
+        """Prevent the call. False if it runs already."""
         ...
 
     def add_done_callback(self, call: Callable[[Any], None]) -> None:
-        """Call *call* once it has answered, where it may block."""
+        """Call *call* once this call has answered, where *call* may block."""
         ...
 
 
 class ThreadCall:
-    """One call in a thread of its own, which can be waited for, and left behind if it does not answer.
+    """One call in its own thread, which can be waited for, and left behind if it does not answer.
 
     Attributes:
         value: The result of the call.
@@ -287,17 +287,17 @@ class ThreadCall:
         self._name = name
 
     def start(self) -> None:
-        """Begin.
+        """Start the thread.
 
         Raises:
-            RuntimeError: The system gives no more threads; nothing was called.
+            RuntimeError: The system has no more threads. The function was not called.
         """
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def revoke(self) -> bool:
-        """Prevent the call; False: it runs already.
+        """Prevent the call. False if it runs already.
 
-        A signal can interrupt `start` itself; then it is unknown whether there is a thread.
+        It is needed because a signal can interrupt `start` itself. Then it is unknown whether there is a thread.
         """
         with self._lock:
             self._revoked = self._revoked or not self._begun
@@ -322,7 +322,7 @@ class ThreadCall:
         del self  # the error keeps this frame, which must not keep the error
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether it has answered within *seconds*."""
+        """Wait for the answer, at most *seconds*. Returns whether the call has answered."""
         return self._done.wait(seconds)
 
     @property
@@ -331,7 +331,7 @@ class ThreadCall:
         return self._done.is_set()
 
     def add_done_callback(self, call: Callable[[ThreadCall], None]) -> None:
-        """Call *call* once it has answered: in its thread, or here and now if it already has."""
+        """Call *call* once this call has answered: in its thread, or at once in the caller's if it has answered."""
         with self._lock:
             if not self._done.is_set():
                 self._callbacks = [*self._callbacks, call]
@@ -340,7 +340,7 @@ class ThreadCall:
 
 
 def without_own_frame(error: BaseException) -> Any:
-    """*error* with its traceback from the step on: our frame says nothing to people, and would be kept alive by it."""
+    """*error* with a traceback that begins in the step. Our own frame is of no interest, and must not be kept alive."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error

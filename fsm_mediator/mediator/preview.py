@@ -14,7 +14,7 @@ from fsm_mediator.records import UNDO
 from fsm_mediator.states import COMPENSATING, EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, SUCCEEDED, path_of
 
 _AT_IT: frozenset[str] = frozenset((EXECUTING, PROBING, RETRYING))
-"""Phases in which a step has begun, or may have, and is not executed."""
+"""Phases in which a step has begun, or may have begun, and is not executed yet."""
 
 
 class Preview(NamedTuple):
@@ -22,9 +22,10 @@ class Preview(NamedTuple):
 
     Attributes:
         verb: ``cancel`` or ``undo``.
-        compensates: The steps that would be compensated, in that order; a branch's step as ``group.branch.step``.
-        leftovers: The steps whose effect would be left over, because they have no compensation.
-        under_way: The step that is being attempted: its effect is not known yet, and the lists count it as executed.
+        compensates: The steps that would be compensated, in the order of compensation. The step of a branch has the
+            path ``group.branch.step``.
+        leftovers: The steps with an effect that would remain, because they have no compensation.
+        under_way: The step that is being attempted. Its effect is not known yet, so the lists count it as executed.
     """
 
     verb: str
@@ -37,7 +38,7 @@ def preview(store: ExecutionStore, saga_id: str) -> Preview:
     """The steps that `cancel` or `undo` would compensate: see `Mediator.preview`.
 
     Raises:
-        RefusedError: Neither of the two is possible.
+        RefusedError: Neither a cancel nor an undo is possible.
     """
     entry = store.entry(saga_id)
     execution = store.load_execution(entry)
@@ -73,7 +74,7 @@ def _steps(store: ExecutionStore, execution: Execution) -> tuple[list[str], list
 
 
 def _branch(store: ExecutionStore, saga_id: str) -> tuple[list[str], list[str]]:
-    """The compensated steps and the leftovers of a branch, if it was created."""
+    """The compensated steps and the leftovers of a branch. Empty if the branch was not created."""
     entry = store.journal.find(saga_id)
     if entry is None:
         return [], []

@@ -1,9 +1,10 @@
-"""Recovery: the daemon, which claims every execution that needs a driver and has none, whatever fails.
+"""Recovery: the daemon, which claims executions that need a driver and have none. It survives all failures.
 
-It claims executions whose driver is gone, parked executions that are due, and executions with new items in their inbox;
-then pending executions. A round claims as many as there are free workers, in one transaction, so that none waits for a
-worker here while another process has one. An execution that no registered saga can drive is left until one can, and
-logged once. Any other that could not be driven is tried again, after growing waits: see ``setbacks``.
+First the daemon claims executions of dead drivers, parked executions that are due, and executions with new items in
+their inbox. Then it claims pending executions. Each round claims as many executions as there are free workers, in one
+transaction. So no execution waits here for a worker while another process has a free worker. If no registered saga can
+drive an execution, the daemon logs this once, and leaves the execution. It tries other executions that could not be
+driven again, after growing waits: see ``setbacks``.
 
 Source: the saga daemon of Garcia-Molina & Salem, "Sagas", 1987, section 7.
 """
@@ -27,18 +28,18 @@ from fsm_mediator.retry import Retry, check_wait
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=30.0, wait_jitter=0.5)
-"""How long the daemon waits after a round that the journal could not serve."""
+"""How long the daemon waits after a round that failed because of the journal."""
 
 SOON: Final = 0.01
 """Seconds until the next look, after a look that found something."""
 
 
 class RecoveryPoll:
-    """Claims executions for the workers that are free, and decides how long to wait then.
+    """Claims executions for the free workers, and decides how long to wait before the next round.
 
     Args:
-        core: The mediator's.
-        poll: The most seconds between two looks.
+        core: The core of the mediator.
+        poll: The most seconds between two rounds.
     """
 
     def __init__(self, core: Core, poll: float) -> None:
@@ -51,10 +52,10 @@ class RecoveryPoll:
         self._driven_here: set[str] = set()
 
     def claim(self, free: int) -> tuple[float, bool]:
-        """Claim and drive executions for so many free workers. An error of the journal is logged.
+        """Claim and drive executions for *free* workers. An error of the journal is logged.
 
         Returns:
-            The seconds to wait then, and whether to wait for a free worker rather.
+            The seconds to wait before the next round, and whether to wait for a free worker instead.
         """
         core = self._core
         if free <= 0:
@@ -82,11 +83,11 @@ class RecoveryPoll:
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
             return wait, False
-        # A due execution that was not claimed is driven here already, or cannot be: no reason to look all the time.
+        # A due execution that was not claimed is driven here already, or cannot be driven. It is no reason to hurry.
         return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
     def _learn(self) -> None:
-        """Note the fingerprints that no saga here has, and forget the executions that are not driven here any more."""
+        """Note the fingerprints that no saga here has. Forget the executions that are not driven here any more."""
         waiting = []
         for active in self._taken_up:
             if active.epoch == 0 and not active.finished:
@@ -112,17 +113,17 @@ async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
 
 
 class Relay(Protocol):
-    """Passes things on to a mediator, round by round, in its daemon: an outbox, for one."""
+    """Passes work to a mediator, round by round, in the mediator's daemon. An outbox is an example."""
 
     async def pass_on(self, mediator: Any) -> int:
-        """Pass on all that waits; return how much that was."""
+        """Pass on all waiting work. Returns how much it was."""
 
 
 PassOn: TypeAlias = Callable[[], Coroutine[Any, Any, int]]
 
 
 async def relay_until(core: Core, pass_on: PassOn, poll: float, stopped: Event) -> None:
-    """Have things passed on, round by round, until *stopped* is set or the mediator is closed."""
+    """Call *pass_on*, round by round, until *stopped* is set or the mediator is closed."""
     failures = 0
     while not stopped.is_set() and not core.closed:
         try:
@@ -136,10 +137,10 @@ async def relay_until(core: Core, pass_on: PassOn, poll: float, stopped: Event) 
 
 
 class Daemon:
-    """The daemon of a `Mediator`: a thread, for as long as the ``with`` block lasts.
+    """The daemon of a `Mediator`: a thread that runs during the ``with`` block.
 
     Args:
-        core: The mediator's.
+        core: The core of the mediator.
         poll: The most seconds between two looks at the journal.
         relays: Further functions to call again and again, such as the relay of an outbox.
     """
@@ -178,10 +179,10 @@ class Daemon:
 
 
 class AsyncDaemon:
-    """The daemon of an `AsyncMediator`: a task, for as long as the ``async with`` block lasts.
+    """The daemon of an `AsyncMediator`: a task that runs during the ``async with`` block.
 
     Args:
-        core: The mediator's.
+        core: The core of the mediator.
         poll: The most seconds between two looks at the journal.
         relays: Further functions to call again and again, such as the relay of an outbox.
     """

@@ -20,16 +20,17 @@ class SagaRegistry:
     """The registered sagas.
 
     Args:
-        sagas: The first ones.
-        codec: Encodes values for the journal, so that their types are checked; None: the journal keeps objects.
+        sagas: The sagas to register at first.
+        codec: Encodes the values of the journal. The registry then checks their types. None if the journal keeps
+            objects.
         coroutines: Whether steps may be coroutine functions.
 
     Attributes:
-        on_change: Called, if set, when another saga was registered.
-        stored_shape: Returns the shape with a fingerprint, as the journal keeps it; None: it keeps none.
+        on_change: A function that is called, if it is set, when another saga was registered.
+        stored_shape: Returns the shape with a fingerprint from the journal. None if the journal does not have it.
 
     Raises:
-        DefinitionError: As `register`.
+        DefinitionError: As for `register`.
     """
 
     def __init__(self, sagas: Iterable[Saga], *, codec: Codec | None, coroutines: bool) -> None:
@@ -45,10 +46,10 @@ class SagaRegistry:
             self.register(saga)
 
     def register(self, saga: Saga, *, latest: bool = True) -> Saga:
-        """Make *saga* known. New executions that are started by name use the latest saga of that name.
+        """Register *saga*. A start by name uses the saga of that name that was registered last with *latest*.
 
         Raises:
-            DefinitionError: Another saga of the same name and version is known, or this mediator cannot drive it.
+            DefinitionError: Another saga has the same name and version, or this mediator cannot drive *saga*.
         """
         if not isinstance(saga, Saga):
             raise DefinitionError(f"a mediator is given sagas, not {saga!r}; an operation is a Saga(name, [steps])")
@@ -66,7 +67,7 @@ class SagaRegistry:
         self._register_branches(saga)
         if latest:
             self.by_name[saga.name] = saga
-        else:  # running an old definition does not change what its name means
+        else:  # an old definition does not change which saga the name starts
             self.by_name.setdefault(saga.name, saga)
         if self.on_change is not None:
             self.on_change()
@@ -95,10 +96,10 @@ class SagaRegistry:
                 self._register_branches(branch)
 
     def saga(self, saga: Saga | str) -> Saga:
-        """The saga of this name, or *saga* itself, which is registered.
+        """The registered saga with this name. If *saga* is a saga, it is registered and returned.
 
         Raises:
-            UnknownSagaError: No saga of this name is registered.
+            UnknownSagaError: No saga with this name is registered.
         """
         if isinstance(saga, str):
             try:
@@ -108,11 +109,11 @@ class SagaRegistry:
         return self.register(saga, latest=False)
 
     def saga_of(self, acceptance: Acceptance) -> Saga:
-        """The definition that can drive the execution which *acceptance* opened.
+        """The definition that can drive the execution that *acceptance* opened.
 
         Raises:
-            UnknownSagaError: No saga of its name is registered.
-            DefinitionChangedError: No registered saga has its shape; the message says what differs.
+            UnknownSagaError: No saga with the name of the execution's saga is registered.
+            DefinitionChangedError: No registered saga has the same shape. The message lists the differences.
         """
         if is_branch(acceptance.saga):  # the shape of a branch is part of its parent's shape
             shape = acceptance.fingerprint
@@ -141,14 +142,14 @@ class SagaRegistry:
         )
 
     def _differences(self, acceptance: Acceptance, nearest: Saga) -> str:
-        """The parts of *nearest* that differ from the definition that wrote an execution, in words."""
+        """The differences between *nearest* and the definition that wrote an execution, as text."""
         stored = self.stored_shape(acceptance.fingerprint)
         if stored is None:  # it was written before journals kept shapes
             return f"it has {', '.join(path for path, *_ in shape_of(nearest.parts))}"
         return "; ".join(differences(Shape.from_json(stored), Shape.of(nearest)))
 
     def can_drive(self, acceptance: Acceptance) -> bool:
-        """Whether a registered saga can drive the execution which *acceptance* opened."""
+        """Whether a registered saga can drive the execution that *acceptance* opened."""
         try:
             self.saga_of(acceptance)
         except (UnknownSagaError, DefinitionChangedError):
@@ -161,10 +162,10 @@ class SagaRegistry:
         return sagas or any(key[-1] == fingerprint for key in self._branches)
 
     def definitions(self) -> tuple[Definition, ...]:
-        """Every registered saga, and the branches, as the journal keeps what a driver knows."""
+        """The definitions of every registered saga and of its branches, for a `Driver`."""
         known = {each.fingerprint: each for saga in self.sagas for each in all_definitions(saga)}
         for each in known.values():
-            if each not in self._shapes:  # they are asked for again whenever a saga is registered
+            if each not in self._shapes:  # cached: every registration of a saga asks for all shapes again
                 self._shapes[each] = Shape.of(each).to_json()
         return tuple(Definition(fingerprint, self._shapes[each]) for fingerprint, each in known.items())
 

@@ -1,4 +1,4 @@
-"""Requests: what callers of a mediator ask for: to run, start, await, command and recover executions."""
+"""Requests: the methods of both mediators that run, start, await, command and recover executions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 _recursive: set[str] = set()
-"""The sagas that were warned of."""
+"""The names of sagas for which the warning about recursion was logged."""
 
 
 async def run(  # noqa: C901 - one path, read as a whole
@@ -88,7 +88,7 @@ async def run(  # noqa: C901 - one path, read as a whole
         pass
     except BaseException as error:
         if not active.background:
-            core.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else sees to it
+            core.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else releases it
         raise
     if outcome is not None:
         if outcome.state == "succeeded":
@@ -111,14 +111,14 @@ async def run(  # noqa: C901 - one path, read as a whole
 
 
 def _checked(core: ExecutionDriver, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
-    """*outcome*; with *check*, any other outcome than success is raised as an error."""
+    """Return *outcome*. If *check* is set and it is not a success, raise an error instead."""
     if check and not active.rests and core.closed:
         raise closed_error(active.saga_id, outcome.state)
     return raise_unless_succeeded(outcome, check)
 
 
 def _warn_of_recursion(outcome: Outcome) -> None:
-    """Warn, once, of a saga with a step that exhausted Python's stack."""
+    """Warn, once for a saga, if a step exhausted Python's stack."""
     cause, saga = outcome.error, outcome.saga.name
     while cause is not None and not isinstance(cause, RecursionError):
         cause = cause.__cause__
@@ -128,7 +128,7 @@ def _warn_of_recursion(outcome: Outcome) -> None:
             "start() the next execution, which waits for nobody",
             saga,
         )
-        _recursive.add(saga)  # last: so deep in the stack, the line before may raise
+        _recursive.add(saga)  # last, because the line before may fail so deep in the stack
 
 
 async def start(
@@ -157,7 +157,7 @@ async def enqueue(
     attributes: Mapping[str, Any] | None,
     connection: Any,
 ) -> str:
-    """Accept a saga, and drive it not: see `Mediator.enqueue`."""
+    """Accept a saga without driving it: see `Mediator.enqueue`."""
     core.bind()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
     if attributes is not None:
@@ -199,10 +199,10 @@ async def accept(core: ExecutionDriver, execution: Execution) -> None:
 
 
 async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
-    """Whether an execution with the id of this one is in the journal; False: its opening failed.
+    """Whether the journal has an execution with the same id. False if the opening of that execution failed.
 
     Raises:
-        SagaIdTakenError: It is another operation than this one, or has ended and is forgotten.
+        SagaIdTakenError: It has another saga or payload, or an execution with this id was deleted.
     """
     pause, find, saga_id = 0.001, core.journal.find, execution.saga_id
     while (entry := await core.runtime.in_thread(find, saga_id)) is None:
@@ -210,7 +210,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
         if active is None:
             entry = await core.runtime.in_thread(find, saga_id)
             break
-        await core.is_finished(active, pause)  # it is about to be written, or refused
+        await core.is_finished(active, pause)  # the other execution is about to be written, or refused
         pause = longer(pause)
     if entry is not None:
         core.store.check_same(entry.acceptance, execution)
@@ -238,7 +238,7 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
                 if outcome is not None:
                     return _checked(core, active, outcome, check)
                 if left is not None and type(active.error) is JournalError:
-                    raise active.error  # else: what its driver could not do, this caller tries itself
+                    raise active.error  # otherwise this caller tries to drive it itself
                 continue
         else:
             entry = await runtime.in_thread(core.store.entry, saga_id)
@@ -254,10 +254,9 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
 async def _waited(
     core: ExecutionDriver, entry: Entry, left: float | None, pause: float
 ) -> tuple[Outcome | None, float]:
-    """Wait a while for an execution that nothing drove here a moment ago: its outcome, if it rests.
+    """Wait a while for an execution that was not driven here. Returns its outcome, if it rests, and the next pause.
 
-    It is driven by this caller, or in the background if the caller has no time for that. Returns as well how long to
-    wait next time.
+    The caller drives the execution if it can. If the caller has a timeout, it is driven in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)
@@ -273,7 +272,7 @@ async def _waited(
         abandoned.call.add_done_callback(lambda _: answered.set())
         if not await runtime.wait(answered, left):
             return None, pause
-        pause = 0.001  # its answer is just being journaled
+        pause = 0.001  # a thread is journaling its answer
     elif not elsewhere and left is None:
         active = ActiveExecution(saga_id)
         if core.try_reserve(active):
@@ -289,23 +288,23 @@ async def _waited(
         not elsewhere
         and (entry.wake_at is None or entry.mail or entry.wake_at <= core.clock())
         and core.resume(saga_id) is not None
-        and not core.store.waits_in_group(entry)  # which parks again at once, until a branch has settled
+        and not core.store.waits_in_group(entry)  # otherwise it would park again at once, until a branch settles
     ):
         return None, pause
-    # Another driver owns it, or it is parked: look again, less and less often.
+    # Another driver owns the execution, or it is parked: look again, less and less often.
     await runtime.pause(pause if left is None else min(pause, left))
     return None, longer(pause)
 
 
 def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
-    """A branch driven here that a parked execution waits for, if no branch has sent a message."""
+    """A branch that is driven here, if a parked execution waits for it and no branch has sent a message."""
     if entry.called or not core.store.waits_in_group(entry):
         return None
     return core.owned.any_branch_of(entry.saga_id)
 
 
 async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout: float) -> Outcome:
-    """Judge a verb, and continue the execution: here if possible, otherwise in its driver. See `Mediator.retry`."""
+    """Apply a verb, and continue the execution: here if possible, otherwise in its driver. See `Mediator.retry`."""
     check_seconds("timeout (seconds)", timeout)
     await core.open()
     command_of(core.store, saga_id, verb)
@@ -329,7 +328,7 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
 
 
 async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: InboxItem) -> Outcome | None:
-    """Claim and drive a reserved execution, if no other driver owns it. Verbs in its inbox came before *verb*."""
+    """Claim and drive a reserved execution, if no other driver owns it. Earlier verbs in the inbox come first."""
     try:
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
             core.owned.finish(active)
@@ -381,7 +380,7 @@ async def recover(core: ExecutionDriver) -> list[Outcome]:
                 for outcome in outcomes
             ]
             return waited + [await wait(core, saga_id, None, False) for saga_id in along]
-        seen.update(found)  # once each: an execution that comes back at once would come back without end
+        seen.update(found)  # each only once: an execution may be claimable again at once
         for active in claimed:
             if active is not None:
                 await core.is_finished(active, None)
@@ -392,13 +391,13 @@ async def recover(core: ExecutionDriver) -> list[Outcome]:
 
 
 async def ask(core: ExecutionDriver, read: Callable[..., T], *arguments: Any) -> T:
-    """Read the journal."""
+    """Call *read*, which reads the journal, where it may block."""
     await core.open()
     return await core.runtime.in_thread(read, *arguments)
 
 
 async def outcome(core: ExecutionDriver, saga_id: str) -> Outcome:
-    """The outcome of an execution, as far as it is journaled: see `Mediator.outcome`."""
+    """The outcome of an execution so far, from the journal: see `Mediator.outcome`."""
     return await ask(core, core.store.outcome, saga_id)
 
 
@@ -424,7 +423,7 @@ async def abandon(core: ExecutionDriver, saga_id: str, reason: str, actor: str |
 async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: Any) -> None:
     """Post a cancel or a signal to an execution, and notify its owner.
 
-    If the journal fails, it is tried again under the same token, after another look: the item may have come.
+    If the journal fails, the call is repeated under the same token, because the item may have been written.
     """
     attempt, retry, token = 1, core.runtime.journal_retry, new_token()
     put = functools.partial(post, carrier=core.store.carried())  # a thread knows nothing of the caller's trace
@@ -437,7 +436,7 @@ async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: An
             entry = await core.runtime.in_thread(core.store.entry, arguments[0])
             if phase_of(entry.state) not in (COMPENSATING, RETRYING_COMPENSATION, FAILED):
                 raise
-            return None  # it is what an earlier try has done
+            return None  # the refusal is an effect of an earlier try that succeeded
         except JournalError as error:
             if type(error) is not JournalError or not retry.allows(attempt):
                 raise

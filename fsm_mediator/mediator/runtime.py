@@ -1,8 +1,8 @@
-"""Runtime: everything that waits, blocks or runs elsewhere. It knows no saga, no record and no rule.
+"""Runtime: the code that waits, blocks, or runs code elsewhere. It does not know about sagas, records or rules.
 
-The core is written once, as coroutines over a runtime. There are two: `ThreadRuntime`, whose every wait blocks the
-thread, so that a coroutine never suspends and is run by one ``send(None)``; and `LoopRuntime`, on an event loop. A test
-can wrap a runtime to see or to change its calls, writes and waits.
+The core is written once, as coroutines that use a runtime. There are two runtimes. In `ThreadRuntime` every wait blocks
+the thread. So a coroutine never suspends, and one ``send(None)`` runs it. `LoopRuntime` uses an event loop. A test can
+wrap a runtime to see or change its calls, writes and waits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fsm_mediator.retry import Retry
 T = TypeVar("T")
 
 JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05)
-"""How often a commit that failed is tried again before its execution is dropped, to be loaded again later."""
+"""How often a failed commit is repeated. After that the execution is dropped, and loaded again later."""
 
 
 class StepCall:
     """One call of a step's function.
 
     Attributes:
-        saga_id: The execution that it is made for.
-        effect: The effect, which names the function.
-        arguments: The arguments.
-        running: The call itself, where it has a thread or a task of its own.
+        saga_id: The execution.
+        effect: The effect, which has the function.
+        arguments: The arguments of the function.
+        running: The running call, if it has its own thread or task.
     """
 
     __slots__ = ("arguments", "effect", "running", "saga_id")
@@ -53,20 +53,20 @@ class StepCall:
 
     @property
     def grace(self) -> float:
-        """Seconds that a call which outlives its time-out is still waited for."""
+        """How long to wait, after the timeout, for a call to end, in seconds."""
         part = self.effect.part
         assert part.timeout is not None
         return part.grace if part.grace is not None else part.timeout
 
     def begin(self) -> ThreadCall:
-        """The call in a thread of its own, which is not started yet."""
+        """Make the call for its own thread, which is not started yet."""
         assert self.effect.callback is not None
         self.running = call = ThreadCall(self.effect.callback.function, self.arguments, self.name)
         return call
 
 
 class Event(Protocol):
-    """A flag that one side waits for. `set` may be called from any thread."""
+    """A flag that code can wait for. Any thread may call `set`."""
 
     def set(self) -> None:
         """Raise the flag."""
@@ -80,18 +80,17 @@ class Event(Protocol):
 
 
 class Runtime(Protocol):
-    """The seam between the core and threads or an event loop.
+    """The interface between the core and threads or an event loop.
 
     Attributes:
-        inline: Whether a plain function may be called where the driver runs.
-        direct: Whether the core may call a step and keep a record itself where nothing can block, past `call` and
-            `write`.
-        suspends: Whether a wait in the background gives its thread back, and a timer continues it.
-        detaches: Whether a caller can stop waiting for a driver that continues.
+        inline: Whether the driver may call a plain function in its own thread.
+        direct: Whether the core may call a step and keep a record itself, without `call` and `write`.
+        suspends: Whether an execution that waits in the background frees its thread, and a timer resumes it.
+        detaches: Whether a caller can stop waiting while the driver continues.
         sleeps: Whether the user gave a *sleep*.
-        journal_retry: How often a commit that failed is tried again.
+        journal_retry: How often a failed commit is repeated.
         cancelled: The exceptions that end a task from outside.
-        freed: Set when something driven in the background has ended or waits, and left its worker to another.
+        freed: An event that is set when a worker in the background becomes free: its job has ended, or waits.
     """
 
     inline: bool
@@ -106,19 +105,19 @@ class Runtime(Protocol):
     def freed(self) -> Event: ...  # noqa: D102
 
     def bind(self) -> bool:
-        """Bind to the caller's event loop, if there is one. True: the former loop and its tasks are gone.
+        """Bind the runtime to the caller's event loop, if there is one. True if the former loop and its tasks are gone.
 
         Raises:
-            RefusedError: It is bound to another loop, which still exists.
+            RefusedError: The runtime is bound to another loop that is not closed.
         """
         ...
 
     def is_bound(self) -> bool:
-        """Whether it is bound to the caller's loop."""
+        """Whether the runtime is bound to the caller's loop."""
         ...
 
     def is_lost(self) -> bool:
-        """Whether its loop is gone, so that no task runs."""
+        """Whether the loop of the runtime is closed, so that no task runs."""
         ...
 
     def reset(self) -> None:
@@ -136,24 +135,24 @@ class Runtime(Protocol):
         ...
 
     async def wait(self, event: Event, seconds: float | None) -> bool:
-        """Wait until *event* is set; False: so many seconds have passed."""
+        """Wait until *event* is set. False if *seconds* have passed."""
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Wait so many seconds."""
+        """Wait *seconds*."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so many seconds, as the user wants to wait."""
+        """Wait *seconds* with the user's *sleep*, if there is one."""
 
     def check_cancelled(self) -> None:
-        """Raise if the driver is to end here."""
+        """Raise an error if the driver was cancelled."""
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call what may block on the journal."""
+        """Call a function that may block on the journal."""
         ...
 
     async def write(self, commit: Commit) -> Written:
-        """Have the journal write *commit*."""
+        """Write *commit* to the journal."""
         ...
 
     async def call(self, call: StepCall) -> Answer:
@@ -161,44 +160,44 @@ class Runtime(Protocol):
         ...
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
-        """The answer that a returned *value* is."""
+        """The answer for the *value* that a step returned."""
         ...
 
     def raised(self, error: BaseException) -> Answer:
-        """The answer to *error*, which is being handled and came out of a step that was called here.
+        """The answer for *error*, which a step that was called here raised. Called while the error is handled.
 
         Raises:
-            BaseException: The error itself, if it is for the driver: an interrupt, or its cancellation.
+            BaseException: *error*, if it is meant for the driver: an interrupt, or a cancellation.
         """
         ...
 
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """Run *work*, and wait for it. If the caller gives up, *detached* is called, and with its error at the end."""
+        """Run *work*, and wait for it. If the caller stops waiting, *detached* is called with the error of *work*."""
         ...
 
     async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Run *work* to its end, even if the caller gives up."""
+        """Run *work* to its end, even if the caller is cancelled."""
         ...
 
     def submit(
         self, work: Callable[[], Coroutine[Any, Any, None]], context: Context | None, never_ran: Callable[[], object]
     ) -> None:
-        """Run *work* in the background; *never_ran* is called if it ended before it began, or will not begin."""
+        """Run *work* in the background. *never_ran* is called after a task has ended, or if *work* will not begin."""
 
     def free_workers(self) -> int:
-        """How many more executions could be driven in the background without waiting for a worker."""
+        """How many more executions can be driven in the background without waiting for a worker."""
         ...
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call *function* where drivers run: now, or soon."""
+        """Call *function* where drivers run, now or soon."""
 
     def at(self, time: float, call: Callable[[], object]) -> Any:
-        """Call *call* at *time*, in seconds since the epoch; what it returns can be cancelled."""
+        """Call *call* at *time*, in seconds since the epoch. Returns a timer that can be cancelled."""
 
     async def stop(self) -> None:
         """Start no further work, and end all work that can be ended."""
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """Call *last*, which may block, and run nothing more."""
+        """Call the functions *last*, which may block. After that the runtime runs nothing more."""

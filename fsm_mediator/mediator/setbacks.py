@@ -1,4 +1,4 @@
-"""Setbacks: executions that could not be driven in the background, and when each is to be tried again."""
+"""Setbacks: decides when to try executions again that could not be driven in the background."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fsm_mediator.retry import Retry
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=300.0, wait_jitter=0.0)
-"""How long an execution waits that could not be driven so many times in a row."""
+"""How long an execution waits after failures in a row."""
 
 
 class Setbacks:
-    """Remembers for each execution how often it could not be driven in a row.
+    """Counts, for each execution, how often in a row it could not be driven.
 
     Args:
-        monotonic: Returns the time, in seconds since any moment.
+        monotonic: Returns a time in seconds that is never set back.
 
     Attributes:
-        timer_max: The most seconds of a wait that ends with a timer of the mediator's, where the journal was to blame.
+        timer_max: The most seconds of a wait after a failure of the journal. A timer of the mediator ends such a wait.
     """
 
     timer_max: float = 30.0
@@ -33,7 +33,10 @@ class Setbacks:
         self._failed: dict[str, tuple[int, float]] = {}
 
     def log(self, saga_id: str, error: MediatorError) -> float | None:
-        """Log that nothing drives it any more; the seconds after which to claim it again, None: only a daemon does."""
+        """Log that an execution is not driven any more.
+
+        Returns the seconds after which to claim it again. None if only a daemon claims it again.
+        """
         timer = type(error) is JournalError
         wait = self.note(saga_id, timer=timer)
         later = f"and taken up again in {wait:g} s" if timer else f"and a daemon tries it again in {wait:g} s"
@@ -41,20 +44,20 @@ class Setbacks:
         return wait if timer else None
 
     def note(self, saga_id: str, *, timer: bool = True) -> float:
-        """Note one more. Returns the seconds until the next try; *timer*: a timer is set, and no daemon tries."""
+        """Count a failure. Returns the seconds until the next try. *timer*: whether a timer tries, and no daemon."""
         count = self._failed.get(saga_id, (0, 0.0))[0] + 1
         wait = min(BACKOFF.wait(count, 0.0), self.timer_max if timer else math.inf)
         self._failed[saga_id] = (count, math.inf if timer else self._monotonic() + wait)
         return wait
 
     def forget(self, saga_id: str) -> None:
-        """It could be driven."""
+        """Reset the count of an execution that could be driven."""
         self._failed.pop(saga_id, None)
 
     def waiting(self) -> list[str]:
-        """The executions for which it is too early: see `is_waiting`."""
+        """The executions for which it is too early to try again: see `is_waiting`."""
         return [saga_id for saga_id in list(self._failed) if self.is_waiting(saga_id)]
 
     def is_waiting(self, saga_id: str) -> bool:
-        """Whether it is too early for a daemon to try again."""
+        """Whether it is too early for a daemon to try an execution again."""
         return self._monotonic() < self._failed.get(saga_id, (0, -math.inf))[1]

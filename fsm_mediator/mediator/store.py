@@ -1,4 +1,4 @@
-"""ExecutionStore: executions as the journal has them: opening, loading, listing and comparing them.
+"""ExecutionStore: opens, loads, lists and compares executions in the journal.
 
 Its methods may block on the journal.
 """
@@ -62,15 +62,15 @@ _IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
 
 
 def _copied(payload: Any) -> Any:
-    """A copy of a payload; unset if it cannot be copied."""
+    """A copy of a payload. UNSET if it cannot be copied."""
     try:
         return copy.deepcopy(payload)
-    except Exception:  # a lock, a connection: such a payload is compared as it is
+    except Exception:  # such as a lock or a connection: it is compared without a copy
         return msgspec.UNSET
 
 
 class ExecutionStore:
-    """Opens new executions, and loads those in the journal.
+    """Makes new executions, and loads existing executions from the journal.
 
     Args:
         registry: The sagas.
@@ -78,8 +78,8 @@ class ExecutionStore:
         clock: Returns the time, in seconds since the epoch.
 
     Attributes:
-        around_decision: The context managers around a deciding function; None: there are none.
-        carrier: Returns the context of the caller's trace, for a new execution; None: there are no traces.
+        around_decision: Adds the user's context managers to a deciding function. None if there are none.
+        carrier: Returns the caller's trace context, for a new execution. None if there are no traces.
     """
 
     def __init__(self, registry: SagaRegistry, journal: Journal, clock: Callable[[], float]) -> None:
@@ -96,14 +96,14 @@ class ExecutionStore:
         self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
     def carried(self) -> dict[str, str] | None:
-        """The context of the caller's trace; None: it is in none, or there are no traces."""
+        """The caller's trace context. None if the caller is in no trace, or there are no traces."""
         return None if self.carrier is None else self.carrier()
 
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
         """A new execution, not yet journaled.
 
         Raises:
-            PayloadError: The payload is of another type than the saga's, or cannot be journaled.
+            PayloadError: The payload does not have the type that the saga declares, or cannot be journaled.
             RefusedError: The id is malformed.
         """
         definition = self.registry.by_name.get(saga) if type(saga) is str else None
@@ -146,10 +146,10 @@ class ExecutionStore:
         return execution
 
     def entry(self, saga_id: str) -> Entry:
-        """The execution of this id, as the journal lists it.
+        """The execution with this id, as the journal lists it.
 
         Raises:
-            UnknownExecutionError: There is none.
+            UnknownExecutionError: There is no such execution.
         """
         entry = self.journal.find(saga_id)
         if entry is None:
@@ -158,7 +158,7 @@ class ExecutionStore:
         return entry
 
     def _forgotten(self, saga_id: str) -> str | None:
-        """The end of an execution that was deleted, in words; None: it was not deleted, or is not known."""
+        """A description of the end of a deleted execution. None if it was not deleted, or if no row of it is kept."""
         known = forgotten_of(self.journal, saga_id)
         if known is None:
             return None
@@ -167,22 +167,22 @@ class ExecutionStore:
         return f"execution {saga_id!r}{saga}{state} has ended, and its history is forgotten"
 
     def check_not_forgotten(self, saga_id: str) -> None:
-        """Refuse to start an execution under a forgotten id.
+        """Refuse to start an execution under the id of a deleted execution.
 
         Raises:
-            SagaIdTakenError: The execution of this id has ended, and was deleted.
+            SagaIdTakenError: The execution with this id has ended, and was deleted.
         """
         forgotten = self._forgotten(saga_id)
         if forgotten is not None:
             raise SagaIdTakenError(f"{forgotten}. To start another one, give it another saga_id")
 
     def load_execution(self, entry: Entry) -> Execution:
-        """The execution that *entry* lists, folded from its records.
+        """The execution that *entry* lists, built from its records.
 
         Raises:
-            UnknownExecutionError: It was pruned, or forgotten, since it was listed.
-            UnknownSagaError, DefinitionChangedError: No registered saga can drive it.
-            PayloadError, IllegalRecordError: It cannot be decoded, which is noted in the journal.
+            UnknownExecutionError: The execution was deleted since it was listed.
+            UnknownSagaError, DefinitionChangedError: No registered saga can drive the execution.
+            PayloadError, IllegalRecordError: The execution cannot be decoded. The journal gets a note of this.
         """
         saga = self.registry.saga_of(entry.acceptance)
         try:
@@ -201,7 +201,7 @@ class ExecutionStore:
         return execution
 
     def note_fault(self, entry: Entry, error: MediatorError) -> None:
-        """Note beside an execution why it cannot be decoded here."""
+        """Note in the journal why an execution cannot be decoded here."""
         noted = entry.epoch, Fault.of(error)
         if self._operators is None or entry.state in ENDED or self._noted.get(entry.saga_id) == noted:
             return
@@ -212,13 +212,13 @@ class ExecutionStore:
             logger.warning("execution %r: it could not be noted that it cannot be decoded: %s", entry.saga_id, fault)
 
     def is_known_elsewhere(self, entry: Entry) -> bool:
-        """Whether no registered saga can drive an execution, and another living driver knows its definition."""
+        """Whether no registered saga can drive an execution, but another living driver knows its definition."""
         if self._operators is None or self.registry.can_drive(entry.acceptance):
             return False
         return entry.acceptance.fingerprint in self._operators.known()
 
     def _parent_results(self, parent_id: str, branch_id: str) -> Callable[[], Mapping[str, Any]]:
-        """The results that a branch's parent had when it came to the group: they do not change any more."""
+        """The results that the parent of a branch had when it entered the group. These do not change any more."""
         path = group_of(branch_id)
         known = self._parent_results_cache.get((parent_id, path))
         if known is None:
@@ -239,7 +239,7 @@ class ExecutionStore:
         return known
 
     def has_news(self, entry: Entry) -> bool:
-        """Whether an execution that is stuck or has ended is to be looked at: a branch or an operator has spoken."""
+        """Whether a stuck or ended execution has a new message of a branch or a verb of an operator."""
         return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
 
     def has_verbs(self, entry: Entry) -> bool:
@@ -251,7 +251,7 @@ class ExecutionStore:
         )
 
     def waits_in_group(self, entry: Entry) -> bool:
-        """Whether an execution is in a group or a choice, so that its branches decide the next event."""
+        """Whether an execution waits for a group or a choice, so that its branches decide the next event."""
         if entry.state in ENDED:
             return False
         machine = self.registry.saga_of(entry.acceptance).machine_with(entry.state)
@@ -263,10 +263,10 @@ class ExecutionStore:
         return self.load_execution(self.entry(saga_id)).outcome()
 
     def check_same(self, theirs: Acceptance, opened: Execution) -> None:
-        """Refuse to join an execution that is another operation than the one asked for.
+        """Refuse to join an execution of another saga, or with another payload, than the caller gave.
 
         Raises:
-            SagaIdTakenError: It is of another saga, or was given another payload.
+            SagaIdTakenError: The execution has another saga or another payload.
         """
         ours = opened.acceptance
         if theirs.saga != ours.saga:
@@ -278,7 +278,7 @@ class ExecutionStore:
             try:
                 payload = self.journal.codec.decode_acceptance(opened.saga, theirs).payload
             except PayloadError:
-                payload = ...  # it was of a type that has changed since: equal to nothing of today's
+                payload = ...  # its type has changed since: it equals no new payload
         if theirs.payload is not ours.payload and not are_equal(payload, ours.payload):
             raise SagaIdTakenError(
                 f"execution {ours.saga_id!r} of saga {ours.saga!r} exists with another payload. "
@@ -287,14 +287,14 @@ class ExecutionStore:
 
     @staticmethod
     def waits_for_branches(outcome: Outcome) -> bool:
-        """Whether the execution waits in a group, and some of its branches may be running."""
+        """Whether the execution waits for a group, so that some of its branches may be running."""
         phase, path = split_state(outcome.state)
         return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
 
     def outcome_for_waiter(self, active: ActiveExecution, *, closed: bool) -> Outcome | None:
-        """The outcome for a caller after its wait for *active*; None: the caller must read the journal.
+        """The outcome for a caller after its wait for *active*. None if the caller must read the journal.
 
-        The driver may have looked at the branches before the wait began, and may have missed what came to them since.
+        The driver may have looked at the branches before the wait began, and may have missed later items.
         """
         outcome = active.outcome
         if outcome is None or not (active.rests or closed):
@@ -302,7 +302,7 @@ class ExecutionStore:
         return None if not closed and self.waits_for_branches(outcome) else outcome
 
     def roots_of(self, outcomes: Iterable[Outcome], driver_id: str) -> list[str]:
-        """The roots of the branches in *outcomes* that are not in there themselves, unless another driver owns them.
+        """The roots of the branches in *outcomes*, except roots that are in *outcomes* or that another driver owns.
 
         When a branch settles, its root continues in the background.
         """
@@ -312,14 +312,14 @@ class ExecutionStore:
         return [
             entry.saga_id
             for entry in entries
-            if entry is not None  # else it has ended, and was pruned
+            if entry is not None  # otherwise the root has ended, and was deleted
             if entry.driver is None or not entry.driver_alive or entry.driver.id == driver_id
         ]
 
     def missing_definition(self, active: ActiveExecution) -> str | None:
-        """The fingerprint of an execution that no registered saga can drive; None: *active* is not such a one.
+        """The fingerprint of *active*, if no registered saga can drive it. Otherwise None.
 
-        None as well if a saga of another name has that fingerprint: its executions can be driven.
+        Also None if a saga with another name has that fingerprint, because the executions of that saga can be driven.
         """
         if active.epoch == 0 and isinstance(active.error, (UnknownSagaError, DefinitionChangedError)):
             entry = self.journal.find(active.saga_id)
@@ -329,7 +329,7 @@ class ExecutionStore:
 
 
 def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """*entries*, with the reason of each that is undrivable."""
+    """*entries* with the reason of each undrivable execution."""
     look = Drivability(journal)
     for entry in entries:
         why = look.why_not(entry)
@@ -337,7 +337,7 @@ def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Ent
 
 
 def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecution]) -> list[Entry]:
-    """*entries* with the limit that each queues for, which only its own mediator knows."""
+    """*entries* with the limit that each execution queues for, as far as this mediator drives it."""
     found = []
     for entry in entries:
         active = driven.get(entry.saga_id)
@@ -348,7 +348,7 @@ def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecuti
 
 
 def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
-    """*outcome*, or, where *check* is set and it is no success, the error that says so."""
+    """Return *outcome*. If *check* is set and it is not a success, raise the error for the outcome instead."""
     if outcome.succeeded or not check:
         return outcome
     kind: type[SagaNotSucceededError] = SagaWaitingError
@@ -362,14 +362,14 @@ def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
 _RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
 _begun = (-1, 0)
-"""The millisecond in which an id was last made up, and what the ids of that millisecond have in common."""
+"""The millisecond of the last new id, and the common beginning of all ids of that millisecond."""
 
 
 def uuid7_hex(at: float) -> str:
     """A new id that begins with the time: a UUID of version 7 (RFC 9562) in hexadecimal.
 
-    Executions opened at about the same time lie side by side in a journal's index by id. With random ids, each of many
-    executions that are opened in one commit would write another page.
+    Executions that are opened at about the same time are neighbours in a journal's index by id. With random ids, each
+    of many executions that are opened in one commit would write another page of the index.
     """
     global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
     millisecond = int(at * 1000)

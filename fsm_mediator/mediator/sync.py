@@ -1,4 +1,4 @@
-"""Mediator: drives sagas of plain functions, in the caller's thread or in threads of its own."""
+"""Mediator: drives sagas of plain functions, in the caller's thread or in its own threads."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ if TYPE_CHECKING:
 class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, AlertOperations):
     """Drives executions of sagas with plain functions as steps.
 
-    It opens on first use, and again after a fork. Any number of threads may use it at once. After `close` (or the end
-    of its ``with`` block) it accepts no new work. `close` waits up to *close_grace* seconds for running attempts, and
-    releases the other executions for another mediator to recover.
+    The mediator opens on first use, and again after a fork. Any number of threads may use it at once. After `close` (or
+    the end of its ``with`` block) it accepts no new work. `close` waits up to *close_grace* seconds for running
+    attempts, and releases the other executions, so that another mediator can recover them.
 
     Args:
-        *sagas: The sagas it can drive. If several have one name, the name starts the last of them.
+        *sagas: The sagas that it can drive. If several sagas have the same name, the name starts the last of them.
         journal: The store of the records: a path or URL of a SQLite file, a `Journal`, or None for memory. `close` does
             not close a `Journal` that you pass.
         observers: Called with each `Record` after its commit.
         around: Functions that take the `Context` of an attempt and return a context manager, which is entered around
             each call of the step, its compensation, its probe or a deciding function. It cannot change their answers.
         relays: Further sources of work for the daemon, such as `Transactions`: starts in the user's database.
-        retention: How long the daemon keeps ended executions: ``{"succeeded": "30d", "failed": "1y"}``; a `Retention`
-            with an archive. None: without limit.
+        retention: How long the daemon keeps ended executions: ``{"succeeded": "30d", "failed": "1y"}``, or a
+            `Retention` with an archive. None to keep them without limit.
         max_workers: The most threads that drive executions in the background.
-        park_after: Seconds; an execution in the background that waits longer has no owner during the wait.
-        limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts
-            queue in the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; if
-            numbers differ, the smallest counts. A `Limits` can be shared by several mediators of a process.
+        park_after: Seconds. An execution in the background that waits longer has no owner during the wait.
+        limits: The most attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts queue in
+            the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; if their
+            numbers differ, the smallest counts. Several mediators of a process can share a `Limits`.
         max_recoveries: How many drivers may die while they drive an execution that makes no progress. After that the
             execution is stuck: a person decides.
         close_grace: Seconds that `close` waits for attempts under way.
         clock: Returns the time in seconds since the epoch.
-        sleep: Waits so many seconds; when it returns the wait counts as over, and nothing is ever parked. By default a
-            wait can be interrupted by a cancel.
+        sleep: A function that waits a number of seconds. When it returns, the wait counts as over. With *sleep* no
+            execution is ever parked. By default a cancel can interrupt a wait.
         chance: Draws a number from 0 to 1 for the jitter of waits.
 
     Raises:
@@ -116,10 +116,10 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
         self.close()
 
     def register(self, saga: Saga) -> None:
-        """Make another saga known.
+        """Register another saga, which the mediator can then drive.
 
         Raises:
-            DefinitionError: Another saga has its name and version, or it has coroutine steps.
+            DefinitionError: Another saga has the same name and version, or the saga has coroutine steps.
         """
         self._core.registry.register(saga)
 
@@ -135,7 +135,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Arguments for another mediator that drives like this one, by their names in `__init__`."""
+        """Arguments for another mediator with the same behaviour, by their names in `__init__`."""
         core = self._core
         kept = {name: getattr(core, name) for name in ("around", "limits", "observers", "park_after", "max_recoveries")}
         return {**kept, "relays": self._relays}
@@ -240,15 +240,15 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
         return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
+        """Wait until an execution ends, is stuck or is parked. Another mediator may have started it.
 
-        It waits through retries and sleeps. An execution is parked if it waits for a signal, or for branches that all
-        wait for a signal or for a person. The signal may never come, so this call does not wait for it.
+        The call waits through retries and sleeps. An execution is parked if it waits for a signal, or for branches that
+        all wait for a signal or for a person. The signal may never come, so this call does not wait for it.
 
         Args:
             saga_id: The execution.
-            timeout: Seconds to wait, at most; the execution continues.
-            check: False: return the outcome, also if it did not succeed. True: raise as `run` does unless it succeeded.
+            timeout: The most seconds to wait. After that the execution continues.
+            check: True: raise an error if the execution did not succeed, as `run` does. False: return the outcome.
 
         Raises:
             SagaFailedError: It failed, and is compensated.
@@ -287,7 +287,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
     # Closing
 
     def close(self, grace: float | None = None) -> None:
-        """Accept no new work, wait for running attempts, then release the other executions. It may be called twice.
+        """Accept no new work, wait for running attempts, then release the other executions. A second call is harmless.
 
         Started executions may end within the grace. An execution that waits for longer is released at once. If an
         attempt still runs after the grace, its execution is released when the attempt ends, or recovered if this

@@ -1,4 +1,4 @@
-"""The parts of `LoopRuntime`: an event that any thread can set, a timer, and a call in a task of its own."""
+"""The parts of `LoopRuntime`: an event that any thread can set, a timer, and a call in its own task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.records import Answer, Raised, Returned
 
 MOST_AT_WORK: Final = 256
-"""The most executions at work in the background of one event loop, beyond which no more are claimed."""
+"""The most executions at work in the background of one event loop. Beyond that no more are claimed."""
 
 
 class LoopEvent(asyncio.Event):
@@ -23,11 +23,11 @@ class LoopEvent(asyncio.Event):
         self._home = loop
 
     def set(self) -> None:
-        """Set it: at once on its loop, else soon."""
+        """Set the event: at once in the thread of its loop, otherwise soon."""
         if asyncio._get_running_loop() is self._home:
             super().set()
         else:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits on it any more
                 self._home.call_soon_threadsafe(super().set)
 
 
@@ -35,11 +35,11 @@ class Workers:
     """The tasks that drive executions in the background. A task that waits does not count as at work.
 
     Args:
-        loop: Their loop.
-        most: How many may be at work at a time in anything but a coroutine.
+        loop: The event loop of the tasks.
+        most: How many tasks may be at work at a time, without the tasks that are in coroutines of steps.
 
     Attributes:
-        freed: Set whenever one ends or waits.
+        freed: An event that is set whenever a task ends or waits.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
@@ -61,19 +61,19 @@ class Workers:
 
     @property
     def free(self) -> int:
-        """How many more would be at work at once: `MOST_AT_WORK` in all."""
+        """How many more tasks may be at work."""
         at_work = self._all - self._waiting
         return max(0, min(MOST_AT_WORK - len(at_work), self._most - len(at_work - self._in_coroutines)))
 
     def aside(self, *, waits: bool = True) -> contextlib.AbstractContextManager[None]:
-        """While this lasts the current task waits, or else is in a coroutine of a step."""
+        """A context in which the current task waits. If *waits* is False, the task is in a coroutine of a step."""
         if asyncio.current_task() not in self._all:
             return _NO_WORKER
         return self._waits if waits else self._awaits
 
 
 class _Aside(contextlib.AbstractContextManager[None]):
-    """Marks the current task; a class, for a generator would add its frame to the errors of steps."""
+    """Marks the current task. A class, because a generator would add its frame to the errors of steps."""
 
     def __init__(self, workers: Workers, those: set[asyncio.Task[Any]]) -> None:
         self._workers = workers
@@ -95,7 +95,7 @@ _NO_WORKER: Final = contextlib.nullcontext()
 
 
 class LoopTimer:
-    """A call that is set for some time; the loop's clock and the mediator's need not run alike."""
+    """A call that is set for a time. The loop's clock and the mediator's clock may run differently."""
 
     def __init__(
         self,
@@ -123,18 +123,18 @@ class LoopTimer:
             self._call()
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
         self._handle.cancel()
         self._timers.discard(self)
 
 
 class TaskCall:
-    """A call of a coroutine function in a task of its own; see `RunningCall`.
+    """A call of a coroutine function in its own task. See `RunningCall`.
 
     Args:
         task: The task.
         call_off_loop: Calls a function where it may block.
-        blocks: Whether that is in a thread. If it is on the loop, nothing there may wait for it.
+        blocks: Whether *call_off_loop* uses a thread. Otherwise it uses the loop, and code on the loop must not wait.
     """
 
     def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None], *, blocks: bool) -> None:
@@ -144,13 +144,13 @@ class TaskCall:
 
     @property
     def value(self) -> Any:
-        """Its return value."""
+        """The return value of the call."""
         answer = None if self._task.cancelled() else self._task.result()
         return answer.value if isinstance(answer, Returned) else None
 
     @property
     def error(self) -> BaseException | None:
-        """The error that it raised; None: none."""
+        """The error that the call raised. None if it raised no error."""
         if self._task.cancelled():
             return asyncio.CancelledError()
         answer = self._task.result()
@@ -158,20 +158,20 @@ class TaskCall:
 
     @property
     def answered(self) -> bool:
-        """Whether it has answered, and a thread is about to journal that."""
+        """Whether the call has answered, and a thread is about to journal the answer."""
         return self._blocks and self._task.done()
 
     def revoke(self) -> bool:
-        """Whether it has ended: it cannot be prevented."""
+        """Whether the call has ended. A running call cannot be prevented."""
         return self._task.done()
 
     def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:
-        """Call *call* once it has answered, where it may block."""
+        """Call *call* once this call has answered, where *call* may block."""
         self._task.add_done_callback(lambda _: self._call_off_loop(call, self))
 
 
 async def answer_of(awaitable: Awaitable[Any]) -> Returned | Raised:
-    """The answer of a step. A `SystemExit` that left a task would end the loop."""
+    """Await a step's answer. All errors are returned, because a `SystemExit` that leaves a task would end the loop."""
     try:
         return Returned(await awaitable)
     except asyncio.CancelledError:

@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 def run_blocking(work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-    """Run a coroutine function that blocks this thread where it waits.
+    """Run a coroutine function that blocks this thread when it waits.
 
-    The coroutine is made and begun in one expression, so that an interrupt leaves none that was never awaited.
+    One expression makes and starts the coroutine, so that an interrupt cannot leave a coroutine that was never awaited.
     """
     try:
         work(*arguments).send(None)
@@ -34,7 +34,7 @@ def run_blocking(work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -
 
 
 class ThreadRuntime:
-    """Runs drivers in the caller's thread, and in a pool; see `Runtime`.
+    """Runs drivers in the caller's thread, and in a thread pool. See `Runtime`.
 
     Args:
         journal: The journal.
@@ -79,11 +79,11 @@ class ThreadRuntime:
         return self._pool.freed
 
     def free_workers(self) -> int:
-        """See `Runtime.free_workers`: the workers of the pool."""
+        """See `Runtime.free_workers`. These are the free threads of the pool."""
         return self._pool.free
 
     def bind(self) -> bool:
-        """See `Runtime.bind`: threads come from anywhere."""
+        """See `Runtime.bind`. Does nothing, because any thread may use the runtime."""
         return False
 
     def is_bound(self) -> bool:
@@ -95,7 +95,7 @@ class ThreadRuntime:
         return False
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """See `Runtime.wait`. Another job takes the place of a worker that waits."""
+        """See `Runtime.wait`. A worker that waits does not count, so another job can begin."""
         if event.is_set():
             return True
         with self._pool.blocked():
@@ -111,10 +111,10 @@ class ThreadRuntime:
         (self._sleep or time.sleep)(seconds)
 
     def check_cancelled(self) -> None:
-        """See `Runtime.check_cancelled`: threads are not cancelled."""
+        """See `Runtime.check_cancelled`. Does nothing, because threads are not cancelled."""
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """See `Runtime.in_thread`: this thread may block."""
+        """See `Runtime.in_thread`. Calls the function here, because this thread may block."""
         return function(*arguments)
 
     async def write(self, commit: Commit) -> Written:
@@ -122,7 +122,7 @@ class ThreadRuntime:
         return self._journal.write(commit)
 
     async def call(self, call: StepCall) -> Answer:
-        """See `Runtime.call`: here, or in a thread of its own where there is a time-out."""
+        """See `Runtime.call`. The call runs here, or in its own thread if the step has a timeout."""
         callback = call.effect.callback
         assert callback is not None
         if call.effect.part.timeout is not None:
@@ -134,7 +134,7 @@ class ThreadRuntime:
         return self.answer(call, value)
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
-        """The answer for a returned *value*: a coroutine is refused."""
+        """See `Runtime.answer`. A coroutine is refused."""
         if type(value) is not types.CoroutineType:
             return Returned(value, late)
         value.close()
@@ -149,7 +149,7 @@ class ThreadRuntime:
     def raised(self, error: BaseException) -> Answer:
         """See `Runtime.raised`."""
         if not isinstance(error, Exception) and is_interrupt(error):
-            raise  # noqa: PLE0704 - it is only called while one is handled
+            raise  # noqa: PLE0704 - only called while an error is handled
         return Raised(without_own_frame(error))
 
     def _call_in_time(self, call: StepCall) -> Answer:
@@ -165,7 +165,7 @@ class ThreadRuntime:
                     return Abandoned(seconds)
         except RuntimeError as error:
             if thread.revoke():
-                return Raised(error)  # the system gives no more threads: the function was not called, and may be later
+                return Raised(error)  # the system has no more threads: the function was not called
             raise
         fault = thread.error
         if fault is None:
@@ -177,7 +177,7 @@ class ThreadRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`: a thread cannot give up."""
+        """See `Runtime.attach`. The caller waits until the end, because a thread cannot be cancelled."""
         try:
             return await work(*arguments)
         finally:
@@ -193,12 +193,12 @@ class ThreadRuntime:
         context: contextvars.Context | None,
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`: a worker of the pool runs it."""
+        """See `Runtime.submit`. A thread of the pool runs *work*."""
         if not self._pool.submit(functools.partial(run_blocking, work), context):
             never_ran()
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """See `Runtime.post`: now, in this thread."""
+        """See `Runtime.post`. Calls the function now, in this thread."""
         function(*arguments)
 
     async def stop(self) -> None:

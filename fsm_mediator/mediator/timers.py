@@ -1,6 +1,6 @@
-"""WakeTimers: when parked executions are claimed again. One timer serves all of them.
+"""WakeTimers: claims parked executions again when they are due. One timer serves all of them.
 
-A daemon finds in the journal what is due. This is for a mediator that parked an execution and has no daemon.
+A daemon finds due executions in the journal. These timers are for a mediator without a daemon.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import partial
 class WakeTimers:
     """Wakes executions when they are due, in the order of their times.
 
-    An execution that has moved in the meantime is woken nevertheless: its driver finds that there is nothing to do.
+    An execution that has moved in the meantime is woken, too. Its driver finds that there is nothing to do.
 
     Args:
-        set_timer: Calls a function at a time, in seconds since the epoch, or not much later.
-        clock: Tells that time.
-        wake: Claims an execution, because this time has come.
+        set_timer: Calls a function at a time, in seconds since the epoch, or shortly after.
+        clock: Returns the time, in seconds since the epoch.
+        wake: Claims an execution, because the given time has passed.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class WakeTimers:
         self._set_for = math.inf
 
     def add(self, at: float, saga_id: str, until: float = -math.inf) -> None:
-        """Wake *saga_id* at that time, when the time *until* has passed, which the clock may say later."""
+        """Wake *saga_id* at time *at*. The time *until* then counts as passed, even if the clock shows less."""
         with self._lock:
             heapq.heappush(self._heap, (at, saga_id, until))
             if at >= self._set_for:
@@ -49,8 +49,8 @@ class WakeTimers:
         due: list[tuple[float, str, float]] = []
         with self._lock:
             if set_for != self._set_for:
-                return  # an earlier one was set meanwhile, and has seen to it
-            now = max(self._clock(), set_for)  # that time has come, if only by the monotonic clock
+                return  # an earlier timer was set meanwhile, and replaces this timer
+            now = max(self._clock(), set_for)  # the time has come, at least by the monotonic clock
             while self._heap and self._heap[0][0] <= now:
                 due.append(heapq.heappop(self._heap))
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
@@ -60,7 +60,7 @@ class WakeTimers:
             self._wake(saga_id, max(at, until))
 
     def rearm(self) -> None:
-        """The set_timer that was set is gone: set another."""
+        """Set the timer again, after the former timer was lost."""
         with self._lock:
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
         if following < math.inf:

@@ -1,4 +1,4 @@
-"""Validation: arguments that both mediators refuse before they do anything."""
+"""Validation: refuses wrong arguments of both mediators before anything is done."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fsm_mediator.states import PHASES, UNDRIVABLE, phase_of
 def check_settings(
     *, max_workers: Any, max_recoveries: Any, close_grace: Any, observers: Any, **functions: Any
 ) -> None:
-    """Refuse settings of a mediator that would only come to light when it drives; *functions* may be None.
+    """Refuse wrong settings of a mediator, which would otherwise fail only when it drives. *functions* may be None.
 
     Raises:
-        DefinitionError: Says which setting, and what it takes.
+        DefinitionError: A setting is wrong. The message names the setting and the accepted values.
     """
     for name, number in (("max_workers", max_workers), ("max_recoveries", max_recoveries)):
         if type(number) is not int or number < 1:
@@ -32,10 +32,10 @@ def check_settings(
 
 
 def checked_relays(relays: Any, retention: Any = None) -> tuple[Any, ...]:
-    """The relays of a mediator, its retention among them.
+    """The relays of a mediator, including its retention.
 
     Raises:
-        DefinitionError: One has no `pass_on`, or the retention cannot be used.
+        DefinitionError: A relay has no `pass_on`, or the retention cannot be used.
     """
     if retention is not None:
         from fsm_mediator.journal.retention import Retention  # brings asyncio
@@ -51,7 +51,7 @@ def check_not_coroutine(sleep: Any) -> None:
     """Refuse a *sleep* that would never be awaited.
 
     Raises:
-        DefinitionError: It is a coroutine function.
+        DefinitionError: *sleep* is a coroutine function.
     """
     if inspect.iscoroutinefunction(sleep):
         raise DefinitionError(
@@ -60,10 +60,10 @@ def check_not_coroutine(sleep: Any) -> None:
 
 
 def check_blocking(connection: Any) -> None:
-    """Refuse an asynchronous connection: a `Mediator` cannot await its answers.
+    """Refuse an asynchronous connection, because a `Mediator` cannot await its answers.
 
     Raises:
-        DefinitionError: It is an asynchronous one.
+        DefinitionError: The connection is asynchronous.
     """
     if inspect.iscoroutinefunction(getattr(connection, "execute", None)):
         raise DefinitionError(
@@ -76,7 +76,7 @@ def check_seconds(what: str, seconds: Any) -> None:
     """Refuse any value but a finite number of seconds. A negative number counts as no time left.
 
     Raises:
-        DefinitionError: It is no finite number, or more than this system can wait.
+        DefinitionError: *seconds* is no finite number, or more than this system can wait.
     """
     if not takes_number(seconds):
         raise DefinitionError(f"{what} must be a finite number, not {safe_repr(seconds)}")
@@ -84,10 +84,10 @@ def check_seconds(what: str, seconds: Any) -> None:
 
 
 def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> None:
-    """Refuse an id that cannot be one, and a reason or an actor that is no text.
+    """Refuse an id, a reason or an actor that is no text.
 
     Raises:
-        UnknownExecutionError: The id is no text: an `Outcome` or an `Entry`, say.
+        UnknownExecutionError: The id is no text, but for example an `Outcome` or an `Entry`.
         RefusedError: The reason or the actor is no text.
     """
     if not isinstance(saga_id, str):
@@ -99,10 +99,10 @@ def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> No
 
 
 def check_listing(state: Any, saga: Any, limit: Any) -> None:
-    """Refuse to list what can match nothing, and seem to say that all is well.
+    """Refuse a filter that can match nothing: an empty list would seem to say that all is well.
 
     Raises:
-        DefinitionError: There is no such state, or an argument is of another type.
+        DefinitionError: There is no such state, or an argument has the wrong type.
     """
     if state is not None and (not isinstance(state, str) or phase_of(state) not in (*PHASES, UNDRIVABLE)):
         raise DefinitionError(
@@ -118,18 +118,18 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
 
 
 def is_instance(value: Any, type: type) -> bool:
-    """Whether *value* is one of *type*, as far as that can be asked."""
+    """Whether *value* is an instance of *type*. True if that cannot be decided."""
     try:
         return isinstance(value, type) or (type is float and isinstance(value, int))
-    except TypeError:  # a TypedDict or a protocol, which cannot be asked: nothing is encoded, so nothing is lost
+    except TypeError:  # a TypedDict or a protocol. Nothing is encoded, so nothing is lost
         return True
 
 
 def check_saga_id(saga_id: Any) -> None:
-    """Refuse an id that a journal, a group or a shell could not tell from another.
+    """Refuse an id that could be confused with another id in a journal, in a group or in a shell.
 
     Raises:
-        InvalidSagaIdError: Says which characters are reserved.
+        InvalidSagaIdError: The id is not allowed. The message names the reserved characters.
     """
     if (
         not isinstance(saga_id, str)

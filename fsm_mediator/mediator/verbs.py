@@ -1,6 +1,7 @@
-"""Verbs: ``retry``, ``resolve`` and ``undo`` are judged by the driver that owns the execution, and answered.
+"""Verbs: the driver that owns an execution accepts or refuses ``retry``, ``resolve`` and ``undo``, and answers.
 
-The mediator that was asked owns it if it can. Otherwise the verb is put into the inbox, and the answer waited for.
+The mediator that gets the verb claims the execution if it can. Otherwise it puts the verb into the inbox, and waits for
+the answer of the owner.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem, Record, VerbAn
 from fsm_mediator.states import is_settled, is_stuck
 
 ANSWER_TIMEOUT: Final = 30.0
-"""Seconds for which the answer of another driver is waited for, unless another number is given."""
+"""The default number of seconds to wait for the answer of another driver."""
 
 _EVENTS: Final = {RETRY: ("retry",), RESOLVE: ("settled_done", "settled_undone"), UNDO: ("undo",)}
 
@@ -45,15 +46,15 @@ def new_verb(
     actor: str | None = None,
     carrier: dict[str, str] | None = None,
 ) -> InboxItem:
-    """A verb for an inbox; *value*: of ``resolve``, a dictionary of ``done`` and ``result``."""
+    """A verb for an inbox. *value*: for ``resolve``, a dictionary with ``done`` and ``result``."""
     return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor, carrier=carrier)
 
 
 def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Command, Command | None]:
-    """The command that *verb* is, and the command to the stuck branches of the execution.
+    """The command for *verb*, and the command for the stuck branches of the execution.
 
     Raises:
-        RefusedError: No execution could take it.
+        RefusedError: No execution could accept the verb.
     """
     if verb.kind == RETRY:
         retry = retry_command(store, verb.reason, verb.actor)
@@ -72,7 +73,7 @@ async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Rec
     """Feed *verb* to an owned execution.
 
     Raises:
-        RefusedError: It does not fit; where an equal verb came first, the message names that one.
+        RefusedError: The execution cannot accept the verb. If an equal verb came first, the message names that verb.
     """
     try:
         return await feed_command(core, active, *command_of(core.store, active.saga_id, verb))
@@ -85,7 +86,7 @@ async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Rec
 
 
 def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
-    """The record of an equal verb, since which the execution was not stuck again."""
+    """The record of an equal verb, if the execution was not stuck again after it. Otherwise None."""
     for record in reversed(execution.history):
         if record.event in _EVENTS[verb.kind]:
             return record
@@ -95,7 +96,7 @@ def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
 
 
 async def judge_verbs(core: Core, active: ActiveExecution) -> list[Record]:
-    """Feed the verbs in the inbox to an owned execution, in order. Their answers go into its next commit."""
+    """Feed the verbs in the inbox to an owned execution, in order. The next commit writes their answers."""
     records: list[Record] = []
     while active.inbox.verbs:
         verb, at = active.inbox.verbs.pop(0), core.clock()
@@ -114,12 +115,12 @@ async def judge_verbs(core: Core, active: ActiveExecution) -> list[Record]:
 
 
 async def ask_driver(core: Core, saga_id: str, verb: InboxItem, timeout: float) -> Entry:
-    """Have the driver that owns an execution, or comes to own it, judge *verb*; the execution, once that is accepted.
+    """Send *verb* to the present or next owner of an execution. Returns the execution, once the verb is accepted.
 
     Raises:
-        RefusedError: It was refused.
+        RefusedError: The owner refused the verb.
         AlreadyDrivenError: The journal keeps no verbs for other drivers.
-        StillRunningError: There was no answer in so many seconds. The verb stays in the inbox.
+        StillRunningError: There was no answer within *timeout* seconds. The verb stays in the inbox.
         UnknownExecutionError: There is no such execution, or it was deleted meanwhile.
     """
     store, journal, runtime = core.store, core.journal, core.runtime
@@ -157,7 +158,7 @@ def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
     """Put *verb* into the inbox of an execution.
 
     Raises:
-        RefusedError: The execution has ended so that there is nothing to say to it.
+        RefusedError: The execution has ended, and takes no such verb.
         UnknownExecutionError: There is no such execution.
     """
     posted = store.journal.post(saga_id, verb)
@@ -168,7 +169,7 @@ def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
 
 
 async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome:
-    """The outcome of an execution once it rests or time is over; this mediator has only the shape of its saga."""
+    """The outcome of an execution once it rests, or after *timeout*. Built from its saga's shape in the journal."""
     runtime, pause = core.runtime, 0.002
     until = runtime.monotonic() + timeout
     while True:
@@ -181,10 +182,10 @@ async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome
 
 
 def outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
-    """The outcome of an execution by the shape in the journal, for its definition is not registered.
+    """The outcome of an execution without a registered definition. Built from the shape of its saga in the journal.
 
     Raises:
-        RefusedError: The journal keeps no such shape.
+        RefusedError: The journal does not have the shape.
     """
     acceptance, codec = entry.acceptance, store.journal.codec
     text = for_operators(store.journal).shape(acceptance.fingerprint)

@@ -12,22 +12,22 @@ from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.ownership import look_for_turns
 
 BRANCHES_POLL: Final = 1.0
-"""The most seconds between two looks at branches that are waited for: other processes may drive some."""
+"""The most seconds between two looks at the branches of a group. Other processes may drive some of them."""
 
 
 def longer(pause: float) -> float:
-    """The seconds before the next look, after a look that came *pause* seconds after the one before."""
+    """The pause before the next look, in seconds. *pause* is the pause before the last look."""
     return min(pause * 1.5, 0.25)
 
 
 class WaitingDriver(Core):
-    """Waits for the executions that a `Core` owns."""
+    """A `Core` that can wait for its executions."""
 
     async def _wait_until_due(self, active: ActiveExecution, until: float | None) -> float | None:
-        """Wait until the execution is due at *until*, something came to its inbox, or a branch may have settled.
+        """Wait until the execution is due at *until*, an item came to its inbox, or a branch may have settled.
 
         Returns:
-            The time then; None: the driver has left, and a timer will resume the execution.
+            The time after the wait. None if the driver has left, and a timer will resume the execution.
         """
         self.runtime.check_cancelled()
         if until is None:
@@ -60,13 +60,13 @@ class WaitingDriver(Core):
         return self.clock()
 
     def _left(self, active: ActiveExecution, until: float, at: float) -> float:
-        """Seconds until *until*, by the clock or by the monotonic clock of this process: the earlier end counts.
+        """Seconds until *until*, by the clock or by the monotonic clock of this process. The earlier end counts.
 
-        A driver that takes an execution up waits no longer than the execution was to wait from its last record.
+        A driver that resumes a wait never waits longer than the whole wait after the last record.
         """
         if until <= active.elapsed:
             return 0.0
-        if self.runtime.sleeps:  # the user's own sleep, which may take no time
+        if self.runtime.sleeps:  # the user's sleep may take no time
             return until - at
         wait, history, now = active.wait, active.execution.history, self.runtime.monotonic()
         if wait.due != until:
@@ -78,24 +78,24 @@ class WaitingDriver(Core):
         wake = self.wake_event(active)
         active.wait.until = until
         try:
-            if not active.called and not active.stopping:  # code that sets these looks for the event afterwards
-                await self.runtime.wait(wake, min(wait, 60.0))  # in slices: the system's clock may be set meanwhile
+            if not active.called and not active.stopping:  # code that sets these flags sets the event afterwards
+                await self.runtime.wait(wake, min(wait, 60.0))  # in slices: the system clock may be set meanwhile
         finally:
             active.wait.until = None
         wake.clear()
 
     def _suspend(self, active: ActiveExecution, until: float, wait: float) -> None:
-        """Leave an execution in the background to a timer."""
+        """Stop driving an execution in the background, and set a timer that resumes it."""
         token = self.give_up_driving(active, until)
         with self.lock:
             if active.wait.token is token:
                 at = self.clock() + wait
                 active.wait.timer = self.runtime.at(at, functools.partial(self.continue_driving, active, token))
-        if active.called or active.stopping or self.closed:  # that came before the token was there
+        if active.called or active.stopping or self.closed:  # it came before the token was set
             self.continue_driving(active, token)
 
     async def _note_slots(self, active: ActiveExecution, commit: Commit, mail: Written) -> bool:
-        """After *commit*: free the slot of the attempt before. Returns whether the next one queues."""
+        """Free the slot of the last attempt, after *commit*. Returns whether the next attempt queues."""
         queues = active.unbegun
         if commit.slot is not None:
             active.listed = bool(commit.slot)
@@ -107,7 +107,7 @@ class WaitingDriver(Core):
         return queues
 
     async def _wait_for_slot(self, active: ActiveExecution) -> bool:
-        """Wait for the slot of an attempt; False: the driver has left, and the slot will resume the execution."""
+        """Wait for the slot of an attempt. False if the driver has left, and the slot will resume the execution."""
         slot = active.slot
         assert slot is not None
         if active.background and self.runtime.suspends:

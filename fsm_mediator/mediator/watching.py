@@ -1,4 +1,4 @@
-"""Watching: records of an execution, or of many, as they are committed by whichever process."""
+"""Watching: yields the records of one or many executions when any process commits them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.records import Record
 
 POLL: Final = 0.5
-"""The default of the seconds between two queries to the journal."""
+"""The default number of seconds between two queries to the journal."""
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -29,9 +29,9 @@ class Moment(msgspec.Struct, frozen=True):
 
     Attributes:
         saga_id: The execution.
-        record: Its record; None: it was accepted, or this is the last moment.
-        outcome: The outcome, in the last moment of one execution. None: it continues.
-        cursor: The place after it, from which a watch of many can continue; empty in a watch of one.
+        record: The record. None if the execution was accepted, or if this is the last moment.
+        outcome: The outcome, in the last moment of a watch of one execution. None if the execution continues.
+        cursor: The place after this moment, from which a watch of many can continue. Empty in a watch of one.
     """
 
     saga_id: str
@@ -80,11 +80,11 @@ class WatchOfMany:
     Args:
         core: The mediator's driver.
         attributes: Only executions with all these attributes.
-        cursor: The place to begin after; empty: the beginning.
+        cursor: The place after which the watch begins. Empty for the beginning of the journal.
 
     Raises:
         JournalError: The journal cannot be followed.
-        PayloadError: There can be no such attribute.
+        PayloadError: An attribute is not allowed.
     """
 
     ended = False
@@ -125,10 +125,10 @@ def watch_of(
     cursor: str,
     poll: float,
 ) -> WatchOfOne | WatchOfMany:
-    """The watch that a caller asks for.
+    """The watch for the arguments of a caller.
 
     Raises:
-        DefinitionError: The arguments do not go together.
+        DefinitionError: The arguments cannot be combined.
     """
     check_seconds("poll (seconds)", poll)
     if saga_id is None:
@@ -146,7 +146,7 @@ def watch_of(
 
 
 class WatchOperations:
-    """The watch of `Mediator`."""
+    """The method of `Mediator` that watches executions."""
 
     _core: ExecutionDriver
 
@@ -187,7 +187,7 @@ class WatchOperations:
 
 
 class AsyncWatchOperations:
-    """The watch of `AsyncMediator`."""
+    """The method of `AsyncMediator` that watches executions."""
 
     _core: ExecutionDriver
 
