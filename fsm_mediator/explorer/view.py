@@ -1,4 +1,4 @@
-"""The view: the data that a front end of the explorer shows, as plain JSON, and the messages that it sends back.
+"""The view: the data for a front end of the explorer, as plain JSON, and the messages from the front end.
 
 A front end has no logic. It shows the data of `view_of`, and each pressed button becomes a message to `take`. This
 module makes no HTML: its texts are not escaped, and the front end must show them as text.

@@ -18,7 +18,7 @@ _GAVE_UP = frozenset({"rejected", "in_doubt", "exhausted"})
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The period whose records count: from *since* (included) to *until* (excluded)."""
+    """The period of the counted records: from *since* (included) to *until* (excluded)."""
 
     since: float = -math.inf
     until: float = math.inf
