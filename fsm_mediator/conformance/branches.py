@@ -1,9 +1,9 @@
-"""Branches: whether a parent that waited for its branches continued as the records of the branches allow.
+"""Branches: checks the moves of a group's parent against the records of the group's branches.
 
-Parent and branches may each conform, and yet contradict each other. A group is executed only once every branch has
-succeeded. It is given up only once every branch has settled, and compensated only once every branch has ended and is
-undone. Branches without records are not judged, unless they are known to be planned; that a journal has lost some is
-damage, which `Journal.check` finds.
+Each execution may conform by itself, and yet a parent and its branches may contradict each other. A group is executed
+only after every branch has succeeded. It is given up only after every branch has settled. It is compensated only after
+every branch has ended and is undone. Branches without records are not checked, unless they are known to be planned. If
+a journal has lost branches, `Journal.check` reports the damage.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PLANNED: Final = "planned"
 
 @attrs.frozen
 class _End:
-    """A branch: its state, all its states so far, and whether its saga can be undone."""
+    """A branch: its current state, all its states so far, and whether its saga can be undone."""
 
     state: str
     entered: frozenset[str]
@@ -51,14 +51,14 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """An implication of a parent's move for each branch. The value says how a branch contradicts it."""
+    """A fact about each branch that follows from a parent's move. The value describes a branch without this fact."""
 
     SUCCEEDED = "never succeeded"
     SETTLED = "has neither ended nor got stuck"
     UNDONE = "has not ended"
 
     def problem(self, end: _End) -> str | None:
-        """The way in which *end* contradicts it; None: it does not."""
+        """The contradiction between *end* and this fact, in words. None if there is no contradiction."""
         holds = {
             _Implied.SUCCEEDED: SUCCEEDED in end.entered,
             _Implied.SETTLED: any(map(is_settled, end.entered)),
@@ -81,7 +81,7 @@ _IMPLIED: Final = {
 
 @attrs.frozen
 class JoinClaim:
-    """A move of a parent that implies something of its branches."""
+    """A move of a parent from which a fact about its branches follows."""
 
     saga: Saga
     saga_id: str
@@ -94,13 +94,13 @@ class JoinClaim:
 
 @attrs.define
 class BranchConsistency:
-    """The end of every branch, and the claims of the parents about them."""
+    """The end of every branch, and the claims of the parents about their branches."""
 
     ends: dict[str, _End] = attrs.field(factory=dict)
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Add an execution that conforms by itself. One from a log is left out: the end of a log may be missing."""
+        """Add an execution that conforms by itself. Executions from a log are ignored: a log may be cut off."""
         if trace.state is None:
             return
         if is_branch(trace.saga_id):
@@ -127,10 +127,10 @@ class BranchConsistency:
             self.ends.update(dict.fromkeys(present[first:end], end_of_all))
 
     def contradictions(self, reread: Callable[[str], Trace | None]) -> Iterator[tuple[JoinClaim, str]]:
-        """The first claim of each parent that a branch contradicts, and why.
+        """For each parent, the first claim that a branch contradicts, and the contradiction.
 
         Args:
-            reread: Reads a branch again: it may have been read before its parent continued.
+            reread: Reads a branch again, because it may have been read before its parent continued.
         """
         reported: set[str] = set()
         for claim in self.claims:
@@ -146,7 +146,7 @@ class BranchConsistency:
 
 
 def branches_mismatch(record: Record, execution: Execution) -> str | None:
-    """The way in which the branches that *record* names do not fit the group that *execution* is in now; None: none."""
+    """The reason why the branches in *record* do not fit the current group of *execution*. None if they fit."""
     if record.children is None:
         return None
     phase, part = execution.machine.places[execution.state]

@@ -1,7 +1,7 @@
-"""conforms: replays records through the machine that runs, by the fold that recovery uses.
+"""conforms: replays records on the saga's machine, with the same code that recovery uses.
 
-`Execution.replay` decides about the moves, so that every trace that conforms can be folded by a mediator. Besides, the
-step, the attempt, the doubt and the branches that a record names are compared with the state of the execution.
+`Execution.replay` decides whether a move is legal, so that a mediator can recover from every conforming trace. In
+addition, the step, the attempt, the doubt and the branches in a record are compared with the state of the execution.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fsm_mediator.states import ABANDON, EVENTS, EXECUTING
 def conforms(
     records: Source, saga: Saga | Iterable[Saga], *, progress: Callable[[], object] | None = None
 ) -> Conformance:
-    """Check that the machine of *saga* can have made every move in *records*.
+    """Check that every move in *records* is a legal move of the machine of *saga*.
 
     ::
 
@@ -37,15 +37,16 @@ def conforms(
         print(conforms(SQLiteJournal("sagas.db", read_only=True), [checkout, checkout_v1]))
 
     Args:
-        records: A journal; records of one execution or of many; what ``fsm-mediator export`` wrote, or a log with
-            lines of `LoggingObserver` (a path, or the lines); dicts with at least ``event``, ``source`` and
+        records: A journal, or the records of one or more executions. Or a file of ``fsm-mediator export`` or a log with
+            lines of `LoggingObserver`, as a path or as lines. Or dicts with at least ``event``, ``source`` and
             ``target``.
-        saga: The saga, or several: other sagas, and other versions. Each execution is judged by the saga of its name
-            and, where the records name one, of its fingerprint; the branches of a group by the sagas of its branches.
+        saga: One saga, or several sagas and versions. An execution is checked against the saga with its name. If the
+            records have a fingerprint, the saga's fingerprint must be the same. The branches of a group are checked
+            against the sagas of the branches.
         progress: Called after each execution.
 
     Returns:
-        The report, with every violation; `Conformance.raise_for_violations` raises for them.
+        The report with all violations. Call `Conformance.raise_for_violations` to raise an error for them.
 
     Raises:
         JournalError: *records* cannot be read.
@@ -62,7 +63,7 @@ def conforms(
     for trace in reader.traces(records):
         candidates, why = _candidates(sagas, trace)
         if candidates:
-            # Without a fingerprint the best match is the saga by which most moves are legal.
+            # Without a fingerprint, the best match is the saga with the most legal moves.
             results = [(*_check(each, trace), each) for each in candidates]
             legal, violation, judge = max(results, key=lambda result: (result[1] is None, result[0]))
             executions += 1
@@ -82,7 +83,7 @@ def conforms(
 
 
 def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:
-    """The sagas that can judge *trace*, or why none can."""
+    """The sagas that *trace* can be checked against, and the reason if there are none."""
     named = [saga for saga in sagas if not trace.saga or saga.name == trace.saga]
     if not named:
         return [], f"no saga is named {trace.saga!r}; there are {', '.join(sorted({saga.name for saga in sagas}))}"
@@ -97,7 +98,7 @@ def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:
 
 
 def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
-    """The number of legal moves by *saga*, and the first illegal one."""
+    """The number of moves that are legal in *saga*, and the first illegal move."""
     version, fingerprint = trace.version or saga.version, trace.fingerprint or saga.fingerprint
     acceptance = Acceptance(trace.saga_id, saga.name, version, fingerprint, None, 0.0, None, trace.parent)
     execution = Execution(saga, acceptance)
@@ -109,7 +110,7 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
         if why is None:
             claimed = doubt_mismatch(entry.record, execution) if knows_doubt else None
             try:
-                # No move depends on a value; the value of a compensated group is still encoded.
+                # No move depends on the value. The value of a compensated group is still encoded.
                 execution.replay(msgspec.structs.replace(entry.record, value=None))
             except IllegalRecordError as error:
                 why = _trimmed(str(error))
@@ -128,21 +129,21 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
 
 
 def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
-    """The field of a record, besides its move, that does not fit the state of the execution, in words."""
+    """The first field of a record that does not fit the state of the execution, in words. The move is not checked."""
     record = entry.record
     if record.seq > execution.seq + 1:
         return f"number {execution.seq + 1} is missing before it"
     if record.seq <= execution.seq:
         return f"there was a number {record.seq} before it; number {execution.seq + 1} comes here"
     if record.source != execution.state:
-        return None  # the message of the fold says more
+        return None  # the error message of the replay is more detailed
     phase, part = execution.machine.places[execution.state]
     if "step" in entry.fields and record.step != (part.path if part is not None else None):
         return f"it names the step {record.step!r}, and {record.source!r} belongs to {part.path if part else 'none'!r}"
     if record.event == ABANDON:
-        return None  # without the definition the number of the attempt is unknown
+        return None  # without the definition, the attempt's number is unknown
     if "attempt" in entry.fields and record.attempt != execution.attempt:
-        # An attempt that was announced, and not begun because of a cancel or the deadline, is taken back.
+        # If a cancel or the deadline stops an announced attempt before it begins, the attempt is not counted.
         taken_back = phase == EXECUTING and record.attempt == execution.attempt - 1
         if not (taken_back and record.event in ("rejected", "in_doubt", "exhausted")):
             return f"it is told as attempt {record.attempt}, and attempt {execution.attempt} was under way"
@@ -152,7 +153,7 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
 def _illegal(
     saga: Saga, saga_id: str, position: int, why: str, before: LogEntry | None, entry: LogEntry | None, state: str
 ) -> IllegalMove:
-    """The violation at *entry*, which comes after *before* in *state*; None: at the end of the moves."""
+    """The violation at *entry*, in *state*, after the move *before*. If *entry* is None, at the end of the moves."""
     expected: Iterable[str] = _expected(saga, state)
     if entry is None:
         found, expected = "the end of its moves", [f"that it is in {state}"]
@@ -169,7 +170,7 @@ def _illegal(
 
 
 def _expected(saga: Saga, state: str) -> Iterator[str]:
-    """Every move from *state*; last the moves that only other settings allow, which the fold accepts too."""
+    """The legal moves from *state*. The last moves are legal only under other settings; the replay accepts them too."""
     today = set(saga.machine.moves())
     possible = [move for move in compile_machine(saga.parts, every=True).moves() if move.source == state]
     for move in sorted(possible, key=lambda move: (move not in today, list(EVENTS).index(move.event))):
@@ -177,6 +178,6 @@ def _expected(saga: Saga, state: str) -> Iterator[str]:
 
 
 def _trimmed(message: str) -> str:
-    """The message of the fold without its place, which the report names."""
+    """The error message of the replay, without the place, because the report already has the place."""
     head, colon, rest = message.partition(": ")
     return rest if colon and head.startswith("saga ") and ", record " in head else message

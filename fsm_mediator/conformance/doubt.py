@@ -1,6 +1,7 @@
-"""Doubt: whether a record keeps, raises or ends the doubt about its step as the rules do.
+"""Doubt: checks that each record keeps, raises or ends the doubt about its step by the rules.
 
-Doubt adds up over the attempts at a step. It ends when the step answers, its probe tells, or a person settles it.
+Once an attempt is in doubt, the step stays in doubt over further attempts. The doubt ends when the step answers, its
+probe finds the effect or its absence, or a person settles the step.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _UNCHANGED: Final = frozenset(
 
 
 def doubt_mismatch(record: Record, execution: Execution) -> str | None:
-    """The reason why *record*, the next of *execution*, cannot say what it says about doubt; None: it can."""
+    """The reason why the doubt in *record*, the next record of *execution*, breaks the rules. None if it is right."""
     phase, part = execution.machine.places[execution.state]
     if record.in_doubt in _possible(record.event, phase, part, known=execution.doubt):
         return None
@@ -40,13 +41,13 @@ def doubt_mismatch(record: Record, execution: Execution) -> str | None:
 
 
 def _possible(event: str, phase: str, part: Part | None, *, known: bool) -> frozenset[bool]:
-    """The values that a record of *event* can have for doubt; *known*: the value before it."""
+    """The possible doubt in a record of *event*. *known* is the doubt before this record."""
     if event in _ANSWERED or part is None:
         return _NO
     if event in ("in_doubt", "unsure"):
         return _YES
     if event in _UNCHANGED:
-        # A group has no attempt that is in doubt: its branches have.
+        # A group has no attempts in doubt. Only the steps of its branches have attempts.
         return _EITHER if part.kind in GROUPS else frozenset({known})
     possible = _YES if known and phase != PROBING else _EITHER
     if event == "exhausted" and not part.forward_only:

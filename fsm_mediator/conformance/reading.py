@@ -1,6 +1,7 @@
-"""Reading: a journal, records, an export or a log as *traces*, one for each execution. Nothing is judged here.
+"""Reading: reads a journal, records, an export or a log as *traces*, one for each execution. It checks nothing.
 
-A trace may know less than a record: a line of a log has no values and no due times. Missing fields are not checked.
+A trace may have fewer fields than a record. A line of a log, for example, has no values and no due times. Missing
+fields are not checked.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ _ALL_FIELDS: Final = frozenset(Record.__struct_fields__)
 
 @attrs.frozen
 class LogEntry:
-    """One move, as far as the source describes it.
+    """One move, with the fields that the source has.
 
     Attributes:
-        record: The move; a field that the source does not have has its default.
+        record: The move. Fields that the source does not have are set to their defaults.
         fields: The names of the record's fields that the source has.
-        line: The number of its line.
-        broken: Why it is no move at all; None where it is one.
+        line: The line number of the move.
+        broken: The reason why this is not a move at all. None if it is a move.
     """
 
     record: Record
@@ -80,19 +81,19 @@ class LogEntry:
 
 @attrs.define
 class Trace:
-    """One execution, as far as the source describes it.
+    """One execution, with the data that the source has.
 
     Attributes:
-        saga_id: The execution.
-        saga: Its saga; empty where the source does not name it.
-        version: The saga's version; None: unknown.
-        fingerprint: The saga's fingerprint; None: unknown.
-        state: The execution's present state; None: unknown.
-        parent: The execution that it is a branch of.
-        moves: Its moves, in the order of the source.
+        saga_id: The id of the execution.
+        saga: The name of the execution's saga. Empty if the source does not name it.
+        version: The saga's version. None if it is unknown.
+        fingerprint: The saga's fingerprint. None if it is unknown.
+        state: The current state of the execution. None if it is unknown.
+        parent: The parent's id, if the execution is a branch.
+        moves: The moves of the execution, in the order of the source.
         line: The number of the line that describes the execution itself.
-        planned: The branches of its present group that do not exist: the numbers of the first and after the last, and
-            whether they have ended. None: all exist, or unknown.
+        planned: The branches of the current group that do not exist yet: the number of the first, the number after the
+            last, and whether they have ended. None if all branches exist or this is unknown.
     """
 
     saga_id: str
@@ -106,7 +107,7 @@ class Trace:
     planned: tuple[int, int, bool] | None = None
 
     def add(self, move: Any, line: int | None) -> None:
-        """Add a move, which a mapping describes; anything else is a broken move."""
+        """Add a move from a mapping. Any other object is added as a broken move."""
         if not isinstance(move, Mapping):
             self.add_broken(f"it is {move!r}, which is no record", line)
             return
@@ -134,7 +135,7 @@ class Trace:
         self.moves.append(LogEntry(record, frozenset(fields), line))
 
     def add_broken(self, why: str, line: int | None = None) -> None:
-        """Add something that is no move."""
+        """Add an entry that is not a move."""
         record = Record(self.saga_id, self.saga, len(self.moves) + 1, "", "", "", 0.0)
         self.moves.append(LogEntry(record, frozenset(), line, why))
 
@@ -148,7 +149,7 @@ class Reader:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.ignored: int = 0
-        # An id may contain spaces, and so may the prefix of a log's formatter: the saga's name is between them.
+        # An id and the prefix of a log's formatter may both contain spaces. The saga's name separates them.
         known = "|".join(map(re.escape, names))
         self._known_saga = re.compile(rf"(?<![\w-])(?P<saga>{known}) (?P<saga_id>\S(?:.*?\S)?){_MOVE}")
 
@@ -156,7 +157,7 @@ class Reader:
         """Every execution in *source*.
 
         Raises:
-            JournalError: It cannot be read, or contains no moves.
+            JournalError: The source cannot be read, or has no moves.
         """
         if is_journal(source):
             return (_trace_of(source, entry) for entry in source.entries())
@@ -170,7 +171,7 @@ class Reader:
         yield from self._read(read_lines(path), str(path))
 
     def _read(self, items: Iterable[Any], path: str) -> Iterator[Trace]:
-        """Whole executions as they come; the executions of single moves at the end."""
+        """Yield complete executions immediately. Yield executions that are read move by move at the end."""
         by_moves: dict[str, Trace] = {}
         exported = number = 0
         for number, each in enumerate(items, 1):
@@ -199,19 +200,19 @@ class Reader:
         yield from by_moves.values()
 
     def _parse(self, line: str, place: str) -> Any:
-        """A line of an export or of a log, as a mapping; an empty one: no move."""
+        """A line of an export or of a log, as a mapping. The mapping is empty if the line has no move."""
         if line.lstrip().startswith("{"):
             try:
                 return json.loads(line)
             except ValueError as error:
                 raise JournalError(f"{place} is no JSON: {error}") from error
         match = self._known_saga.search(line) or _ANY_SAGA.search(line)
-        # A log names the attempt only from 1 on.
+        # A log has the attempt's number only if it is at least 1.
         return {} if match is None else {**match.groupdict(), "attempt": int(match["attempt"] or 0)}
 
 
 def reread(source: Source, saga_id: str) -> Trace | None:
-    """The present state of an execution in a journal, which others may be writing to. None: there is none."""
+    """Read an execution in a journal again, while others may write to it. None if there is no such execution."""
     if not is_journal(source):
         return None
     entry = source.find(saga_id)
@@ -225,11 +226,11 @@ def _trace_of(journal: Journal, entry: Entry) -> Trace:
         trace.add_broken("its payload cannot be read: the row is damaged, or nested too deeply")
         return trace
     try:
-        # Later records are left out: they lead to another state than the entry has.
+        # Records that are newer than the entry are left out, because they lead to another state.
         trace.moves += map(LogEntry, journal.records(entry.saga_id)[: entry.seq])
         planned = planned_of(journal, entry.saga_id)
         trace.planned = planned and (planned.first, planned.end, planned.ended is not None)
-    except JournalError as error:  # reported as a violation, so that the other executions are still checked
+    except JournalError as error:  # becomes a violation, so that the other executions are still checked
         trace.add_broken(f"its records cannot be read: {error}")
     return trace
 

@@ -1,4 +1,4 @@
-"""The report of `conforms`, for people and for programs. Nothing is judged here."""
+"""The report of `conforms`, for people and for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN: Final = 20
 
 
 class ConformanceError(MediatorError):
-    """The records do not conform, or no saga can judge some of them.
+    """The records do not conform, or no saga can check some of them.
 
     Attributes:
         report: The whole report.
@@ -32,14 +32,14 @@ class IllegalMove:
 
     Attributes:
         saga_id: The execution.
-        saga: The saga and its version, as it was judged.
-        position: The number of the move in its execution, from 1; where the end is wrong, one more than the last.
-        state: The state of the execution before it.
+        saga: The saga and the version that the execution was checked against.
+        position: The number of the move in its execution, from 1. If the end is wrong, one more than the last move.
+        state: The state of the execution before the move.
         found: The move, in words.
-        why: The reason why it is illegal.
-        expected: The moves that are legal there: event and target, in words.
-        after: The move before it, in words; None: it is the first.
-        line: The number of its line; None where the source has no lines.
+        why: The reason why the move is illegal.
+        expected: The legal moves in this state: event and target, in words.
+        after: The previous move, in words. None if there is no previous move.
+        line: The line number of the move. None if the source has no lines.
     """
 
     saga_id: str
@@ -68,14 +68,14 @@ class IllegalMove:
 
 @attrs.frozen
 class Unchecked:
-    """An execution that none of the sagas can judge.
+    """An execution that none of the sagas can check.
 
     Attributes:
         saga_id: The execution.
-        saga: The name of its saga.
-        version: The saga's version; None: unknown.
-        fingerprint: The saga's fingerprint; None: unknown.
-        why: The reason why no saga can judge it.
+        saga: The name of the execution's saga.
+        version: The saga's version. None if it is unknown.
+        fingerprint: The saga's fingerprint. None if it is unknown.
+        why: The reason why no saga can check the execution.
     """
 
     saga_id: str
@@ -90,12 +90,12 @@ class Conformance:
     """The report of `conforms`.
 
     Attributes:
-        executions: The number of executions that were checked.
-        moves: The number of their legal moves.
-        violations: For each execution that does not conform, its first illegal move.
-        unchecked: The executions that no saga can judge.
-        ignored: The number of lines of a log without a move.
-        damage: The faults that the journal's own check found, in words.
+        executions: The number of checked executions.
+        moves: The number of legal moves in these executions.
+        violations: The first illegal move of each execution that does not conform.
+        unchecked: The executions that no saga can check.
+        ignored: The number of log lines without a move.
+        damage: The problems that the journal's own check found, in words.
     """
 
     executions: int
@@ -107,14 +107,14 @@ class Conformance:
 
     @property
     def ok(self) -> bool:
-        """Whether every execution could be judged, and conforms, and the journal is not damaged."""
+        """Whether every execution was checked and conforms, and the journal is not damaged."""
         return not self.violations and not self.unchecked and not self.damage
 
     def raise_for_violations(self) -> None:
-        """Raise if an execution does not conform, or could not be judged, or the journal is damaged.
+        """Raise if an execution does not conform or could not be checked, or if the journal is damaged.
 
         Raises:
-            ConformanceError: Names each such execution, and its first illegal move.
+            ConformanceError: Names each such execution and its first illegal move.
         """
         if not self.ok:
             raise ConformanceError(self)

@@ -1,1 +1,1 @@
-"""Sagas in web apps: one module for each framework, and what they share in ``http``. Import the module you need."""
+"""Sagas in web apps: one module for each framework, and ``http`` with their common code. Import what you need."""

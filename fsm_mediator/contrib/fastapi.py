@@ -1,4 +1,4 @@
-"""Sagas in FastAPI: a lifespan that opens a mediator for each worker, a dependency, and responses for its errors.
+"""Sagas in FastAPI: a lifespan that opens a mediator in each worker, a dependency, and error responses.
 
 ::
 
@@ -35,12 +35,13 @@ __all__ = ["MediatorDep", "add_error_responses", "get_mediator", "saga_lifespan"
 def saga_lifespan(
     *sagas: Saga, daemon: bool = True, **settings: Any
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, AsyncMediator]]]:
-    """A lifespan for ``FastAPI(lifespan=...)``: opens a mediator on the worker's event loop, and closes it at the end.
+    """A lifespan for ``FastAPI(lifespan=...)``. It opens a mediator on the worker's event loop; the shutdown closes it.
 
     Args:
         *sagas: The sagas.
-        daemon: Whether the worker also recovers the sagas of workers that died. False: ``fsm-mediator serve`` does.
-        **settings: Settings of `AsyncMediator`: ``journal``, ``close_grace`` and so on.
+        daemon: Whether the worker also recovers the sagas of dead workers. If False, run ``fsm-mediator serve`` to
+            recover them.
+        **settings: Settings of `AsyncMediator`, such as ``journal`` and ``close_grace``.
     """
 
     @asynccontextmanager
@@ -56,7 +57,7 @@ def saga_lifespan(
 
 
 def get_mediator(request: Request) -> AsyncMediator:
-    """The mediator of this worker, as a dependency: see `MediatorDep`."""
+    """The dependency that returns this worker's mediator: see `MediatorDep`."""
     mediator: AsyncMediator = request.state.mediator
     return mediator
 
@@ -66,7 +67,7 @@ MediatorDep = Annotated[AsyncMediator, Depends(get_mediator)]
 
 
 def add_error_responses(app: FastAPI) -> None:
-    """Answer errors of the mediator with JSON and the status of `fsm_mediator.contrib.http.error_status`."""
+    """Turn errors of the mediator into JSON responses, with the status of `fsm_mediator.contrib.http.error_status`."""
 
     @app.exception_handler(MediatorError)
     async def error_response(_request: Request, error: MediatorError) -> JSONResponse:

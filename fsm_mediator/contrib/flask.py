@@ -1,4 +1,4 @@
-"""Sagas in Flask: a mediator that belongs to the app, and responses for its errors.
+"""Sagas in Flask: a mediator for the app, and error responses.
 
 ::
 
@@ -10,7 +10,7 @@
         get_mediator().start("order", payload_from(request.get_data(), Order), saga_id=order_id)
         return {}, 202
 
-Run ``fsm-mediator serve`` beside the server: it recovers the sagas of workers that died.
+Also run ``fsm-mediator serve``: it recovers the sagas of workers that died.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _NAME = "fsm_mediator"
 
 
 def use_mediator(app: Flask, mediator: Mediator) -> None:
-    """Give the app its mediator: `get_mediator` returns it, its errors become JSON, and it is closed at exit.
+    """Use *mediator* in the app: `get_mediator` returns it, its errors become JSON, and it is closed at exit.
 
-    A server that forks its workers after the import, ``gunicorn --preload``, may do so: a mediator is usable in each.
+    The mediator also works if the server forks its workers after the import, as ``gunicorn --preload`` does.
     """
     app.extensions[_NAME] = mediator
     app.register_error_handler(MediatorError, _error_response)
@@ -45,7 +45,7 @@ def get_mediator() -> Mediator:
     """The mediator of the current app.
 
     Raises:
-        DefinitionError: The app has none.
+        DefinitionError: The app has no mediator.
     """
     mediator: Mediator | None = current_app.extensions.get(_NAME)
     if mediator is None:

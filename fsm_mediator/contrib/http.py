@@ -1,4 +1,4 @@
-"""HTTP under every framework: the status code for an error of the mediator, and the body of a request as a payload."""
+"""HTTP for all frameworks: the status code of a mediator's error, and the payload from the body of a request."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _STATUSES: Final = (
 
 
 def error_status(error: MediatorError) -> int:
-    """The HTTP status code for an error of the mediator: 404, 422, 409, 202 or 503; 500 for any other."""
+    """The HTTP status code for an error of the mediator: 404, 422, 409, 202 or 503, and 500 for any other error."""
     return next((status for kinds, status in _STATUSES if isinstance(error, kinds)), 500)
 
 
 def error_body(error: MediatorError) -> dict[str, str]:
-    """The body of a response: the message. The client sees no text of an error of status 500 or 503."""
+    """The body of an error response: the error's message. Errors of status 500 or 503 get a fixed message."""
     status = error_status(error)
     return {"error": str(error) if status < 500 else "the operation is not available now; send the request again"}
 
 
 def payload_from(body: bytes, type: type[T]) -> T:
-    """The body of a request, JSON, as a payload of this type.
+    """Decode the JSON body of a request as a payload of this type.
 
     Raises:
-        PayloadError: The body is not JSON, or does not fit the type. `error_status` of it is 422.
+        PayloadError: The body is not JSON, or does not fit the type. Its `error_status` is 422.
     """
     try:
         return msgspec.json.decode(body, type=type)

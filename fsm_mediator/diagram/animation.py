@@ -1,7 +1,8 @@
 """Animation: the frames of a run as one SVG, one after the other.
 
-The SVG holds an element that never changes once, and else each of its forms; styles switch between the forms. Without
-animation (a reader who asked for less motion, a viewer without styles) it shows the last frame.
+An element that never changes is in the SVG only once. A changing element is there in all of its forms, and styles
+switch between the forms. If the reader has asked for less motion or the viewer has no styles, the SVG shows the last
+frame.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _ID: Final = re.compile(r'<g id="([^"]*)"')
 
 
 def animated_svg(frames: Sequence[str], digest: str) -> str:
-    """One animated SVG of the SVGs of a run's frames; the frames have the same elements with different looks.
+    """One animated SVG from the SVGs of a run's frames. All frames have the same elements, with different looks.
 
-    *digest* is that of the DOT of all frames.
+    *digest* is the digest of the DOT of all frames.
     """
     parts = [_parts(frame) for frame in frames]
     head, _, tail = parts[-1]

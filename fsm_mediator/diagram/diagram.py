@@ -48,7 +48,7 @@ _results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakK
 
 
 class Look(TypedDict, total=False):
-    """How a picture is drawn: attributes of `Diagram`."""
+    """The settings for drawing a picture. They are attributes of `Diagram`."""
 
     theme: ThemeName
     direction: Direction | None
@@ -76,22 +76,22 @@ class Diagram:
 
     Attributes:
         saga: The definition.
-        run: The execution; None: the machine alone.
-        view: ``steps`` (a box a step, for readers) or ``detail`` (every state).
-        theme: ``light``, ``dark``, ``auto`` (an SVG that follows the reader's page), or ``red``: for a run that should
-            be impossible.
-        direction: The direction of the steps view: ``right`` (rows, as in a text) or ``down`` (one column). None: its
-            default.
-        width: The most pixels that rows of the steps view take. None: 736, a README's column.
-        hide: The things to leave out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (everything except a run's
-            own path).
-        title: The title. None: the saga's name, and the run's id.
-        legend: True: the meaning of every sign. False: no legend. None: of the signs in the picture.
-        numbers: The numbers of many runs on its steps; `Statistics.diagram` gives them. None: none.
-        beside: A second diagram, on the right of the steps view, if both have numbers. Both use the same colours.
+        run: The execution to show. None to show only the machine.
+        view: ``steps`` (one box for each step) or ``detail`` (every state).
+        theme: ``light``, ``dark``, ``auto`` (an SVG that follows the theme of the reader's page) or ``red`` (for a run
+            that should be impossible).
+        direction: The direction of the steps view: ``right`` (rows, like lines of text) or ``down`` (one column). None
+            for the default of the format.
+        width: The maximum width of the rows in the steps view, in pixels. None for 736, the width of a README.
+        hide: The elements to leave out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (everything except the
+            run's own path).
+        title: The title. None for the saga's name and the run's id.
+        legend: True to explain every sign, False for no legend, None to explain only the signs in the picture.
+        numbers: Statistics of many runs, written on the steps. `Statistics.diagram` sets them. None for no numbers.
+        beside: A second diagram to the right of the steps view, if both have numbers. Both use the same colours.
 
     Raises:
-        DefinitionError: There is no such view, theme or direction, or nothing like that can be hidden.
+        DefinitionError: There is no such view, theme or direction, or *hide* has an unknown name.
     """
 
     saga: Saga
@@ -130,7 +130,7 @@ class Diagram:
 
     @property
     def picture(self) -> Any:
-        """The content, free of any format: nodes, edges, marks."""
+        """The content of the diagram, independent of the format: nodes, edges and marks."""
         return self._drawing[0]
 
     @property
@@ -139,7 +139,7 @@ class Diagram:
         return self._once("drawing", self._draw)
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
-        """The result of *make*, which is called once; of a machine alone, once for all of its diagrams."""
+        """The result of *make*, which is called only once. Without a run, the result is shared by all diagrams."""
         own = self.run is not None or self.numbers is not None
         results = self._own if own else _results.setdefault(self.saga.machine, {})
         key = (what, self.view, self.theme, self.direction, self.width, self.hide, self.title, self.legend)
@@ -184,11 +184,11 @@ class Diagram:
         return shorten(clean(self.picture.alt), MOST_ALT)
 
     def to_dot(self) -> str:
-        """Graphviz's text. It has the positions of nodes and lines; any ``dot`` draws it as it is."""
+        """The diagram as DOT, the language of Graphviz. It has all positions, so that any ``dot`` draws it as it is."""
         return self._once("dot", lambda: digraph(self.picture.name, self._lines()))
 
     def to_graphviz(self) -> graphviz.Digraph:
-        """A ``graphviz.Digraph``, to be rendered or added to."""
+        """A ``graphviz.Digraph``, which you can render or extend."""
         import graphviz
 
         return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in self._lines()])
@@ -198,10 +198,10 @@ class Diagram:
         return lines(*self._drawing, theme_of(self.theme), self.legend)
 
     def to_mermaid(self) -> str:
-        """A Mermaid flowchart, to be put into a README, MkDocs or a wiki.
+        """A Mermaid flowchart, for a README, MkDocs or a wiki.
 
-        Mermaid refuses charts of more than 500 lines or 50,000 characters; of the detail view such a chart is that of
-        the steps.
+        Mermaid refuses charts of more than 500 lines or 50,000 characters. If the chart of the detail view is larger,
+        the result is the chart of the steps view.
         """
         if self.view == STEPS:
             return steps_mermaid(self.picture, theme_of(self.theme), self.direction or RIGHT)
@@ -213,13 +213,13 @@ class Diagram:
         return f"{note}\n{self.with_(view=STEPS).to_mermaid()}"
 
     def to_markdown_table(self) -> str:
-        """A table in Markdown: the machine's transitions, or a run's records; of the steps view, its steps."""
+        """A Markdown table of the machine's transitions or the run's records. In the steps view, of the steps."""
         if self.view == STEPS:
             return steps_table(self.picture)
         return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
 
     def to_svg(self, *, animate: bool = False) -> str:
-        """An SVG; with *animate*, of a run frame by frame.
+        """The diagram as SVG. With *animate*, an animation that shows a run frame by frame.
 
         Raises:
             MissingExtraError: Graphviz is not installed; the message names both cures.
@@ -242,7 +242,7 @@ class Diagram:
         return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
 
     def frames(self) -> Sequence[Diagram]:
-        """A diagram before the first record and after each; of a machine alone, this diagram."""
+        """The diagrams of a run: before its first record and after each record. Without a run, only this diagram."""
         if self.run is None:
             return [self]
         return [attrs.evolve(self, run=frame) for frame in frames_of(self.run)]
@@ -251,16 +251,17 @@ class Diagram:
         """Write a file in the format of its suffix.
 
         Args:
-            path: ``.svg``, ``.png``, ``.pdf``, ``.dot``, ``.mmd`` or ``.md`` (a table).
-            animate: Whether an ``.svg`` of a run moves.
+            path: The path of the file. Its suffix is ``.svg``, ``.png``, ``.pdf``, ``.dot``, ``.mmd`` or ``.md`` (a
+                table).
+            animate: Whether an ``.svg`` of a run is animated.
 
         Returns:
             The path.
 
         Raises:
-            DefinitionError: The suffix is another one, or *path* is no path.
+            DefinitionError: The suffix is not known, or *path* is not a path.
             MissingExtraError: Graphviz is not installed.
-            OSError: The file cannot be written: the folder has to exist.
+            OSError: The file cannot be written. The folder must exist.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise DefinitionError(f"render() is given the path of a file, not {path!r}")
@@ -274,7 +275,7 @@ class Diagram:
         return path
 
     def encoded(self, kind: str, *, animate: bool = False) -> bytes:
-        """The content of a file with the suffix *kind*; `render` says which there are, and what it raises."""
+        """The content of a file with the suffix *kind*. The suffixes and errors are those of `render`."""
         from fsm_mediator.diagram.render import draw
 
         if animate and kind != "svg":
@@ -294,10 +295,10 @@ class Diagram:
         return makers[spec]()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """An SVG for a notebook; without Graphviz a Mermaid chart. Never both: JupyterLab prefers Mermaid.
+        """An SVG for a notebook, or a Mermaid chart without Graphviz. Never both, because JupyterLab prefers Mermaid.
 
-        The bundle has the SVG twice: as an image in HTML, which front ends prefer, and as it is. Never raises: a
-        notebook would show a traceback in place of everything else.
+        The bundle has the SVG twice: as an HTML image, which front ends prefer, and as SVG. This method never raises,
+        because a notebook would then show only a traceback.
         """
         bundle = {"text/plain": repr(self)}
         try:
@@ -315,11 +316,11 @@ class Diagram:
 
 
 def saga_diagram(saga: Saga, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
-    """The picture of a saga's machine; *look*: attributes of `Diagram`."""
+    """A diagram of a saga's machine. *look* has attributes of `Diagram`."""
     return Diagram(saga, view=view, **look)
 
 
 def run_diagram(outcome: Outcome, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
-    """The picture of a saga's machine with a run marked in it; *look*: attributes of `Diagram`."""
+    """A diagram of a saga's machine, in which a run is marked. *look* has attributes of `Diagram`."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
     return Diagram(outcome.saga, run, view=view, **look)

@@ -1,6 +1,6 @@
 """Highlights: the marks of a run on the states and moves of its machine, read from its records.
 
-Reads records and nothing else. Records that the machine does not know leave no mark.
+This module uses only the records. Records that the machine does not know leave no mark.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Highlight(msgspec.Struct, kw_only=True):
 
     @property
     def signed_note(self) -> str:
-        """The note after a sign for all that a colour shows."""
+        """The note, after a sign with the meaning of the colour."""
         sign = "■ " if self.ended else "▶ " if self.current else "✗ " if self.failed else "↩ " if self.undone else ""
         return sign + self.note
 
     def lines(self) -> list[str]:
-        """The whole highlight, a fact on each line."""
+        """The whole highlight, one fact per line."""
         lines = []
         if len(self.orders) == 1:
             lines.append(f"record {self.orders[0]}")
@@ -104,7 +104,7 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) ->
 
     Args:
         machine: The machine of the run.
-        records: The records in order; not necessarily all.
+        records: The records in order. Some may be missing.
         state: The state of the run.
     """
     places = machine.places
@@ -123,7 +123,7 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) ->
         if since is not None:
             left.seconds = (left.seconds or 0.0) + max(record.at - since, 0.0)
         since = record.at
-        # An attempt that was announced, and cancelled before it began, has the number of the attempt before.
+        # An attempt that was cancelled before it began has the number of the previous attempt.
         if phase in ATTEMPTING and record.attempt > counted:
             left.attempts += 1
             counted = record.attempt

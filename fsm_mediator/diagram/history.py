@@ -31,14 +31,14 @@ class Run:
 
     @property
     def course(self) -> object:
-        """All that happened in the end, without times; branches with the same course are drawn once."""
+        """Everything that happened in the run, without times. Branches with the same course are drawn once."""
         run = self.end or self
         moves = tuple((record.event, record.source, record.target) for record in run.records)
         return run.state, moves, tuple((name, each.course) for name, each in sorted((run.branches or {}).items()))
 
     @property
     def summary(self) -> str:
-        """The state, the number of records and the time in all, in words; in a frame, the latest record."""
+        """The state, the number of records and the total time, in words. In a frame, the latest record."""
         try:
             position = place_in_words(self.state)
         except (KeyError, IndexError):  # no state of any saga: records made by hand
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def last_error(self) -> str:
-        """The last error and its event, in words; a space where a step succeeded since."""
+        """The last error and its event, in words. A space if a step has succeeded since then."""
         if self.state != PENDING:
             for record in reversed(self.records):
                 if record.event in ("executed", "settled_done"):
@@ -79,7 +79,7 @@ _Place = tuple[str, ...]
 
 
 def frames_of(run: Run) -> list[Run]:
-    """The run record by record, from before the first to its present; branches by the time of their records."""
+    """The run before its first record and after each record. Records of branches are sorted in by their times."""
     entries = sorted(_entries(run, ()), key=lambda each: (each[0], len(each[1])))
     frames = []
     taken: Counter[_Place] = Counter()
@@ -99,7 +99,7 @@ def _entries(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
 
 
 def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
-    """The run after the first records of each branch, as many as *taken* counts; with none a branch has not begun."""
+    """The run after the first *taken* records of each branch. Without a record, a branch has not begun."""
     count = taken.get(place, 0)
     branches = None
     if run.branches is not None:
@@ -114,7 +114,7 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine with every move of the run: the widest, if it had other settings or a person has to decide."""
+    """A machine with every move of the run. This is the widest machine if the run needs moves of other settings."""
     own, records = saga.machine, (run.end or run).records
     knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)
     return own if knows or not run.state else saga.widest_machine

@@ -17,7 +17,7 @@ from fsm_mediator.states import (
 
 
 def phase_in_words(phase: str) -> str:
-    """The phase in a word; the place of a node tells the two sorts of retrying and stuck apart."""
+    """The phase in one word. Retrying and stuck have the same word forward and back; the node's position differs."""
     return phase.partition("_")[0]
 
 
@@ -32,7 +32,7 @@ def caption(phase: str, part: Part) -> str:
 
 
 def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
-    """The small print, a line each."""
+    """The lines of small print."""
     if phase in (RETRYING, RETRYING_COMPENSATION):
         retry = part.retry if phase == RETRYING else part.compensation_retry
         return ("no limit" if retry.attempts is None else f"up to {retry.attempts} attempts", _backoff(retry))
@@ -88,7 +88,7 @@ def _backoff(retry: Retry) -> str:
 
 
 def in_full(phase: str, part: Part, callback: Callback | None) -> str:
-    """Every setting that matters in *phase*, a line each, the first one empty."""
+    """Every setting that matters in *phase*, one per line. The first line is empty."""
     lines = [""]
     if callback is not None:
         lines.append(f"calls {_name(callback)}")

@@ -1,7 +1,7 @@
-"""Mermaid: a picture as a flowchart, for READMEs, MkDocs and wherever no Graphviz is. Mermaid lays it out itself.
+"""Mermaid: a picture as a flowchart, for READMEs, MkDocs and systems without Graphviz. Mermaid makes the layout.
 
-Every character of a name that could mean something to Mermaid is written as its number, so that a name can neither end
-its label nor begin a directive.
+Special characters of Mermaid in a name are written as their numbers. So a name can neither end its label nor begin a
+directive.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Writer:
     def text(self) -> str:
         """The whole chart."""
         picture, theme = self.picture, self.theme
-        # Mermaid lays out first the edges that it reads first: the happy path is to be the straight one.
+        # Mermaid lays out edges in the order of the text. The happy path comes first, so that it is straight.
         edges = sorted(picture.all_edges(), key=lambda edge: edge.kind is not EdgeKind.FORWARD)
         lines = chart_head(picture, "TB")
         lines += self._inside(picture)
@@ -138,7 +138,7 @@ def _style(node: Node) -> str:
 
 
 def _names(nodes: Iterable[str]) -> dict[str, str]:
-    """An identifier for each node, with its own name in it where Mermaid reads that as nothing else."""
+    """An identifier for each node. It has the node's name in it, unless the name has a meaning in Mermaid."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for number, node in enumerate(nodes):
@@ -166,5 +166,5 @@ def chart_label(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """*text* without special characters, for titles, in which Mermaid knows no escapes."""
+    """*text* without special characters, for titles. Mermaid has no escapes in titles."""
     return re.sub(r"[^\w .,]", " ", re.sub(r"\s+", " ", clean(text))).strip()[:500]

@@ -1,7 +1,7 @@
-"""Notebooks: a picture no wider than the page, visible in a notebook that is not trusted yet.
+"""Notebooks: a picture that is not wider than the page, and that untrusted notebooks show too.
 
-JupyterLab shows an SVG in its full width. In a notebook from elsewhere that has not run yet, it does not show it at
-all. An image in HTML has neither problem, and no script in it can run. Nothing here imports a notebook's libraries.
+JupyterLab shows an SVG in its full width. In an untrusted notebook it does not show an SVG at all. An HTML image has
+neither problem, and scripts in it cannot run. This module does not import notebook libraries.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NotebookImage:
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """The picture as HTML, which front ends prefer, as itself, and as text."""
+        """The picture as an HTML image, which front ends prefer, as SVG, and as text."""
         return {"text/html": self.html, "image/svg+xml": self.svg, "text/plain": self.text}
 
     def __repr__(self) -> str:

@@ -33,7 +33,7 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 
 class StepState(enum.StrEnum):
-    """The state of a step in a run; the worse ones come first."""
+    """The state of a step in a run. Worse states come first."""
 
     STUCK = "stuck"
     FAILED = "failed"
@@ -47,7 +47,7 @@ class StepState(enum.StrEnum):
 
 
 class StepMark(msgspec.Struct, frozen=True, kw_only=True):
-    """The mark of a run on a step; of a group over items, for the step in all branches."""
+    """The mark of a run on a step. In a group over items, one mark is for the step in all branches."""
 
     state: StepState = StepState.NEVER  # the worst state, if there are several branches
     counts: tuple[tuple[StepState, int], ...] = ()  # how many of several branches are in each state
@@ -58,7 +58,7 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_silent(self) -> bool:
-        """Whether there is nothing to say: it was never reached, or nothing is known."""
+        """Whether there is nothing to show, because the step was never reached or nothing is known about it."""
         return self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover
 
     @property
@@ -110,7 +110,7 @@ _BECOMES: Final = {
 
 
 def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
-    """The marks of *run* on each part, by path; *undone*: completed steps count as left over."""
+    """The marks of *run* on each part, by path. If *undone*, completed steps count as left over."""
     marks = marks_of(machine, run.records, run.state)
     states: dict[str, StepState] = {}
     for record in run.records:

@@ -1,4 +1,4 @@
-"""Rendering: Graphviz draws the DOT. In this process where pygraphviz is installed, else by a ``dot`` on the PATH."""
+"""Rendering: Graphviz draws the DOT, in this process if pygraphviz is installed, or with a ``dot`` on the PATH."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(dot: str, kind: str) -> bytes:
     """The drawing of *dot* by Graphviz, as ``svg``, ``png`` or ``pdf``.
 
     Raises:
-        MissingExtraError: There is neither pygraphviz nor a ``dot``.
+        MissingExtraError: Neither pygraphviz nor a ``dot`` is installed.
         MediatorError: Graphviz failed.
     """
     if kind == "png":

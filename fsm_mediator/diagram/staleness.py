@@ -1,7 +1,7 @@
 """Staleness: the difference between a committed file and its diagram.
 
-Text is compared as it is. Graphviz draws a different SVG with each version, so an SVG carries the digest of its DOT:
-the digests are compared, and the difference is that of the tooltips. No Graphviz is needed.
+Text formats are compared directly. Different versions of Graphviz draw different SVGs. Therefore an SVG has a digest of
+its DOT, and the digests are compared. The reported difference is the difference of the tooltips. No Graphviz is needed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _TITLE: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
 
 
 def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> list[str]:
-    """The difference of *path* and *diagram*, as the lines of a unified diff; empty: the file is up to date.
+    """The difference between *path* and *diagram*, as the lines of a unified diff. Empty if the file is up to date.
 
     Args:
         path: The file.
-        diagram: The diagram that it should show.
-        animate: Whether an SVG should move; None: as it does now.
+        diagram: The diagram that the file should show.
+        animate: Whether an SVG should be animated. None to expect the same as in the file.
 
     Raises:
-        DefinitionError: Its format cannot be compared.
+        DefinitionError: The file's format cannot be compared.
     """
     kind = path.suffix[1:].lower()
     if kind not in COMPARED:
@@ -58,7 +58,7 @@ def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> 
 
 
 def text_difference(path: Path, there: str, wanted: str) -> list[str]:
-    """Two texts as the lines of a unified diff."""
+    """The difference between two texts, as the lines of a unified diff."""
     names = (f"{path} (as it is)", f"{path} (as it should be)")
     return list(difflib.unified_diff(there.splitlines(), wanted.splitlines(), *names, lineterm="", n=0))
 
@@ -73,5 +73,5 @@ def _tooltips_of_diagram(frames: Sequence[Diagram]) -> list[str]:
 
 
 def _lines(texts: Iterable[str]) -> list[str]:
-    """The lines of *texts*, sorted: Graphviz has its own order."""
+    """The lines of *texts*, sorted, because Graphviz uses its own order."""
     return sorted({line for text in texts for line in text.splitlines() if line.strip()})

@@ -19,7 +19,7 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
-    """The picture as a Mermaid flowchart, with some branches of each group only if Mermaid refused it with all."""
+    """The picture as a Mermaid flowchart. If it is too large for Mermaid, it has only some branches of each group."""
     chart = _Chart(picture, theme, direction)
     text = chart.text()
     if len(chart.links) <= MOST_EDGES and len(text) <= MOST_TEXT:
@@ -28,7 +28,7 @@ def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
 
 
 def _with_few(flow: Flow) -> Flow:
-    """The steps with the first branches of each group, and the number of the others."""
+    """The steps with the first branches of each group, and the number of the other branches."""
     boxes = []
     for box in flow.boxes:
         few = tuple(msgspec.structs.replace(each, flow=_with_few(each.flow)) for each in box.branches[:MOST_BRANCHES])
@@ -51,7 +51,7 @@ class _Chart:
         self.links: list[str] = []
 
     def text(self) -> str:
-        """All of it."""
+        """The whole chart."""
         head = chart_head(self.picture, self.direction)
         for number, half in enumerate(self.picture.halves):
             if self.picture.beside is not None:
@@ -138,7 +138,7 @@ def _ends(picture: FlowPicture) -> list[str]:
 
 
 def steps_table(picture: FlowPicture) -> str:
-    """A row for each step, in reading order; the steps of a branch after their group, one level deeper."""
+    """A table with a row for each step, in order. The steps of a branch follow their group, one level deeper."""
     head = ["#", "step", "what", "undone by", "attempts"]
     if picture.is_run:
         head += ["state", "errors"]

@@ -14,13 +14,13 @@ from fsm_mediator.states import EVENTS
 
 
 def transitions_table(picture: Picture) -> str:
-    """Every edge of *picture*, a row each."""
+    """A table with a row for each edge of *picture*."""
     rows = [(edge.source, edge.event, edge.target, EVENTS[edge.event]) for edge in picture.all_edges()]
     return markdown_table(("from", "event", "to", "what it does"), rows)
 
 
 def records_table(records: Sequence[Record]) -> str:
-    """Every record of a run, a row each, with the time since the first."""
+    """A table with a row for each record of a run, and the time since the first record."""
     head = ("record", "after", "from", "event", "to", "attempt", "why")
     return markdown_table(head, [_row(record, record.at - records[0].at) for record in records])
 

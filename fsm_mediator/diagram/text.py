@@ -28,7 +28,7 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """*text* on one line, of at most *most* characters: its middle is left out."""
+    """*text* on one line, with at most *most* characters. If it is too long, its middle is left out."""
     if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
         text = _SPACES.sub(" ", clean(text)).strip()
     if len(text) <= most:
@@ -38,9 +38,9 @@ def shorten(text: str, most: int) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Names, of at most *most* characters in all: whole ones, the last always among them.
+    """A list of names, with at most *most* characters. It has only whole names, and always the last name.
 
-    A list that is too long leaves out names of its middle, and says how many.
+    If the list is too long, it leaves out names in its middle, and says how many.
     """
     whole = ", ".join(names)
     if len(whole) <= most:
@@ -129,5 +129,5 @@ def markup(text: str) -> str:
 
 
 def digest_of(*texts: str) -> str:
-    """A short digest of *texts* together; pictures of the same text have the same one."""
+    """A short digest of *texts* together. Pictures with the same text have the same digest."""
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]

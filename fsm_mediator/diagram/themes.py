@@ -1,4 +1,4 @@
-"""Themes: the looks of phases and of kinds of edges. A shape, a line's style or a sign says all that a colour says."""
+"""Themes: the looks of phases and of kinds of edges. Shapes, line styles and signs repeat the meaning of colours."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Pair = tuple[str, str]
 
 
 class Paint(NamedTuple):
-    """The colours of a node: of its line and headline, and of its ground."""
+    """The colours of a node: of its line and headline, and of its background."""
 
     line: str
     ground: str
 
 
 class NodeLook(NamedTuple):
-    """How the nodes of a phase look."""
+    """The look of the nodes of a phase."""
 
     sign: str  # before the caption
     shape: str  # Graphviz's
@@ -45,7 +45,7 @@ class NodeLook(NamedTuple):
 
 
 class EdgeLook(NamedTuple):
-    """How the edges of a kind look."""
+    """The look of the edges of a kind."""
 
     style: str  # Graphviz's
     pen: float  # likewise
@@ -152,7 +152,7 @@ THEMES: Final[dict[ThemeName, Theme]] = {"light": LIGHT, "dark": DARK, "auto": A
 
 
 def dark_sheet() -> str:
-    """The style sheet that makes an SVG of the theme `AUTO` dark where the reader's page is."""
+    """The style sheet for SVGs of the theme `AUTO`. It makes them dark if the reader's page is dark."""
     pairs = [*_COLOURS.values(), *RAMP, *(look.colour for look in EDGES.values())]
     pairs += [pair for look in NODES.values() for pair in (look.line, look.ground)]
     kinds = ("fill", "stroke")

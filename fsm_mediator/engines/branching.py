@@ -1,7 +1,7 @@
-"""Branching: how an execution has the branches of its groups begun, cancelled and undone, whatever the engine.
+"""Branching: starts, cancels and undoes the branches of an execution's groups, on any engine.
 
-A branch is an execution of its own on the engine. It notifies its parent when it leaves the way forward, is stuck or
-rests. When it ends, its result is all that is known of it, so that it can be begun again to be undone.
+A branch is a separate execution on the engine. It notifies its parent when it starts to compensate, is stuck or rests.
+When a branch ends, its result has its complete state, so that the branch can be started again to be undone.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Branching:
 
     Attributes:
         execution: The execution, folded from its records.
-        start: The input that the engine got when the execution began here.
+        start: The input that the engine got when the execution started.
         items: The inbox.
-        unread: Whether something came to the inbox that no turn was given.
-        verbs: The verbs that are not judged yet, each with what the engine needs to answer it.
+        unread: Whether the inbox has an item that was not passed to a turn yet.
+        verbs: The verbs that are not accepted or refused yet, each with the data that the engine needs to answer it.
         branches: The known state of each branch, by the path of its group and by name.
-        openings: The opening of each branch of the present group, by id.
-        cancels: Whether a branch of the present group that fails has the others cancelled.
-        begun: The names of the branches of the present group that have begun.
-        going_on: The names of the branches of the present group that have not ended.
+        openings: The opening of each branch of the current group, by id.
+        cancels: Whether a failed branch of the current group cancels the other branches.
+        begun: The names of the branches of the current group that have begun.
+        going_on: The names of the branches of the current group that have not ended.
         posted: Items for branches that have not begun, by id.
         cancelled: The names of the branches that a cancel was sent to.
-        changed: Whether a branch has changed since the last look.
+        changed: Whether a branch has changed since the last check.
     """
 
     inherited: tuple[str, ...] = ()
@@ -62,42 +62,42 @@ class Branching:
     # The methods of an adapter
 
     async def now(self) -> float:
-        """The time, in seconds since the epoch: the same when the engine replays its log."""
+        """The time, in seconds since the epoch. When the engine replays its log, the time is the same again."""
         raise NotImplementedError
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait until *holds* does, or that time has come.
+        """Wait until *holds* returns True or the time *until* is reached.
 
         Args:
-            holds: Whether something has come that ends the wait.
-            until: Seconds since the epoch.
-            rests: Whether the projection is to follow before a long wait.
+            holds: Returns whether the wait is over.
+            until: A time, in seconds since the epoch. None to wait without limit.
+            rests: Whether the projection must be updated before a long wait.
 
         Returns:
-            Whether the time has come.
+            Whether the time *until* was reached.
         """
         raise NotImplementedError
 
     def begin_branch(self, path: str, name: str, start: Data) -> None:
-        """Have the engine begin an execution. When it has ended, `branch_ended` or `branch_lost` is called."""
+        """Let the engine start the execution of a branch. At its end, `branch_ended` or `branch_lost` is called."""
         raise NotImplementedError
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
-        """Tell another execution `POST`, `NEWS` or `COMMAND`. If it has ended, nothing happens."""
+        """Send another execution a message: `POST`, `NEWS` or `COMMAND`. If it has ended, nothing happens."""
         raise NotImplementedError
 
     # The loop
 
     async def turn(self, **request: Any) -> Data:
-        """Have the next turn made, and fold its records."""
+        """Make the next turn, and fold its records."""
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
-        """Notify the execution that waits for this one, if it is a branch."""
+        """If this execution is a branch, notify its parent."""
         raise NotImplementedError
 
     async def join(self, execution: Execution) -> None:
-        """Have the branches of a group begin or undone, and wait until all have settled."""
+        """Start or undo the branches of a group, and wait until all of them have settled."""
         part = execution.machine.places[execution.state].part
         assert part is not None
         path = part.path
@@ -144,12 +144,12 @@ class Branching:
         self.note(path, name, kept["summary"])
 
     def branch_lost(self, path: str, name: str, start: Data, why: object) -> None:
-        """Note that the engine knows no result of a branch: a person has ended it, or taken its id."""
+        """Note that the engine has no result of a branch, because a person has ended it or has used its id."""
         error = ["fsm_mediator.errors.JournalError", f"its execution was ended from outside: {why}", ""]
         self.branch_ended(path, name, {**start, "summary": {"state": STUCK, "error": error}})
 
     def note(self, path: str, name: str, summary: Data) -> None:
-        """Note how a branch stands. Once it has settled its successor begins, unless its failure cancels the others."""
+        """Store the status of a branch. If it has settled, start the next, unless its failure cancels the others."""
         self.changed = True
         self.branches[path][name]["summary"] = summary
         successor = self.openings.get(branch_id(self.start["opening"]["saga_id"], path, name), {}).get("successor")
@@ -166,7 +166,7 @@ class Branching:
         return part.path if part is not None else ""
 
     async def _cancel_branches(self, execution: Execution, path: str, *, cancellable: bool) -> None:
-        """Hand a cancel on to the branches, or cancel the branches beside a failed one."""
+        """Pass a cancel on to the branches. Or cancel the other branches if one has failed."""
         if execution.phase != WAITING or not cancellable:
             return
         summaries = {name: each["summary"] for name, each in self.branches[path].items()}
@@ -186,7 +186,7 @@ class Branching:
                 await self.send(name, branch_id(execution.saga_id, path, name), cancel, begins=True)
 
     async def send(self, name: str, saga_id: str, item: list[Any], *, begins: bool = False) -> None:
-        """Put an item into a branch's inbox. A branch that has not begun gets it when it begins: now, if *begins*."""
+        """Put an item into a branch's inbox. A branch gets early items at its start. *begins* starts it now."""
         if name in self.begun or saga_id not in self.openings:
             await self.tell(saga_id, POST, item)
             return
@@ -196,7 +196,7 @@ class Branching:
             self._begin(self.path_of_group(), name, start)
 
     def summaries(self, execution: Execution) -> list[Data]:
-        """How the branches of the present group stand, for a turn."""
+        """The statuses of the branches of the current group, for a turn."""
         of = self.branches.get(self.path_of_group(), {})
         undone = execution.phase == COMPENSATING
         found = []
@@ -206,7 +206,7 @@ class Branching:
         return found
 
     async def retry_branches(self, execution: Execution, verb: Data) -> None:
-        """Say *verb* to the stuck branches: the whole is meant."""
+        """Pass *verb* on to the stuck branches, because it is meant for the whole execution."""
         path = execution.machine.places[execution.state].part.path  # type: ignore[union-attr]  # it is in a group
         for name, kept in self.branches.get(path, {}).items():
             if kept["summary"]["state"] == STUCK and name in self.going_on:

@@ -1,8 +1,8 @@
-"""Driving: the loop that drives one execution on an engine. It folds records, waits, and decides nothing itself.
+"""Driving: the loop that drives one execution on an engine. It folds records and waits, and decides nothing itself.
 
-It knows no engine. Engines differ in how they make a turn durable, pass time, send messages between executions and
-begin a branch: an adapter's subclass does these. The order of the loop's calls of them depends only on the engine's
-log, so that a replay makes the same calls.
+The loop is the same for all engines. Engines differ in how they make a turn durable, wait, send messages between
+executions and start a branch. An adapter's subclass has the methods for this. The order in which the loop calls these
+methods depends only on the engine's log, so that a replay makes the same calls.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Driving(Branching):
 
     Attributes:
         turns: Makes the turns.
-        rows: Its records.
-        crashes: How often a worker was lost: since the execution got further, and in this place.
-        closing: Whether a turn is under way whose time has come, so that a signal comes too late.
-        reported: The last status that was reported to the execution that waits for this branch.
-        summary: How this branch stands, as its last turn has it.
+        rows: The records of the execution, as rows.
+        crashes: The number of lost workers since the last progress of the execution, and the number at this place.
+        closing: Whether the current turn runs because a wait has timed out, so that a signal is too late.
+        reported: The last status that was reported to the parent of this branch.
+        summary: The status of this branch after its last turn.
     """
 
     # A type checker that reads a typed package does not infer these from the base class.
@@ -56,27 +56,27 @@ class Driving(Branching):
     # The methods of an adapter
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Let a worker make a turn, and let the engine log it; None: the worker was lost during the turn."""
+        """Let a worker make a turn, and let the engine log its result. None if the worker was lost during the turn."""
         raise NotImplementedError
 
     async def follow(self) -> None:
-        """Have the projection follow, if there is one, up to where the execution rests."""
+        """Update the projection, if there is one, with all records of the execution."""
         raise NotImplementedError
 
     async def answer(self, asked: Any, refusal: str | None) -> None:
-        """Answer a verb that is done, or refused for a reason."""
+        """Answer a verb: it is done, or it is refused for the reason *refusal*."""
         raise NotImplementedError
 
     async def renew(self) -> None:
-        """Begin a new log, where the engine's grows too long."""
+        """Start a new log if the engine's log is too long."""
 
     async def finish(self) -> None:
-        """Wait until everything that came is answered."""
+        """Wait until all received verbs are answered."""
 
     # Incoming items
 
     def open(self, start: Data) -> None:
-        """Begin to drive an execution of the engine."""
+        """Set up the execution from the engine's input."""
         self.start, self.rows = start, list(start.get("rows", ()))
         self.branches = start.get("branches", {})
         self.crashes = start.get("crashes", self.crashes)
@@ -91,7 +91,7 @@ class Driving(Branching):
         self.unread = True
 
     def calls(self) -> bool:
-        """Whether the next turn may call a function of the user's."""
+        """Whether the next turn may call a user's function."""
         assert self.execution is not None
         effect = self.execution.effect
         return (effect is not None and effect.callback is not None) or may_decide(self.execution)
@@ -109,7 +109,7 @@ class Driving(Branching):
             if self.crashes[1] > before:
                 request["crashes"] = list(self.crashes)
             self.unread = False
-            if (done := await self.make_turn(request)) is None:  # the rules of doubt decide
+            if (done := await self.make_turn(request)) is None:  # the next turn decides by the rules of doubt
                 self.crashes = [self.crashes[0] + 1, self.crashes[1] + 1]
                 continue
             if "asks_at" not in done:
@@ -139,7 +139,7 @@ class Driving(Branching):
     # The loop
 
     async def drive(self) -> Data:
-        """Drive the execution to its end; the result is all that is known of it."""
+        """Drive the execution to its end, and return its complete state."""
         execution = self.execution
         assert execution is not None
         if "verb" in self.start:
@@ -173,7 +173,7 @@ class Driving(Branching):
         return result
 
     async def _wait(self, execution: Execution) -> None:
-        """Wait for a time, or for what comes to the inbox."""
+        """Wait for a time or for an item in the inbox."""
         until = execution.wake_at
         due = await self.pause(lambda: self.unread or bool(self.verbs), until, rests=True)
         if self.verbs and not self.unread:
@@ -187,7 +187,7 @@ class Driving(Branching):
     # Operators
 
     async def _refuse_verbs(self, execution: Execution) -> None:
-        """Refuse verbs that came to an execution which has continued in the meantime."""
+        """Refuse verbs that no longer fit, because the execution has continued in the meantime."""
         if not is_stuck(execution.state):
             refused, self.verbs = self.verbs, []
             for _, asked in refused:
@@ -208,7 +208,7 @@ class Driving(Branching):
     # Messages to others
 
     def rests(self, execution: Execution) -> bool:
-        """Whether it waits until a person or a signal comes."""
+        """Whether the execution waits for a person or a signal."""
         if execution.ended or is_stuck(execution.state):
             return True
         if self.unread:
@@ -221,7 +221,7 @@ class Driving(Branching):
         return bool(going_on) and not dormant and all(each.get("rests") for each in going_on)
 
     async def report(self, execution: Execution) -> None:
-        """Notify the execution that waits for this branch, when something has changed for it."""
+        """Notify the parent of this branch if the status of the branch has changed."""
         parent = self.start["opening"].get("parent")
         if parent is None or execution.ended:
             return

@@ -1,4 +1,4 @@
-"""EngineMediator: the verbs of a mediator, awaited, over what an engine's adapter can do. It knows no engine."""
+"""EngineMediator: the verbs of an `AsyncMediator` for all engines. An engine's adapter has the methods below."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ LONGEST_PAUSE: Final = 5.0
 
 
 class EngineMediator(Refusals):
-    """Starts sagas on an engine, and says to them what `Mediator` says. Workers drive them.
+    """Starts sagas on an engine, and sends verbs to them, like a `Mediator`. Workers drive the sagas.
 
     Args:
-        sagas: The sagas it knows.
-        settings: As of `Turns`.
+        sagas: The sagas that the mediator knows.
+        settings: The same as for `Turns`.
 
     Raises:
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
@@ -51,7 +51,7 @@ class EngineMediator(Refusals):
         self.turns: Turns = Turns(*sagas, **settings)
 
     async def close(self, grace: float | None = None) -> None:
-        """Do nothing: the engine's client is its owner's, and the workers keep driving. As `AsyncMediator.close`."""
+        """Do nothing, because the caller owns the engine's client and the workers keep driving."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,46 +62,46 @@ class EngineMediator(Refusals):
     # The methods of an adapter
 
     async def _open(self, opening: Data) -> bool:
-        """Have the engine begin an execution; False: there is one with this id."""
+        """Let the engine start an execution. Returns False if there already is an execution with this id."""
         raise NotImplementedError
 
     async def _standing(self, saga_id: str) -> Data:
         """The state of an execution: ``opening``, ``rows``, ``items`` and ``rests``.
 
         Raises:
-            UnknownExecutionError: There is none.
+            UnknownExecutionError: The engine has no execution with this id.
         """
         raise NotImplementedError
 
     async def _look(self, saga_id: str) -> Data:
-        """As `_standing`, of an execution that has not ended."""
+        """The same as `_standing`, for an execution that has not ended."""
         return await self._standing(saga_id)
 
     async def _ended(self, saga_id: str) -> Data:
-        """Wait for the end of the execution, and return the same as `_standing`; may be cancelled."""
+        """Wait for the end of the execution, and return the same as `_standing`. This wait can be cancelled."""
         raise NotImplementedError
 
     async def _new_ended(self, saga_id: str) -> Data:
-        """As `_ended`, of an execution that was begun by the same call."""
+        """The same as `_ended`, for an execution that this call has started."""
         return await self._ended(saga_id)
 
     async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
-        """Have a worker take a verb, or an item for the inbox.
+        """Send a verb, or an item for the inbox, to a worker.
 
         Raises:
             RefusedError: The machine refuses it.
-            StillRunningError: No worker has answered.
+            StillRunningError: No worker has answered in time.
         """
         raise NotImplementedError
 
     async def _undo(self, standing: Data, verb: Data) -> None:
-        """Begin the execution that has succeeded again, where it stands, with the verb ``undo``."""
+        """Start a succeeded execution again from its current state, with the verb ``undo``."""
         raise NotImplementedError
 
     # Running
 
     def register(self, saga: Saga) -> None:
-        """Make another saga known here. Workers have to know it as well."""
+        """Register another saga in this mediator. The workers must know the saga too."""
         self.turns.registry.register(saga)
 
     @property
@@ -118,10 +118,10 @@ class EngineMediator(Refusals):
         deadline: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Have the engine accept a saga durably, and return its id at once. As `Mediator.start`.
+        """Let the engine accept a saga durably, and return its id at once. As `Mediator.start`.
 
         Raises:
-            RefusedError: It is given attributes, which engines do not keep.
+            RefusedError: Attributes were passed, but engines do not store attributes.
         """
         self._refuse_attributes(attributes)
         return (await self._start(saga, payload, saga_id, deadline))[0]
@@ -154,7 +154,7 @@ class EngineMediator(Refusals):
         """Run a saga to its end, on the engine's workers. As `Mediator.run`.
 
         Raises:
-            RefusedError: It is given attributes, which engines do not keep.
+            RefusedError: Attributes were passed, but engines do not store attributes.
         """
         self._refuse_attributes(attributes)
         if timeout is not None:
@@ -163,7 +163,7 @@ class EngineMediator(Refusals):
         return await self._wait(saga_id, timeout, check, new=new)
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or parked. As `Mediator.wait`."""
+        """Wait until an execution ends, is stuck or is parked. As `Mediator.wait`."""
         check_id_argument(saga_id)
         if timeout is not None:
             check_seconds("timeout (seconds)", timeout)
@@ -209,13 +209,13 @@ class EngineMediator(Refusals):
         return self.turns.outcome(standing["opening"], standing["rows"])
 
     async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
-        """The picture of the machine with an execution's way through it. As `Mediator.diagram`, without branches."""
+        """A diagram of the machine with an execution's path. As `Mediator.diagram`, but without branches."""
         return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> None:
-        """Have an execution end its attempts and compensate. As `Mediator.cancel`; a worker has to answer."""
+        """Let an execution end its attempts and compensate. As `Mediator.cancel`, but a worker must answer."""
         check_id_argument(saga_id, reason, actor)
         await self._say(saga_id, {"item": self.turns.item(CANCEL, reason=reason, actor=actor)}, timeout)
 
@@ -228,7 +228,7 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        """Say to an execution what it waits for, or will. As `Mediator.signal`; a worker has to answer."""
+        """Send a signal to an execution that waits or will wait for it. A worker must answer. See `Mediator.signal`."""
         check_id_argument(saga_id)
         standing = await self._standing(saga_id)
         execution = self._load(standing)
@@ -251,7 +251,7 @@ class EngineMediator(Refusals):
     async def retry(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Try the part that an execution is stuck in again. As `Mediator.retry`."""
+        """Try again the part in which an execution is stuck. As `Mediator.retry`."""
         check_id_argument(saga_id, reason, actor)
         for branch, parent in ancestors(saga_id):
             check_parent_waits(saga_id, branch, self._load(await self._standing(parent)).state)
@@ -267,7 +267,7 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Outcome:
-        """Settle by hand the part that an execution is stuck in. As `Mediator.resolve`."""
+        """Settle by hand the part in which an execution is stuck. As `Mediator.resolve`."""
         check_id_argument(saga_id)
         json = None if result is None else self.turns.codec.encode(result, f"the result of {saga_id!r}").decode()
         verb: Data = {"kind": RESOLVE, "reason": reason, "actor": actor, "done": done, "result": json}
@@ -296,11 +296,11 @@ class EngineMediator(Refusals):
             await self._say(saga_id, verb, timeout)
 
     async def hand_on(self, saga_id: str, item: InboxItem) -> None:
-        """Have the engine take an item that came to the inbox of an execution in a journal which follows the engine.
+        """Pass an inbox item from a projection's journal on to the execution on the engine.
 
         Raises:
-            RefusedError: The machine refuses it.
-            StillRunningError: No worker has answered.
+            RefusedError: The machine refuses the item.
+            StillRunningError: No worker has answered in time.
         """
         value = None if item.value is None else bytes(item.value).decode()
         if item.kind not in VERBS:

@@ -1,9 +1,10 @@
-"""Projection: a journal that follows an engine, so that list, show, pictures and conform work, and people's words.
+"""Projection: a journal that follows an engine, so that commands such as ``list`` and ``show``, and verbs, work.
 
-The engine's log stays the truth. A turn first has the journal follow up to the records that it was given: these are in
-the log, so the journal is never ahead. When an execution rests or ends, the journal has all of it. Its executions are
-owned by the engine, which never dies: no driver of this library claims them. A cancel, a signal or a verb that comes to
-an inbox in the journal is handed to the engine, and its refusal comes back as the answer.
+The engine's log stays the source of truth. Before each turn, the journal gets the records that the turn was given.
+These records are already in the log, so the journal is never ahead of the log. When an execution rests or ends, the
+journal has all of its records. In the journal, the engine owns the executions and never dies, so that no driver of this
+library claims them. A cancel, a signal or a verb in an inbox of the journal is passed on to the engine. If the engine
+refuses it, the refusal is returned as the answer.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ REMEMBERED: Final = 10_000
 
 
 class Projection:
-    """Follows an engine into a journal.
+    """Copies an engine's executions into a journal.
 
     Args:
-        journal: The journal, its path or its URL. It has to encode.
-        engine: The engine's name, for people.
+        journal: The journal, or its path or URL. It must be a journal that encodes values.
+        engine: The engine's name, for messages.
     """
 
     def __init__(self, journal: Journal | str | os.PathLike[str], engine: str = "temporal") -> None:
@@ -52,7 +53,7 @@ class Projection:
         self._handed: set[tuple[str, int]] = set()
 
     def follow(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        """Have the journal hold *rows*, which the engine has logged. The same again does nothing.
+        """Write the logged *rows* that the journal does not have yet. A repeated call does nothing.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -64,7 +65,7 @@ class Projection:
             if entry is None or len(rows) <= (known := entry.seq):
                 return
             records = tuple(turns.records(opening, rows[known:]))
-            # A succeeded execution can be undone: only the engine may do that.
+            # A succeeded execution can be undone, but only by the engine.
             held = records[-1].target not in ENDED or records[-1].target == SUCCEEDED
             taken = self._used(entry, records) if entry.mail else ()
             try:
@@ -87,7 +88,7 @@ class Projection:
             logger.warning("execution %r: the projection does not follow yet: %s", opening["saga_id"], error)
 
     def _know(self, turns: Turns) -> None:
-        """Have the journal know the shapes that the engine can drive, so that verbs are put into inboxes for it."""
+        """Register the shapes that the engine can drive in the journal, so that its inboxes accept verbs for them."""
         new = [each for each in turns.registry.definitions() if each.fingerprint not in self._definitions]
         if new:
             known = {**self._definitions, **{each.fingerprint: each for each in new}}
@@ -95,9 +96,9 @@ class Projection:
             self._definitions = known
 
     def _owned(self, acceptance: Acceptance) -> Entry | None:
-        """The execution in the journal, opened if need be, owned by the engine; None: it is released.
+        """The journal's entry of the execution, owned by the engine. None if the execution was released.
 
-        It is opened dormant, so that no driver claims it before the engine does.
+        A missing execution is added to the journal in a dormant state, so that no driver claims it before the engine.
         """
         saga_id = acceptance.saga_id
         entry = self.journal.find(saga_id)
@@ -111,7 +112,7 @@ class Projection:
         return entry if entry is None or entry.driver is not None else None
 
     def _used(self, entry: Entry, records: Sequence[Record]) -> tuple[int, ...]:
-        """The numbers of the signals in the inbox that *records* use; of everything but verbs, once it has ended."""
+        """The numbers of the inbox items to delete: the signals that *records* use; after the end, all except verbs."""
         ended = bool(records) and records[-1].target in ENDED
         paths = {record.step for record in records if record.event == "executed"}
         return tuple(
@@ -125,13 +126,13 @@ class Projection:
         return entry is not None and entry.seq > known
 
     def release(self, before: float) -> int:
-        """Give up executions that have succeeded before that time. Then they can be pruned, and not be undone any more.
+        """Release the executions that succeeded before a time. They can then be pruned, but no longer be undone.
 
         Args:
-            before: Seconds since the epoch.
+            before: The time, in seconds since the epoch.
 
         Returns:
-            How many.
+            The number of released executions.
         """
         found = [
             entry
@@ -144,13 +145,13 @@ class Projection:
 
     @contextlib.asynccontextmanager
     async def bridge(self, mediator: EngineMediator, *, poll: float = 0.5) -> AsyncIterator[None]:
-        """While this lasts, what comes to inboxes in the journal is handed to the engine.
+        """Until the block ends, pass items from the journal's inboxes on to the engine.
 
-        One process is enough. With several an item may be handed over twice, which is harmless.
+        One process is enough. With several processes an item may be passed on twice, which is harmless.
 
         Args:
             mediator: The engine's mediator.
-            poll: Seconds between two looks.
+            poll: The seconds between two checks of the inboxes.
         """
         task = asyncio.create_task(self._hand_over(mediator, poll))
         try:
@@ -169,7 +170,7 @@ class Projection:
             await asyncio.sleep(poll)
 
     async def hand_over(self, mediator: EngineMediator) -> None:
-        """Hand over all that is in inboxes now."""
+        """Pass on all items that are in inboxes now."""
         for saga_id in await asyncio.to_thread(self.journal.beat, self.id):
             for item in await asyncio.to_thread(self.journal.inbox, saga_id):
                 refusal = None
@@ -189,7 +190,7 @@ class Projection:
                 self._handed.add((saga_id, item.number))
 
     def _take(self, saga_id: str, item: InboxItem, refusal: str | None) -> None:
-        """Take an item from the inbox. A signal that was accepted is kept until its record has come."""
+        """Remove an item from the inbox. An accepted signal stays there until its record is in the journal."""
         for attempt in range(1, TRIES + 1):
             entry = self.journal.find(saga_id)
             if entry is None:

@@ -1,6 +1,6 @@
-"""Questions: what an engine's adapter asks of an execution between turns. The answers depend on the shape alone.
+"""Questions: facts about an execution that an engine's adapter needs between turns. They depend only on the shape.
 
-So they are the same when the engine replays its log, whatever settings and functions are by then.
+So the answers are the same when the engine replays its log, even if settings and functions have changed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fsm_mediator.states import PENDING, WAITING
 
 
 def awaits_signal(execution: Execution) -> bool:
-    """Whether it waits for a signal of its own."""
+    """Whether the execution itself waits for a signal."""
     part = execution.machine.places[execution.state].part
     return execution.phase == WAITING and part is not None and part.kind is Kind.SIGNAL
 
 
 def may_decide(execution: Execution) -> bool:
-    """Whether the next move may enter a wait, so that a user's function may be called on the way."""
+    """Whether the next move may enter a wait, and so may call a user's deciding function."""
     if execution.phase not in (PENDING, WAITING):
         return False
     parts, part = execution.saga.parts, execution.machine.places[execution.state].part
@@ -31,9 +31,9 @@ def may_decide(execution: Execution) -> bool:
 
 
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The steps with an effect of a branch that has succeeded and cannot be undone, those of its branches too.
+    """The steps with an effect in a succeeded branch that cannot be undone, including the steps of its own branches.
 
-    *below*: the known state of its branches, with their ``summary``, by the path of their group and by name.
+    *below* has the known state of these branches, with their ``summary``, by the path of their group and by name.
     """
     found: list[str] = []
     for part in execution.saga.parts:
@@ -48,7 +48,7 @@ def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[
 
 
 def target_of_signal(execution: Execution, name: str) -> tuple[str, str] | None:
-    """The branch that takes the signal *name*, and the signal's name there; None: the execution takes it itself."""
+    """The branch that takes the signal *name*, and the signal's name there. None if the execution takes it itself."""
     found = find_signal(execution.saga, name)
     if found is None or found.group is None or found.branch not in execution.branches_of(found.group.path):
         return None

@@ -1,4 +1,4 @@
-"""Refusals: the verbs and settings of a mediator that no engine has, each with the next move. It knows no engine."""
+"""Refusals: the verbs and settings of a mediator that no engine has. Each refusal suggests an alternative."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ATTRIBUTES_MOVE: Final = (
 
 
 class _Refused:
-    """A verb that no engine has: each call of it is refused, whatever its arguments.
+    """A verb that no engine has. Each call is refused, with any arguments.
 
     Args:
-        move: The next move.
+        move: The alternative that the message suggests.
     """
 
     def __init__(self, move: str) -> None:
@@ -53,7 +53,7 @@ class _Refused:
         return functools.partial(mediator._refused_call, self._name, self._move)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused as well, without a mediator.
+        """Refuse the call. This is the call on the class, without a mediator.
 
         Raises:
             RefusedError: Always.
@@ -62,10 +62,10 @@ class _Refused:
 
 
 class Refusals:
-    """Refusals: the verbs and settings of an `AsyncMediator` that engines lack are refused by name.
+    """Base class that refuses the verbs and settings of an `AsyncMediator` that engines do not have.
 
     Attributes:
-        engine: The name of the engine, for people.
+        engine: The name of the engine, for messages.
     """
 
     engine: str = "this engine"
@@ -88,7 +88,7 @@ class Refusals:
     unhold: _Refused = _Refused("nothing is held on {engine}; start a worker")
     watch: _Refused = _Refused(_FOLLOW + ", and watch a Mediator on that")
 
-    if not TYPE_CHECKING:  # a checker would take every name for an attribute
+    if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
 
         def __getattr__(self, name: str) -> NoReturn:
             move = _ATTRIBUTES.get(name)

@@ -1,13 +1,13 @@
-"""Turns: what an engine's adapter needs of this library, free of any engine. The seam for adapters to other engines.
+"""Turns: the interface of this library for the adapters of engines. It depends on no engine.
 
-An engine logs what a turn returns: the records that were made, as rows. A turn performs at most one effect, judges its
-answer, and makes every move that needs no effect in between. When the engine replays its log, the rows are folded by
-`Turns.replay`. So nothing is judged twice: retry policies are read when an attempt ends, exceptions need not be
-pickled, and functions that decide are called by turns alone.
+A turn performs at most one effect, applies the rules to its answer, and makes all moves that follow without an effect.
+It returns the new records as rows, and the engine logs them. When the engine replays its log, `Turns.replay` applies
+the rows without deciding anything again. So a retry policy is read only when an attempt ends, exceptions need not be
+pickled, and only turns call deciding functions.
 
-An adapter keeps, for each execution, what opened it, its rows and its inbox. It asks `Execution.effect` what comes
-next, waits where that is a wait, and otherwise has the engine log the result of `Turns.turn`. Everything that crosses
-to the engine is plain data for JSON, with values as JSON texts.
+For each execution, an adapter stores the opening, the rows and the inbox. It reads `Execution.effect`. If that is a
+wait, the adapter waits. Otherwise it lets the engine log the result of `Turns.turn`. All data for the engine is plain
+JSON data, with values as JSON texts.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class Turns:
 
     Args:
         sagas: The sagas.
-        max_value_bytes: The most bytes of one payload, result or signal value as JSON.
-        types: Hooks for types that msgspec does not know, as of a journal.
-        max_workers: The most plain functions that run at a time; each has a thread.
-        max_recoveries: After how many crashes without getting further an execution is stuck.
+        max_value_bytes: The maximum size of one payload, result or signal value as JSON, in bytes.
+        types: Hooks for types that msgspec does not know, as for a journal.
+        max_workers: The maximum number of plain functions that run at the same time. Each runs in its own thread.
+        max_recoveries: The number of crashes without progress after which an execution is stuck.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1, for the jitter of waits.
 
@@ -104,13 +104,13 @@ class Turns:
     # The opening of an execution
 
     def opening(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None = None) -> Data:
-        """The opening of a new execution, for the engine to keep.
+        """The opening of a new execution, for the engine to store.
 
         Args:
             saga: The saga or its name.
             payload: The payload, an argument of every step.
-            saga_id: Names the execution; None: an id is made.
-            deadline: Seconds from now within which it must have succeeded, else it compensates.
+            saga_id: The id of the execution. If None, a new id is made.
+            deadline: Seconds from now. If the execution has not succeeded by then, it compensates.
 
         Raises:
             PayloadError: The payload is refused.
@@ -124,9 +124,9 @@ class Turns:
         return {**_fields(acceptance), "payload": payload}
 
     def begun(self, opening: Mapping[str, Any]) -> list[Row]:
-        """The rows with which a new execution begins its first step, to be logged with its opening: that saves a turn.
+        """The rows that begin the first step of a new execution. Logging them with the opening saves a turn.
 
-        Empty: its first part is a wait, which a turn has to enter.
+        The list is empty if the first part is a wait, because only a turn can enter a wait.
         """
         execution = self.load(opening)
         if may_decide(execution):
@@ -135,26 +135,26 @@ class Turns:
         return [list(row) for row in record_rows(execution.history, execution.saga_id, self.codec)]
 
     def acceptance(self, opening: Mapping[str, Any]) -> Acceptance:
-        """The acceptance that *opening* holds, its payload as `msgspec.Raw`."""
+        """The acceptance in *opening*, with its payload as `msgspec.Raw`."""
         fields: Data = {name: opening.get(name) for name in _ACCEPTANCE_FIELDS}
         return Acceptance(**fields, payload=msgspec.Raw(opening["payload"].encode()))
 
     def check_same(self, opening: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-        """Refuse to join an execution that is another operation than the one asked for.
+        """Check that the existing execution *known* is the same operation as *opening*.
 
         Raises:
-            SagaIdTakenError: *known* is of another saga, or was given another payload.
+            SagaIdTakenError: *known* has another saga or another payload.
         """
         self.store.check_same(self.acceptance(known), self.load(opening))
 
     # Folding
 
     def load(self, opening: Mapping[str, Any], rows: Iterable[Row] = ()) -> Execution:
-        """The execution that *opening* opened and that wrote *rows*.
+        """The execution with this opening and these rows.
 
         Raises:
-            UnknownSagaError, DefinitionChangedError: No registered saga can drive it.
-            PayloadError, IllegalRecordError: It cannot be decoded.
+            UnknownSagaError, DefinitionChangedError: No registered saga can drive the execution.
+            PayloadError, IllegalRecordError: The opening or the rows cannot be decoded.
         """
         acceptance = self.acceptance(opening)
         saga = self.registry.saga_of(acceptance)
@@ -166,13 +166,13 @@ class Turns:
         return execution
 
     def replay(self, execution: Execution, rows: Iterable[Row]) -> None:
-        """Fold *rows*: the moves that they describe are made, and nothing is judged."""
+        """Apply the moves in *rows* to the execution, without deciding anything again."""
         records = self.records(_fields(execution.acceptance), rows)
         for record in self.codec.decode_records(execution.saga, records):
             execution.replay(record)
 
     def records(self, opening: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Record]:
-        """The records that *rows* are, their values as `msgspec.Raw`."""
+        """*rows* as records, with their values as `msgspec.Raw`."""
         return (record_of(tuple(row), opening["saga_id"], opening["saga"], self.codec.cipher) for row in rows)
 
     def outcome(self, opening: Mapping[str, Any], rows: Iterable[Row]) -> Outcome:
@@ -180,7 +180,7 @@ class Turns:
         return self.load(opening, rows).outcome()
 
     def _seen_by_branches(self, execution: Execution, path: str) -> Data:
-        """The results that the branches of the group at *path* see, with the ids of their parent."""
+        """The results that the branches of the group at *path* can read, with the ids of their parent."""
         results = {
             each: self.codec.json(value, f"the result of {each!r}").decode()
             for each, value in execution.answered.items()
@@ -204,32 +204,32 @@ class Turns:
     def item(
         self, kind: str, name: str = "", value: Any = None, reason: str | None = None, actor: str | None = None
     ) -> list[Any]:
-        """An inbox item, now; its number is the adapter's to give, as the element at 5."""
+        """A new inbox item with the current time. The adapter must set its number, the element with index 5."""
         json = None if value is None else self.codec.json(value, f"the value of {kind} {name!r}").decode()
         return [kind, name, json, reason, self.clock(), 0, actor]
 
     def receive(self, execution: Execution, items: Iterable[list[Any]]) -> None:
-        """Hand *items* of its inbox to an execution."""
+        """Pass *items* of its inbox to an execution."""
         for item in self._items(execution, items):
             execution.receive(item)
 
     def _items(self, execution: Execution, items: Iterable[list[Any]]) -> tuple[InboxItem, ...]:
         rows = (
             (number, kind, name, value, reason, *(actor or (None,)), None, at)
-            for kind, name, value, reason, at, number, *actor in items  # without an actor: of an earlier version
+            for kind, name, value, reason, at, number, *actor in items  # items of earlier versions have no actor
         )
         return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))
 
     def check_item(self, execution: Execution, items: Iterable[list[Any]], item: list[Any]) -> bool:
-        """Whether a cancel or a signal for the inbox is new; False: the same signal has come already.
+        """Whether a cancel or a signal for the inbox is new. False if the same signal has already arrived.
 
         Args:
             execution: The execution.
-            items: Its inbox.
+            items: The items in its inbox.
             item: The cancel or signal.
 
         Raises:
-            RefusedError: It is too late for the cancel; or no such signal is awaited, or another value came first.
+            RefusedError: The cancel is too late, the signal is not expected, or it arrived earlier with another value.
         """
         if item[0] == CANCEL:
             if (why := why_not_cancellable(execution.saga, execution.state)) is not None:
@@ -256,11 +256,11 @@ class Turns:
         return not first
 
     def signal(self, opening: Mapping[str, Any], name: str, value: Any, actor: str | None = None) -> list[Any]:
-        """A signal for an inbox, its value checked.
+        """An inbox item for a signal, after a check of the value.
 
         Raises:
             RefusedError: The saga has no such signal.
-            PayloadError: The value is of another type than the signal's.
+            PayloadError: The value does not have the signal's type.
         """
         found = find_signal(self.registry.saga_of(self.acceptance(opening)), name)
         checked = value if found is None else self.codec.accept_signal(found.part, value)
@@ -269,29 +269,29 @@ class Turns:
     # A turn
 
     async def turn(self, opening: Mapping[str, Any], rows: Iterable[Row], request: Mapping[str, Any]) -> Data:
-        """Do what comes next, and make all moves that follow with no effect in between.
+        """Perform the next effect or verb, and make all moves that follow without an effect.
 
         Args:
             opening: The opening of the execution.
-            rows: Its records.
-            request: The knowledge of the adapter, each key optional. ``items``: the inbox. ``verb``: an operator's
-                command. ``branches``: how the branches stand. ``crashes``: how often a worker was lost in this turn,
-                since the execution got further and in this place. ``not_before``: a time that has come.
+            rows: The execution's records.
+            request: The adapter's data for the turn. Each key is optional. ``items``: the inbox. ``verb``: an
+                operator's command. ``branches``: the statuses of the branches. ``crashes``: the number of lost workers
+                in this turn, since the last progress and at this place. ``not_before``: a time that was reached.
 
         Returns:
-            ``rows``, and these keys, if there is something for them:
+            ``rows``, and these keys, if they have a value:
 
-            - ``new``: the openings of branches to begin. A successor begins once its predecessor has settled.
-            - ``cancels``: whether a failed branch cancels the others.
-            - ``taken``: the numbers of items that are dealt with.
-            - ``forwarded``: items for branches.
-            - ``summary``: how a branch has settled.
-            - ``asks_at``: when the same turn is to be made again.
-            - ``refusal``: why a verb is refused.
+            - ``new``: the openings of branches to start. A successor starts after its predecessor has settled.
+            - ``cancels``: whether a failed branch cancels the other branches.
+            - ``taken``: the numbers of the processed items.
+            - ``forwarded``: the items for branches.
+            - ``summary``: the status with which a branch has settled.
+            - ``asks_at``: the time at which the same turn must be made again.
+            - ``refusal``: the reason why a verb is refused.
 
         Raises:
             UnknownSagaError, DefinitionChangedError, PayloadError, IllegalRecordError: The execution cannot be loaded
-                here. Nothing was called.
+                here. No function was called.
         """
         return await self.turn_of(self.load(opening, rows), opening, request)
 
@@ -376,7 +376,7 @@ class Turns:
     # Branches
 
     def _summary(self, execution: Execution) -> Data:
-        """How a branch stands, for the execution that waits for it."""
+        """The status of a branch, for its parent."""
         state, outcome = execution.state, execution.outcome()
         if state == SUCCEEDED:
             saga, results = execution.saga, execution.results
@@ -410,12 +410,12 @@ class Turns:
     # Verbs
 
     def feed_verb(self, execution: Execution, verb: Mapping[str, Any]) -> Record | None:
-        """Feed what an operator says: ``kind``, ``reason``, ``actor``, ``done``, ``result``, ``whole``.
+        """Feed an operator's verb: ``kind``, ``reason``, ``actor``, ``done``, ``result``, ``whole``.
 
-        ``whole``: the execution that a branch belongs to says it.
+        ``whole`` says that the verb comes from the parent of the branch.
 
         Raises:
-            RefusedError: It does not fit; nothing has changed.
+            RefusedError: The verb does not fit the state of the execution. Nothing has changed.
         """
         reason, actor = verb.get("reason"), verb.get("actor")
         if verb["kind"] == RETRY:
@@ -429,10 +429,10 @@ class Turns:
         return resolve_command(self.store, reason or "", verb.get("done"), result, actor)(execution, None)
 
     def check_verb(self, opening: Mapping[str, Any], rows: Iterable[Row], verb: Mapping[str, Any]) -> None:
-        """Refuse a verb that does not fit where the execution stands.
+        """Check that a verb fits the state of the execution.
 
         Raises:
-            RefusedError: It does not fit.
+            RefusedError: The verb does not fit.
         """
         self.feed_verb(self.load(opening, rows), verb)
 

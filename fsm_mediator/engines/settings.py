@@ -1,4 +1,4 @@
-"""The settings that mediators and workers of every engine have, as a type checker checks them."""
+"""The common settings of the mediators and workers of all engines, as types for type checkers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fsm_mediator.journal.plain import Types
 
 
 class TurnsSettings(TypedDict, total=False):
-    """The settings of `Turns`, besides the number of threads."""
+    """The settings of `Turns`, except the number of threads."""
 
     max_value_bytes: int
     types: Types | None

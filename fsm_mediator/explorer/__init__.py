@@ -1,7 +1,7 @@
-"""Explorer: play a saga through by hand, before one line of a step is written.
+"""Explorer: play through a saga by hand, before you write the code of a step.
 
-The saga that is played is the machine that runs, through the `feed` that decides; a person presses what comes of each
-effect. Nothing here imports a notebook's libraries before a notebook asks for something to show.
+The explorer uses the same machine and rules that drive real executions. A person chooses the result of each effect.
+Notebook libraries are imported only when a notebook shows the explorer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The explorer: a person chooses what happens next in a saga, and the saga's own rules decide what follows.
+"""The explorer: a person chooses the next event of a saga, and the saga's own rules decide the result.
 
-No widget, no HTML and no step's code may enter this module: `view` and the front ends decide about the display.
+This module has no widgets and no HTML, and calls no steps. The module `view` and the front ends are for the display.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ TOOK: Final = 0.05
 
 
 class Explorer:
-    """A saga, played by hand. Made by `explore`.
+    """A saga that you play by hand. Create it with `explore`.
 
-    In a notebook it shows itself: the diagram, a button for each thing that can happen now, a slider over what has
-    happened, the ledger of effects and the journal. The same by code::
+    A notebook shows the diagram, a button for each event that can happen now, a slider over the past events, the ledger
+    of effects, and the journal. You can do the same by code::
 
         play = explore(checkout)
         play.choose("the saga begins")
-        print(play)  # its state, and what can happen now, numbered
+        print(play)  # the state, and a numbered list of the possible events
         play.choose(1)
 
     Attributes:
         saga: The saga.
-        moments: Its state after each thing that happened, from the beginning.
-        position: Which of the moments is shown.
+        moments: The state of the saga at the beginning and after each event.
+        position: The index of the shown moment.
         view: ``detail`` or ``steps``.
         theme: ``light`` or ``dark``.
     """
@@ -78,25 +78,26 @@ class Explorer:
 
     @property
     def now(self) -> Moment:
-        """The moment that is shown."""
+        """The shown moment."""
         return self.moments[self.position]
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Everything that can happen at the moment that is shown; empty only where nothing ever can."""
+        """Every event that can happen at the shown moment. Empty only if no event can ever happen again."""
         return tuple(starmap(_choice, self._possible()))
 
     def choose(self, what: int | str) -> Moment:
-        """Let something happen at the shown moment, and drop the moments that came after it.
+        """Let an event happen at the shown moment, and drop all later moments.
 
         Args:
-            what: A choice's number, from 1, or its label; or the label of any other action that `verify` walks.
+            what: The number of a choice, from 1, or its label. The label of any other action that `verify` tries is
+                accepted too.
 
         Returns:
-            The moment after it.
+            The moment after the event.
 
         Raises:
-            RefusedError: It cannot happen now; the message says what can.
+            RefusedError: The event cannot happen now. The message lists the events that can happen.
         """
         moments = [moment for _, moment in self._possible()]
         found = [moment for number, moment in enumerate(moments, 1) if what in (number, moment.label)]
@@ -110,22 +111,22 @@ class Explorer:
         return found[0]
 
     def play(self, path: Iterable[str]) -> Explorer:
-        """Choose one label after the other; the path of a verifier's counterexample fits.
+        """Choose several labels in order. You can pass the path of a verifier's counterexample.
 
         Raises:
-            RefusedError: One of them cannot happen then; those before it have happened.
+            RefusedError: An event cannot happen at its place in the path. The events before it have happened.
         """
         for label in path:
             self.choose(label)
         return self
 
     def go(self, position: int) -> None:
-        """Show another moment; nothing that has happened is lost. A position beyond either end means that end."""
+        """Show another moment, without dropping any moment. A position out of range means the first or last moment."""
         self.position = min(max(position, 0), len(self.moments) - 1)
         self._changed()
 
     def restart(self) -> None:
-        """Go back to the beginning, and drop everything that happened."""
+        """Go back to the beginning, and drop all later moments."""
         del self.moments[1:]
         self.go(0)
 
@@ -142,7 +143,7 @@ class Explorer:
         self._changed()
 
     def _possible(self, actions: ActionModel | None = None) -> list[tuple[Action, Moment]]:
-        """Everything that can happen, and the moment that each leads to, by the rules that run."""
+        """Every action that can happen at the shown moment, and the moment that follows it by the saga's rules."""
         return [
             (action, attrs.evolve(after, label=f"{action.label}{decided}"))
             for action in (actions or self._actions).at(self.now.execution, self.now.ledger)
@@ -160,7 +161,7 @@ class Explorer:
                 at = max(at, execution.history[-1].at)
             while execution.advance(at) is not None:
                 pass
-        execution.drain_consumed()  # as a driver does after the commit
+        execution.drain_consumed()  # a driver does the same after the commit
         records = tuple(execution.history[before.seq :])
         ledger = self._actions.after(action.ledger, spawned_by(execution, records))
         return Moment(action.label, execution, ledger, records)
@@ -169,21 +170,21 @@ class Explorer:
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome that a caller would get at the moment that is shown."""
+        """The outcome that a caller would get at the shown moment."""
         return self.now.execution.outcome()
 
     @property
     def journal(self) -> tuple[Record, ...]:
-        """The records in the journal at the moment that is shown."""
+        """The records in the journal at the shown moment."""
         return tuple(self.now.execution.history)
 
     @property
     def ledger(self) -> tuple[Entry, ...]:
-        """The real effect of each part at the moment that is shown, and the belief of the saga."""
+        """The real effect of each part at the shown moment, beside the effect that the saga knows of."""
         return ledger_of(self.now.execution, self.now.ledger)
 
     def diagram(self) -> Diagram:
-        """The picture of the moment that is shown."""
+        """The diagram of the shown moment."""
         moment, key = self.now, (self.view, self.theme)
         if key not in moment.diagrams:
             run = Run(saga_id=SAGA_ID, state=moment.execution.state, records=self.journal)
@@ -212,14 +213,14 @@ class Explorer:
         return ExplorerWidget(self)
 
     def _display_(self) -> ExplorerWidget | Diagram:
-        """The object that marimo shows: it takes an anywidget, but no bundle that contains one."""
+        """The object that marimo shows. Marimo accepts an anywidget, but not a MIME bundle with an anywidget in it."""
         try:
             return self.widget
         except MissingExtraError:
             return self.diagram()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """The content for a notebook: the widget, and the picture of the moment for front ends without widgets."""
+        """The content for a notebook: the widget, and a diagram of the moment for front ends without widgets."""
         bundle = dict(self.diagram()._repr_mimebundle_())
         bundle["text/plain"] = str(self)
         try:
@@ -248,21 +249,21 @@ class Explorer:
 def explore(
     saga: Saga, path: Iterable[str] = (), *, view: View = DETAIL, theme: ThemeName = LIGHT, strict: bool = False
 ) -> Explorer:
-    """Play *saga* by hand: its steps are not called, a person chooses the result of each.
+    """Play *saga* by hand. Its steps are not called; a person chooses the result of each step.
 
-    In Jupyter, VS Code and Colab the last line of a cell shows it, with a button for each thing that can happen now
-    (extra ``notebook``). Elsewhere `Explorer.choose` does the same, and a static picture is shown.
+    In Jupyter, VS Code and Colab, a cell that ends with the explorer shows it, with a button for each event that can
+    happen now. This needs the extra ``notebook``. In other programs, use `Explorer.choose` and a static diagram.
 
     Args:
         saga: The saga.
-        path: The choices to begin with: their labels, or the path of a counterexample.
+        path: The labels of the first choices, or the path of a counterexample.
         view: ``detail`` or ``steps``.
-        theme: ``light`` or ``dark``, until the notebook's own theme is known.
-        strict: Also offer steps that raise after their effect without saying so, which is against the rules.
+        theme: ``light`` or ``dark``. It is used until the notebook's own theme is known.
+        strict: Also offer steps that raise after their effect without reporting doubt, which is against the rules.
 
     Raises:
-        DefinitionError: It is no saga, or there is no such view or theme.
-        RefusedError: A choice in *path* cannot happen then.
+        DefinitionError: *saga* is not a saga, or there is no such view or theme.
+        RefusedError: A choice in *path* cannot happen at its place.
     """
     explorer = Explorer(saga, view=view, theme=theme, strict=strict)
     if not isinstance(path, Iterable) or isinstance(path, str):
@@ -277,7 +278,7 @@ def _choice(action: Action, moment: Moment) -> Choice:
 
 
 def _duration(action: Action, before: Execution) -> float:
-    """Seconds that *action* takes. A wait sets its own end."""
+    """The seconds that *action* takes. A wait sets its own end."""
     effect = before.effect
     if effect is None:
         return TOOK

@@ -1,4 +1,4 @@
-"""The ledger: the real effect of each part beside the belief of the saga, so that doubt is visible."""
+"""The ledger: the real effect of each part beside the effect that the saga believes in, so that doubt is visible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class KnownEffect(enum.StrEnum):
-    """The belief of a saga about a part."""
+    """The belief of a saga about the effect of a part."""
 
     NOTHING = "nothing yet"
     DONE = "done"
@@ -29,15 +29,15 @@ class Entry:
     """One part in the ledger.
 
     Attributes:
-        path: The part.
-        effect: Whether it really has an effect now.
+        path: The path of the part.
+        effect: Whether the part really has an effect now.
         belief: The effect that the saga believes in.
-        left_over: Whether no compensation will undo it: the outcome lists it.
-        running: Whether a thread of it, long given up, may be running still.
+        left_over: Whether the outcome lists the part as a leftover, because no compensation will undo its effect.
+        running: Whether an abandoned thread of the part may still be running.
         here: Whether the saga is in a state of this part.
-        undoable: Whether it can be compensated.
-        waits: Whether it is a signal or a sleep, which have no effect.
-        branches: The status of its branches, by name, where it is a group whose branches exist.
+        undoable: Whether the part can be compensated.
+        waits: Whether the part is a signal or a sleep, which have no effect.
+        branches: The status of each branch, by name, if the part is a group whose branches exist.
     """
 
     path: str
@@ -62,14 +62,14 @@ class Entry:
 
     @property
     def effect_in_words(self) -> str:
-        """Its effect, in words."""
+        """The effect of the part, in words."""
         if self.waits:
             return "a wait"
         return "an effect" if self.effect else "no effect"
 
 
 def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
-    """The ledger of *execution*, with the real effects of *ledger*."""
+    """The entries for *execution*, with the real effects from *ledger*."""
     believed = beliefs(execution.history)
     left_over = execution.leftovers if execution.ended else ()
     current = execution.machine.places[execution.state].part
@@ -92,7 +92,7 @@ def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
 
 
 def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
-    """The belief of a saga about each of its parts that its records name."""
+    """The belief of a saga about each part that *records* name."""
     known: dict[str, KnownEffect] = {}
     for record in records:
         path = record.step

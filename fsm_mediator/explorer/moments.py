@@ -1,4 +1,4 @@
-"""Moments: the states that an explorer has passed through, and what can happen in each. Plain data."""
+"""Moments: the states that an explorer has passed through, and the choices in each state, as plain data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 @attrs.frozen
 class Choice:
-    """Something that can happen now.
+    """An action that can happen now.
 
     Attributes:
-        label: The action in words: ``charge times out, after its effect``. If a function of the saga decides something
-            on the way, the decision is added: the function is not called, and every answer is a choice.
-        who: From whom it comes: ``participant``, ``driver``, ``others`` or ``person``.
-        event: The machine's event that the rules make of it; empty where the machine does not move.
-        nature: The nature of that move; None where the machine does not move.
-        leads_to: The state of the saga after it, in words.
-        state: The state of the saga after it.
+        label: The action in words, such as ``charge times out, after its effect``. If a deciding function of the saga
+            would be called, the label also has its answer. The function is not called; each answer is a choice.
+        who: The origin of the action: ``participant``, ``driver``, ``others`` or ``person``.
+        event: The machine's event that follows from the action. Empty if the machine does not move.
+        nature: The nature of the machine's move. None if the machine does not move.
+        leads_to: The state of the saga after the action, in words.
+        state: The state of the saga after the action.
     """
 
     label: str
@@ -35,13 +35,13 @@ class Choice:
 
 @attrs.frozen(eq=False)
 class Moment:
-    """The state of a play after one more thing has happened.
+    """The state of a played saga after an action.
 
     Attributes:
-        label: The action that happened; empty at the beginning.
+        label: The label of the action; empty at the beginning.
         execution: The execution in this state.
-        ledger: The effects that really happened, which the execution cannot see.
-        records: The records that the journal has of it.
+        ledger: The effects that really happened. The execution cannot see them.
+        records: The records of the execution in the journal.
     """
 
     label: str

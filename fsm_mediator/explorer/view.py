@@ -1,7 +1,7 @@
-"""The view: everything that a front end shows of an explorer, as plain JSON, and every message that comes back.
+"""The view: the data for a front end of the explorer, as plain JSON, and the messages from the front end.
 
-A front end holds no logic: it lays out what `view_of` returns, and hands each button that was pressed to `take`.
-No HTML is made here: texts go out unescaped, and the front end shows them as text.
+A front end has no logic. It shows the data of `view_of`, and each pressed button becomes a message to `take`. This
+module makes no HTML: its texts are not escaped, and the front end must show them as text.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Play(Protocol):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Everything that can happen now."""
+        """The actions that can happen now."""
 
     def diagram(self) -> Diagram:
-        """The picture of the moment that is shown."""
+        """The diagram of the shown moment."""
 
     def choose(self, what: int | str) -> Moment:
-        """Let something happen."""
+        """Let an action happen."""
 
     def go(self, position: int) -> None:
         """Show another moment."""
@@ -55,14 +55,14 @@ class Play(Protocol):
         """Go back to the beginning."""
 
     def show(self, *, view: View | None = None, theme: ThemeName | None = None) -> None:
-        """Show the picture in another view or theme."""
+        """Show the diagram in another view or theme."""
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call *changed* after every change."""
 
 
 def view_of(play: Play) -> dict[str, Any]:
-    """The view of the moment that is shown."""
+    """The view of the shown moment."""
     moment = play.moments[play.position]
     execution = moment.execution
     return {
@@ -84,12 +84,12 @@ def view_of(play: Play) -> dict[str, Any]:
 
 
 def take(play: Play, message: Mapping[str, Any]) -> None:
-    """Do what the message of a front end asks for.
+    """Carry out a message of a front end.
 
-    A message that comes too late (a button pressed twice, a front end that lags) changes nothing.
+    A message that comes too late changes nothing. This happens if a button is pressed twice or a front end lags.
 
     Raises:
-        RefusedError: No front end sends such a message.
+        RefusedError: The message is malformed.
     """
     match message:
         case {"do": "choose", "position": int(position), "choice": str(label)}:
@@ -108,7 +108,7 @@ def take(play: Play, message: Mapping[str, Any]) -> None:
 
 
 def _sentence(moment: Moment) -> str:
-    """The moment in a sentence."""
+    """A sentence that describes the moment."""
     leftovers = moment.execution.outcome().leftovers
     now = f"Now: {place_in_words(moment.execution.state)}"
     now += f"; left over: {', '.join(leftovers)}." if leftovers else "."
@@ -118,7 +118,7 @@ def _sentence(moment: Moment) -> str:
 def _picture(diagram: Diagram) -> dict[str, str]:
     try:
         return {"svg": diagram.to_svg(), "alt": diagram.alt, "instead": ""}
-    except MediatorError as error:  # no Graphviz: everything else works without the picture
+    except MediatorError as error:  # without Graphviz there is no picture; the rest works
         return {"svg": "", "alt": diagram.alt, "instead": str(error)}
 
 

@@ -1,4 +1,4 @@
-"""The explorer as an anywidget. No other module imports anywidget; this one is imported when it is needed."""
+"""The explorer as an anywidget. Only this module imports anywidget, and it is imported only when needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import traitlets
 
 from fsm_mediator.explorer.view import Play, take, view_of
 
-if TYPE_CHECKING:  # its metaclass has no types
+if TYPE_CHECKING:  # its metaclass has no type annotations
 
     class AnyWidget(traitlets.HasTraits):
         """Any widget."""
@@ -23,7 +23,7 @@ _HERE: Final = files("fsm_mediator.explorer")
 
 
 class ExplorerWidget(AnyWidget):
-    """Shows an explorer in a notebook's front end, which knows nothing but `view`."""
+    """Shows an explorer in a notebook. The front end gets only the data of `view_of`."""
 
     _esm = (_HERE / "explorer.js").read_text(encoding="utf-8")
     _css = (_HERE / "explorer.css").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ class ExplorerWidget(AnyWidget):
         self.on_msg(self._take)
 
     def mimebundle(self) -> dict[str, Any]:
-        """The MIME bundle that has a front end show it."""
+        """The MIME bundle that makes a front end show the widget."""
         shown = self._repr_mimebundle_()
         return dict(shown[0] if isinstance(shown, tuple) else shown or {})
 

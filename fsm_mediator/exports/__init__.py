@@ -1,4 +1,4 @@
-"""Exports: a saga's machine in the languages of other tools, from the same table that runs."""
+"""Exports: a saga's machine in the formats of other tools, made from the same table that drives executions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Amazon States Language: the steps of a saga as a state machine of AWS Step Functions, from the steps view.
 
-Steps are tasks with the resource ``${name}``, to be substituted when the machine is deployed. A compensation is a task
-``undo name``, which follows a failed task. Waits, groups and choices are states of the same kind there.
+Steps become tasks with the resource ``${name}``, which you substitute when you deploy the machine. A compensation
+becomes a task ``undo name``, which follows a failed task. Waits, groups and choices become states of the matching type.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ WITHOUT_LIMIT: Final = 99_999_998
 def to_asl(saga: Saga) -> dict[str, Any]:
     """The steps of *saga* as a state machine in the Amazon States Language, as JSON types.
 
-    Step Functions cannot express everything. After the pivot a task is repeated without limit, but no operator is
-    asked. A group that is undone is a state of the kind ``Pass``, whose comment says so.
+    Step Functions cannot express everything. After the pivot, a task is repeated without limit, and no operator is
+    asked. The undo of a group becomes a state of the type ``Pass`` with a comment.
     """
     check_is_saga("to_asl()", saga)
     return {"Comment": f"saga {saga.name}, version {saga.version}", **_machine(flow_of(saga, None), saga)}
 
 
 def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
-    """The states of *flow*: forward, then back."""
+    """The states of *flow*: first the steps forward, then the compensations."""
     onward = {line.source: _name(line.target) for line in flow.forward}
     back = {line.source: line.target for line in flow.back}
     undone = set(back.values())
@@ -63,7 +63,7 @@ def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
 
 
 def _states(box: StepBox, saga: Saga, following: str, catch: list[str]) -> dict[str, Any]:
-    """The state of *box*; of a choice, a state for each of its branches as well."""
+    """The state of *box*. If it is a choice, also the states of its branches."""
     part, name = saga.part(box.path), _name(box.id)
     known = saga.branches.get(box.path, {})
     branches = [_machine(branch.flow, known.get(branch.name) or known[EACH]) for branch in box.branches]

@@ -1,7 +1,7 @@
-"""BPMN 2.0: the steps of a saga as a process with its diagram, from the steps view and its layout.
+"""BPMN 2.0: the steps of a saga as a process with its diagram, made from the steps view and its layout.
 
-A step is a service task, with a compensation task tied to it where it can be undone. A signal is a message that is
-waited for, a sleep a timer; a group forks and joins at gateways, and one over items is a task for each of them.
+A step becomes a service task. If it can be undone, a compensation task is attached. A signal becomes a message event,
+and a sleep a timer event. A group forks and joins at gateways. A group over items becomes a multi-instance task.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SMALL: Final = 36.0
 
 
 def to_bpmn(saga: Saga) -> str:
-    """The steps of *saga* as a BPMN 2.0 process, in XML, with the places of its boxes and lines.
+    """The steps of *saga* as a BPMN 2.0 process in XML, with the positions of its boxes and lines.
 
-    The pivot, and the steps that follow it, are named in the documentation of the process: BPMN has no word for them.
+    BPMN has no element for a pivot. The documentation of the process names the pivot and the steps after it.
     """
     check_is_saga("to_bpmn()", saga)
     for prefix, uri in (("bpmn", MODEL), ("bpmndi", _DI), ("dc", _DC), ("di", _DD)):
@@ -75,7 +75,7 @@ class _Process:
         return ET.SubElement(self.process, f"{{{MODEL}}}{tag}", attributes)
 
     def _placed(self, tag: str, name: str, title: str, box: Box, *, small: bool = False, **more: str) -> ET.Element:
-        """An element with its place in the stretched picture."""
+        """An element, with its position in the stretched picture."""
         wide, high = (_SMALL, _SMALL) if small else (box.width * _WIDER, box.height * _WIDER)
         self.places[_id(name)] = Box(box.x * _WIDER - wide / 2, box.y * _HIGHER - high / 2, wide, high)
         return self._element(tag, id=_id(name), name=title, **more)
@@ -94,7 +94,7 @@ class _Process:
             self._line(leave[line.source], enter[line.target], self.turns.get((line.source, line.target), 0))
 
     def _group(self, box: StepBox) -> tuple[str, str]:
-        """A group or a choice: its gateways, and its branches between them."""
+        """Add a group or a choice: two gateways, and the branches between them."""
         tag = "exclusiveGateway" if box.kind is Kind.CHOICE else "parallelGateway"
         fork, join = [each.box for each in self.layout.shapes if each.step == box.id and each.kind == "fork"]
         names = box.id, box.id + "/joined"
@@ -105,7 +105,7 @@ class _Process:
         return _id(names[0]), _id(names[1])
 
     def _task(self, box: StepBox) -> tuple[str, str]:
-        """A step, a wait or a group over items; and the task that undoes it."""
+        """Add a step, a wait or a group over items, and the task that undoes it."""
         area, name = self.layout.boxes[box.id], _id(box.id)
         title = f"{box.title}: {', '.join(box.notes)}" if box.notes else box.title
         waits = {Kind.SIGNAL: "messageEventDefinition", Kind.SLEEP: "timerEventDefinition"}
@@ -130,7 +130,7 @@ class _Process:
 
 
 def _points(source: Box, target: Box, turn: float) -> list[tuple[float, float]]:
-    """From one place to another: to the right, by way of *turn* to a row below, or down to its compensation."""
+    """The points of a line: to the right, to a row below with a turn at *turn*, or down to a compensation."""
     start, end = (source.right, source.y), (target.left, target.y)
     if source.left < target.left < source.right:
         return [(source.x, source.bottom), (source.x, target.y), end]
@@ -142,5 +142,5 @@ def _points(source: Box, target: Box, turn: float) -> list[tuple[float, float]]:
 
 
 def _id(*names: str) -> str:
-    """An id of XML for a thing with these names."""
+    """The XML id for these names."""
     return f"n{digest_of(chr(0).join(names))}"

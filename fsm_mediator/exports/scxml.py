@@ -1,8 +1,9 @@
-"""SCXML: a saga's machine as a W3C state chart, for tools that read those. It is the table, row by row, and no more.
+"""SCXML: a saga's machine as a W3C state chart, for tools that read state charts.
 
-The chart is flat: a ``<state>`` for each state, a ``<transition>`` for each move. It shows the possible sequences of
-events, and where they lead. It cannot show the rules that decide the next event: these are in ``execution``.
-The effect that a state announces is in attributes of our own namespace, which other tools ignore.
+The chart has the rows of the machine's table and nothing else. It is flat: a ``<state>`` for each state, a
+``<transition>`` for each move. It shows the possible sequences of events and the states that they lead to. It does not
+show the rules that decide the next event; these rules are in ``execution``. The effects of states are attributes in our
+own XML namespace, which other tools ignore.
 
 Source: State Chart XML (SCXML), W3C Recommendation, 2015.
 """
@@ -27,8 +28,8 @@ NAMESPACE: Final = "urn:fsm-mediator:saga"
 def to_scxml(saga: Saga) -> str:
     """The machine of *saga* as an SCXML document.
 
-    A state without a move is a ``<final>``. An event that has no move in a state is refused by this library, and
-    ignored by an SCXML interpreter: either way the state stays.
+    A state without a move is a ``<final>``. If an event has no move in a state, this library refuses the event, and an
+    SCXML interpreter ignores it. In both cases the state does not change.
     """
     check_is_saga("to_scxml()", saga)
     return "\n".join(_lines(saga)) + "\n"
@@ -36,7 +37,7 @@ def to_scxml(saga: Saga) -> str:
 
 def _lines(saga: Saga) -> Iterator[str]:
     machine = saga.machine
-    name = re.sub(r"[^\w.-]", ".", saga.name)  # that of a branch has a slash, which such a name must not have
+    name = re.sub(r"[^\w.-]", ".", saga.name)  # a branch's name has a slash
     yield '<?xml version="1.0" encoding="UTF-8"?>'
     yield (
         f'<scxml xmlns="http://www.w3.org/2005/07/scxml" xmlns:saga="{NAMESPACE}" version="1.0" datamodel="null"'

@@ -1,4 +1,4 @@
-"""The table as JSON: states, moves and what every part is; for programs that want nothing but that."""
+"""The machine's table as JSON, for other programs: the states, the moves and the parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fsm_mediator.states import ENDED, EVENTS
 
 
 def to_table(saga: Saga) -> dict[str, Any]:
-    """The machine of *saga* as JSON types: its states, its moves, the meaning of its events, its parts."""
+    """The machine of *saga* as JSON types: its states, its moves, the meanings of its events, and its parts."""
     check_is_saga("to_table()", saga)
     machine = saga.machine
     states = []

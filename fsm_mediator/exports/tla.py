@@ -1,9 +1,9 @@
-"""TLA+: a saga's machine as a module for TLC, with the laws as invariants and what really has an effect as a variable.
+"""TLA+: a saga's machine as a module for TLC. The laws are invariants, and a variable has the real effects.
 
-The rows of the table are those of the machine. ``template.tla`` beside this file has the part that is the same for all
-sagas: the outcomes that an attempt has in each phase, and the rows that they take. It states the rules of ``execution``
-a second time, in another language, so that a mistake in either is found. A test compares the states that TLC reaches
-with the states that `verify` reaches by the rules of production.
+The module's table has the rows of the machine. The file ``template.tla`` beside this file has the part that is the same
+for all sagas. It has the possible outcomes of an attempt in each phase, and the rows that these outcomes take. So it
+states the rules of ``execution`` a second time, in another language, and a mistake in one of them is found. A test
+compares the states that TLC reaches with the states that `verify` reaches by the production rules.
 
 Source: Lamport, "Specifying Systems", 2002.
 """
@@ -31,12 +31,12 @@ PROPERTIES: Final = ("Law1_ComesToRest",)
 
 @attrs.frozen
 class TlaModule:
-    """A module, and the configuration to check it with.
+    """A TLA+ module, and the configuration to check it.
 
     Attributes:
-        name: The module's name; its file must be called ``NAME.tla``.
-        text: The module.
-        config: The configuration for TLC, ``NAME.cfg``.
+        name: The module's name. Its file must have the name ``NAME.tla``.
+        text: The text of the module.
+        config: The configuration for TLC. Its file is ``NAME.cfg``.
     """
 
     name: str
@@ -44,7 +44,7 @@ class TlaModule:
     config: str
 
     def write(self, folder: Path | str) -> tuple[Path, Path]:
-        """Write both files into *folder*; their paths."""
+        """Write both files into *folder*, and return their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         module, config = folder / f"{self.name}.tla", folder / f"{self.name}.cfg"
@@ -54,10 +54,10 @@ class TlaModule:
 
 
 def to_tla(saga: Saga) -> TlaModule:
-    """The machine of *saga* as a TLA+ module, its laws as invariants.
+    """The machine of *saga* as a TLA+ module, with its laws as invariants.
 
-    The branches of a group are executions of their own, and so modules of their own: here a group is one part, that
-    has an effect if any of its branches has.
+    The branches of a group are separate executions, and have their own modules. In this module a group is one part. It
+    has an effect if any of its branches has an effect.
     """
     check_is_saga("to_tla()", saga)
     name = re.sub(r"\W", "_", saga.name, flags=re.ASCII)

@@ -1,1 +1,1 @@
-"""Observers: called for each transition, after its commit, in order, at most once."""
+"""Observers: called for each transition after its commit, in order, at most once."""

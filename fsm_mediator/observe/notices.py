@@ -19,25 +19,26 @@ LEASE_LOST: Final = "lease_lost"
 
 
 class Notice(msgspec.Struct, frozen=True, eq=False):
-    """A driver begins or stops driving an execution. The time in between is a stint; every stint begins and ends.
+    """A driver begins or stops driving an execution. The time in between is called a stint.
 
-    The method ``notice`` of each object in ``observers=`` or ``around=`` of a mediator is called with it, in the
-    driving process. Its exceptions are logged, and have no other effect.
+    To receive notices, give an object in ``observers=`` or ``around=`` of a mediator a method ``notice(notice)``. The
+    driving process calls this method. Its exceptions are logged, and have no other effect.
 
     Attributes:
-        kind: A stint begins with ``claimed``, or with ``recovered`` after a driver that died or left an attempt
-            unfinished. It ends with ``parked`` (released while it waits), ``settled`` (it has ended, or is stuck),
-            ``released`` (the mediator closes, or could not continue) or ``lease_lost``. In the last case another driver
-            has claimed it.
-        saga_id: The execution.
+        kind: A stint begins with ``claimed``. It begins with ``recovered`` if the previous driver died or left an
+            attempt unfinished. A stint ends with ``parked`` if the execution waits without a driver. It ends with
+            ``settled`` if the execution has ended or is stuck. It ends with ``released`` if the mediator closes or
+            cannot continue, and with ``lease_lost`` if another driver has claimed the execution.
+        saga_id: The id of the execution.
         saga: The saga's definition.
         acceptance: The opening of the execution.
-        state: The state that it is in.
-        at: When, in seconds since the epoch.
-        opens: Whether a caller has opened it just now, and waits for it.
-        error: The error that ended the stint, if there was one.
-        previous: If a stint begins: the trace context of the stint before, in any process. None: there was none.
-        causes: If a stint begins: the trace contexts of the items in its inbox.
+        state: The current state of the execution.
+        at: The time of the notice, in seconds since the epoch.
+        opens: Whether a caller has just started the execution and waits for it.
+        error: The error that ended the stint. None if there was no error.
+        previous: At the begin of a stint, the trace context of the previous stint, in any process. None if there is no
+            previous stint.
+        causes: At the begin of a stint, the trace contexts of the items in the execution's inbox.
     """
 
     kind: str
@@ -53,5 +54,5 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def begins(self) -> bool:
-        """Whether a stint begins with it."""
+        """Whether this notice begins a stint."""
         return self.kind in (CLAIMED, RECOVERED)

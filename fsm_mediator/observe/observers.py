@@ -14,8 +14,9 @@ from fsm_mediator.redaction import Pattern, Redaction
 class Observer(Protocol):
     """Any callable that takes a `Record`.
 
-    The driver of the execution calls it after the record is durable: in order, at most once (not again after a crash).
-    It should be quick. Its exceptions are logged, once for each execution, and have no other effect.
+    The driver of an execution calls the observer with each record after the record is durable. The calls are in order.
+    Each record is passed at most once; after a crash, no call is repeated. An observer should return quickly. Its
+    exceptions are logged, once for each execution, and have no other effect.
     """
 
     def __call__(self, record: Record, /) -> object:
@@ -30,13 +31,13 @@ class LoggingObserver:
 
     Args:
         logger: A logger or its name.
-        level: For transitions without an error.
-        trouble_level: For an attempt that failed, and for giving up.
-        stuck_level: For executions that need a person.
-        redact: Patterns of texts to hide in the messages of errors: see `Redaction`.
+        level: The log level of transitions without an error.
+        trouble_level: The log level of failed attempts and of steps without attempts left.
+        stuck_level: The log level of executions that become stuck and wait for a person.
+        redact: Patterns of texts to hide in error messages: see `Redaction`.
 
     Raises:
-        DefinitionError: *logger* is no logger, a level is no number, or a pattern cannot be used.
+        DefinitionError: *logger* is not a logger, a level is not a number, or a pattern cannot be used.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class LoggingObserver:
         if not self.logger.isEnabledFor(level):
             return
         attempt = f" attempt {record.attempt}" if record.attempt else ""
-        # Always one line, so that no error message can forge a log line. `extra` has the original message.
+        # The message is always one line, so that an error message cannot forge a log line. `extra` has the original.
         error = record.error
         if error is not None:
             error = Failure(error.type, self._redaction.field("message", error.message))
@@ -97,7 +98,7 @@ class RecordingObserver:
     """Stores every record, for tests.
 
     Attributes:
-        records: In the order they came.
+        records: The records, in the order of the calls.
     """
 
     def __init__(self) -> None:
@@ -109,5 +110,5 @@ class RecordingObserver:
 
     @property
     def events(self) -> list[tuple[str, str | None]]:
-        """Event and step of each record."""
+        """The event and the step of each record."""
         return [(record.event, record.step) for record in self.records]

@@ -1,4 +1,4 @@
-"""Statistics: what a journal knows of many executions, as numbers on a saga's steps. It drives nothing."""
+"""Statistics: numbers about many executions in a journal, such as durations and failure rates of a saga's steps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FailureGroup", "SagaNumbers", "StateNumbers", "Statistics", "StepNumbers", "StepStatistics"]
 
-# It loads what draws, and a mediator that counts needs none of that.
-if not TYPE_CHECKING:  # else a name that is not here would be any name
+# The import loads the drawing code, which a mediator that only counts does not need.
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Statistics": "fsm_mediator.statistics.statistics"})

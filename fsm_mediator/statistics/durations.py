@@ -1,4 +1,4 @@
-"""Durations: any number of lengths of time in a few hundred counts, from which percentiles are read.
+"""Durations: stores any number of durations as a few hundred counts, and computes percentiles from the counts.
 
 Source: "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with Relative-Error Guarantees" (Masson, Rim and Lee,
 VLDB 2019).
@@ -21,15 +21,15 @@ _GROWTH: Final = math.log((1 + ERROR) / (1 - ERROR))
 
 
 def size_of(seconds: float) -> int:
-    """The number of the size of a duration. A clock that was set back makes none shorter than `SHORTEST`."""
+    """The number of the size class of a duration. Durations below `SHORTEST`, even negative, count as `SHORTEST`."""
     return math.ceil(math.log(max(seconds, SHORTEST)) / _GROWTH)
 
 
 class Durations(msgspec.Struct):
-    """Durations in seconds, counted by size.
+    """Durations in seconds, counted by size class.
 
     Attributes:
-        counts: How many there are, by the number of their size. Each size is two per cent above the one before.
+        counts: The number of durations in each size class. Each size is two per cent larger than the previous size.
     """
 
     counts: dict[int, int] = {}
@@ -39,16 +39,16 @@ class Durations(msgspec.Struct):
         self.count(size_of(seconds), 1)
 
     def count(self, size: int, count: int) -> None:
-        """Count *count* durations of one size: see `size_of`."""
+        """Count *count* durations of one size class: see `size_of`."""
         self.counts[size] = self.counts.get(size, 0) + count
 
     @property
     def samples(self) -> int:
-        """How many durations were added."""
+        """The number of added durations."""
         return sum(self.counts.values())
 
     def percentile(self, percent: float) -> float | None:
-        """The seconds that *percent* per cent of them do not exceed, within one per cent; None: there are none."""
+        """The *percent*-th percentile of the durations, within one per cent. None if there are no durations."""
         rank = max(math.ceil(self.samples * percent / 100), 1)
         for size in sorted(self.counts):
             rank -= self.counts[size]

@@ -1,4 +1,4 @@
-"""The counts of one machine's executions, added up record by record. Knows no journal and no picture."""
+"""The counts of one machine's executions, added up record by record. Independent of journals and pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GAVE_UP = frozenset({"rejected", "in_doubt", "exhausted"})
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The time in which records count: from *since* on, before *until*."""
+    """The period of the counted records: from *since* (included) to *until* (excluded)."""
 
     since: float = -math.inf
     until: float = math.inf
@@ -28,7 +28,7 @@ class Period(msgspec.Struct, frozen=True):
         return self.since <= at < self.until
 
     def meets(self, begin: float, end: float) -> bool:
-        """Whether the time between *begin* and *end* has a part in the period."""
+        """Whether the time from *begin* to *end* overlaps the period."""
         return end >= self.since and begin < self.until
 
 
@@ -40,7 +40,7 @@ DOUBT: Final = "doubt"
 
 
 class Moved(Protocol):
-    """The fields of a record that are counted."""
+    """The fields of a record that the counts need."""
 
     @property
     def event(self) -> str:
@@ -48,19 +48,19 @@ class Moved(Protocol):
 
     @property
     def source(self) -> str:
-        """The state before it."""
+        """The state before the record."""
 
     @property
     def target(self) -> str:
-        """The state after it."""
+        """The state after the record."""
 
     @property
     def at(self) -> float:
-        """The time, in seconds since the epoch."""
+        """The time of the record, in seconds since the epoch."""
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it is in doubt."""
+        """Whether the step is in doubt."""
 
 
 def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[float, str, str, float]]:
@@ -68,13 +68,13 @@ def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[floa
 
     The kinds:
 
-    - ``state``: how long a state was held.
+    - ``state``: the time that the execution was in a state.
     - ``move``: a transition was made (``event source target``).
     - ``doubt``: an attempt to execute the step *name* ended in doubt.
-    - ``run``: from the acceptance to an end.
-    - ``part``: how long a step, wait or group took forward.
+    - ``run``: the time from the acceptance to an end.
+    - ``part``: the time to execute a step, wait or group, without its compensation.
 
-    The samples of more records begin with those of fewer.
+    If *records* grow, the samples so far stay the same, and new samples follow them.
     """
     entered = begun = accepted_at
     for record in records:
@@ -100,13 +100,13 @@ class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of one step, wait or group.
 
     Attributes:
-        samples: How often it ended: was done, or given up.
-        failures: How often it was given up.
-        retries: How many attempts to execute it followed another one.
-        p50: Half of its samples took at most so many seconds, retries and waits included; None: no samples.
-        p95: 95 per cent of its samples took at most so many seconds; None: no samples.
-        now: How many executions are in it now.
-        stuck: How many of these wait for a person.
+        samples: The number of times that the part was completed or given up.
+        failures: The number of times that the part was given up.
+        retries: The number of attempts that followed a failed attempt.
+        p50: The median of the time for the part, in seconds, with retries and waits. None without samples.
+        p95: The 95th percentile of the same time. None without samples.
+        now: The number of executions that are in the part now.
+        stuck: The number of executions that are stuck in the part now.
     """
 
     samples: int
@@ -122,13 +122,14 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
     """The counts of all executions of one definition: a saga, or the branch of a group.
 
     Attributes:
-        executions: How many have a record in the period.
-        now: How many are in each state. For ``succeeded`` and ``failed``, how many ended in the period.
-        runs: How long it took from the acceptance to the end.
-        states: How long each state was held, by state.
-        parts: How long each step, wait or group took forward, by path.
-        moves: How often each transition was made: ``event source target``.
-        doubts: How many attempts to execute ended in doubt, by the path of the step.
+        executions: The number of executions with a record in the period.
+        now: The number of executions in each state. For ``succeeded`` and ``failed``, only executions that ended in
+            the period.
+        runs: The times from acceptance to end.
+        states: The times spent in each state, by state.
+        parts: The times to execute each step, wait or group, by path.
+        moves: The number of times that each transition was made, by ``event source target``.
+        doubts: The number of attempts that ended in doubt, by the path of the step.
     """
 
     executions: int = 0
@@ -145,7 +146,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
             self.now[entry.state] = self.now.get(entry.state, 0) + 1
 
     def add(self, accepted_at: float, records: Iterable[Record], period: Period) -> None:
-        """Count the records of one execution, from the first on; only those in *period* are samples."""
+        """Count the records of one execution. Pass all its records; only records in *period* become samples."""
         counted = False
         for at, kind, name, seconds in samples(accepted_at, records):
             if period.has(at):
@@ -181,7 +182,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         )
 
     def count(self, events: Collection[str], path: str) -> int:
-        """How often one of *events* left a state of the part at *path*."""
+        """The number of times that one of *events* left a state of the part at *path*."""
         total = 0
         for move, count in self.moves.items():
             event, source, _ = move.split(" ")

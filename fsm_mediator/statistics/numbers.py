@@ -1,4 +1,4 @@
-"""SagaNumbers: how the executions of one saga fared, as numbers that can be written down and compared."""
+"""SagaNumbers: statistics of one saga's executions, as numbers that you can store and compare."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class StateNumbers(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of one state.
 
     Attributes:
-        now: The number of executions in it; for an end: the executions that ended in it in the period, and stayed.
-        count: How often it was left.
-        p50: Half of these times it was held at most so many seconds, within one per cent; None: it was never left.
-        p95: The same for 95 per cent.
-        maximum: The same for all.
+        now: The number of executions in the state. For an end state, only executions that ended in the period.
+        count: The number of times that executions left the state.
+        p50: The median time in the state, in seconds, within one per cent. None if no execution left it.
+        p95: The 95th percentile of the same time.
+        maximum: The maximum of the same time.
     """
 
     now: int
@@ -60,18 +60,18 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of one step, wait or group.
 
     Attributes:
-        samples: How often it ended: was done, or given up.
-        failures: How often it was given up.
-        failure_rate: The share of samples that are failures; None: there are no samples.
-        attempts: How many attempts to execute it ended.
-        doubts: How many of these ended in doubt.
-        doubt_rate: The share of attempts that ended in doubt; None: there are no attempts.
-        retries: How many attempts followed another one.
-        p50: Half of the samples took at most so many seconds, retries and waits included, within one per cent.
-        p95: The same for 95 per cent.
-        maximum: The same for all.
-        now: How many executions are in it now.
-        stuck: How many of these wait for a person.
+        samples: The number of times that the part was completed or given up.
+        failures: The number of times that the part was given up.
+        failure_rate: The share of samples that are failures. None without samples.
+        attempts: The number of ended attempts to execute the part.
+        doubts: The number of attempts that ended in doubt.
+        doubt_rate: The share of attempts that ended in doubt. None without attempts.
+        retries: The number of attempts that followed a failed attempt.
+        p50: The median of the time for the part, in seconds, with retries and waits, within one per cent.
+        p95: The 95th percentile of the same time.
+        maximum: The maximum of the same time.
+        now: The number of executions that are in the part now.
+        stuck: The number of executions that are stuck in the part now.
     """
 
     samples: int
@@ -89,12 +89,12 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
-    """Executions that failed, are stuck or are retried, at one step with one type of error.
+    """Executions that failed, are stuck or wait for a retry at the same step with the same type of error.
 
     Attributes:
         step: The path of the step.
-        error: The full name of the type of the error.
-        count: How many there are.
+        error: The full name of the error's type.
+        count: The number of executions.
     """
 
     step: str
@@ -107,17 +107,17 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         saga: The name of the saga.
-        version: Only executions of this version count; None: of all.
-        since: Records from this time on count, in seconds since the epoch: a full hour, UTC; None: from the first.
-        ended: How many executions ended.
-        p50: Half of these took at most so many seconds from acceptance to end, within one per cent.
-        p95: The same for 95 per cent.
-        maximum: The same for all.
-        states: The numbers of each state that an execution is in, or left.
+        version: The version whose executions count. None for all versions.
+        since: The time from which records count, in seconds since the epoch. It is a full hour in UTC. None for all.
+        ended: The number of executions that ended.
+        p50: The median time from acceptance to end, in seconds, within one per cent.
+        p95: The 95th percentile of the same time.
+        maximum: The maximum of the same time.
+        states: The numbers of each state that an execution is in or has left.
         steps: The numbers of each step, wait and group, by its path.
-        failures: The failures by step and type of error, the largest group first.
-        age: The seconds since the side store was filled, if newer records are missing; 0: none is missing. It is no
-            part of the JSON, nor of a comparison.
+        failures: The failures by step and error type. The largest group comes first.
+        age: The seconds since the side store was filled. 0 if no newer records are missing. The age is not part of the
+            JSON, and is ignored in comparisons.
     """
 
     saga: str
@@ -133,7 +133,7 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
     age: float = 0.0
 
     def to_json(self) -> str:
-        """The numbers as JSON, always in the same order, without `age`."""
+        """The numbers as JSON without `age`, always in the same order."""
         fields = {name: value for name, value in msgspec.to_builtins(self).items() if name != "age"}
         return json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n"
 
@@ -142,7 +142,7 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
         """Read the text of `to_json`.
 
         Raises:
-            JournalError: The text holds no such numbers.
+            JournalError: The text is not a text of `to_json`.
         """
         try:
             return msgspec.json.decode(text, type=cls)
@@ -163,15 +163,15 @@ def is_failing(state: str) -> bool:
 
 
 def span_of(at: float) -> int:
-    """The number of the span of time that *at* is in."""
+    """The number of the time span that contains *at*."""
     return int(min(max(at, -float(FARTHEST)), float(FARTHEST)) // SPAN)
 
 
 def first_span(since: float | None) -> int | None:
-    """The first span of time that counts.
+    """The number of the first time span that counts. None if all count.
 
     Raises:
-        DefinitionError: *since* is no time.
+        DefinitionError: *since* is not a time.
     """
     if since is None:
         return None
@@ -187,14 +187,14 @@ def numbers_from(
     groups: Iterable[tuple[str, str, int]],
     age: float = 0.0,
 ) -> SagaNumbers:
-    """The numbers that counts come to.
+    """Compute the numbers from counts.
 
     Args:
         saga: The name of the saga.
-        version: The version; None: all.
-        first: The first span of time that counted; None: all did.
+        version: The version. None for all versions.
+        first: The number of the first time span that counts. None for all spans.
         machine: The counts.
-        groups: The failures: step, error and how many.
+        groups: The failures, as (step, error, number of executions).
         age: The age of the counts, in seconds.
     """
     nothing = Durations()
@@ -251,8 +251,8 @@ def read_numbers(journal: Journal, saga: str, version: str | None, first: int | 
     Args:
         journal: The journal.
         saga: The name of the saga.
-        version: Only executions of this version; None: of all.
-        first: The first span of time that counts; None: all do.
+        version: The version whose executions count. None for all versions.
+        first: The number of the first time span that counts. None for all spans.
     """
     period = Period(-math.inf if first is None else first * float(SPAN))
     machine = MachineStatistics()
@@ -262,7 +262,7 @@ def read_numbers(journal: Journal, saga: str, version: str | None, first: int | 
             continue
         try:
             records = journal.records(entry.saga_id)[: entry.seq]
-        except JournalError:  # `check` names it
+        except JournalError:  # `check` reports this execution
             continue
         machine.place(entry, period)
         machine.add(entry.acceptance.at, records, period)

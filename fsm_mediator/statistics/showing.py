@@ -1,4 +1,4 @@
-"""Showing: which numbers of the statistics are written on the boxes of a picture, and in which words."""
+"""Showing: chooses the numbers for the boxes of a picture, and writes them in words."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _NOTHING: Final = MachineStatistics()
 
 
 class _Shown(NamedTuple):
-    """A choice of numbers."""
+    """One kind of numbers that a picture can show."""
 
-    heading: str  # what they are
+    heading: str  # the name of the numbers
     legend: str  # the meaning of signs in the notes, and of boxes without a colour
     note: Callable[[StepStatistics], str]  # the words in a box
-    value: Callable[[StepStatistics], float | None]  # what its colour shows
-    words: Callable[[float], str]  # such a value in words
-    kinds: frozenset[Kind]  # the parts that are coloured
+    value: Callable[[StepStatistics], float | None]  # the value that the box's colour shows
+    words: Callable[[float], str]  # a value in words
+    kinds: frozenset[Kind]  # the kinds of parts that have a colour
 
 
 def rounded(value: float) -> str:
-    """Seconds in words, with two figures: a percentile is not known any better."""
+    """Seconds in words, with two digits, because percentiles are not more precise."""
     figure, unit = seconds(value).split()
     return f"{float(f'{float(figure):.2g}'):g} {unit}"
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with two figures."""
+    """A share in per cent, with two digits."""
     return f"{float(f'{100 * share:.2g}'):g} %"
 
 
@@ -48,7 +48,7 @@ def _took(name: Literal["p50", "p95"]) -> _Shown:
         took: float | None = getattr(step, name)
         return "no samples" if took is None else f"{rounded(took)} · n {step.samples:,}"
 
-    # Waits have no colour: beside a long wait every step would seem fast.
+    # Waits have no colour. Compared with a long wait, every step would look fast.
     return _Shown(
         f"{name}: {name[1:]} of 100 took at most",
         f"n: how many   {_PLAIN}, or a wait",
@@ -95,10 +95,10 @@ SHOWN: Final[Mapping[Show, _Shown]] = {
 
 
 def numbers_of(saga: Saga, machines: Mapping[str, MachineStatistics], show: Show, about: Sequence[str]) -> Numbers:
-    """The numbers called *show* of every step of *saga* and of its branches.
+    """The numbers of the kind *show* for every step of *saga* and of its branches.
 
     Raises:
-        DefinitionError: There is no such choice.
+        DefinitionError: There is no such kind of numbers.
     """
     if show not in SHOWN:
         raise DefinitionError(f"cannot show {show!r}; there are {', '.join(SHOWN)}")
@@ -129,7 +129,7 @@ def _numbers(part: Part, step: StepStatistics, show: Show, shown: _Shown) -> Ste
 
 
 def definitions_in(saga: Saga, prefix: str = "") -> Iterator[tuple[str, Saga]]:
-    """*saga* and the sagas of its branches, each after the text that stands before its ids in a picture."""
+    """*saga* and the sagas of its branches. Each comes with the prefix of its ids in a picture."""
     yield prefix, saga
     for group, branches in saga.branches.items():
         for name, branch in branches.items():

@@ -1,4 +1,4 @@
-"""Batch: changes of a journal that a side store counts in one transaction."""
+"""Batch: counts a batch of journal changes in one transaction of a side store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fsm_mediator.statistics.numbers import span_of
 
 
 class _Made(NamedTuple):
-    """A record as the store keeps it."""
+    """A record, with the fields that the store keeps."""
 
     event: str
     source: str
@@ -30,7 +30,7 @@ class _Made(NamedTuple):
 
 
 class _Row:
-    """An execution, as the store keeps it."""
+    """An execution, with the fields that the store keeps."""
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.saga_id, self.definition, self.is_branch, self.accepted_at, *more = row
@@ -38,14 +38,14 @@ class _Row:
         self.history: list[tuple[int, float]] = msgspec.json.decode(history)
 
     def values(self, number: int) -> tuple[Any, ...]:
-        """The row's values, for the database."""
+        """The values of the row for the database."""
         history = msgspec.json.encode(self.history).decode()
         where = self.saga_id, self.definition, self.is_branch, self.accepted_at, self.state, self.changed_at
         return number, *where, self.error, self.step, self.failed_step, self.is_final, history
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Under what it is counted."""
+        """The key under which the execution is counted."""
         return self.definition, self.is_branch, self.state, self.error, self.step, span_of(self.changed_at)
 
 
@@ -63,7 +63,7 @@ class Batch:
         self._places: Counter[tuple[Any, ...]] = Counter()
 
     def count(self, moves: Sequence[Move]) -> None:
-        """Count *moves*, and write what came of them."""
+        """Count *moves*, and write the resulting counts."""
         later: dict[int, list[Move]] = {}
         for move in moves:
             if move.seq > 0 and move.saga_id:

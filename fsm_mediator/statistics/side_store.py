@@ -1,6 +1,7 @@
-"""SideStore: counts of a SQLite journal's executions, in a file beside it, which is filled by following the journal.
+"""SideStore: counts of a SQLite journal's executions, in a separate file beside the journal.
 
-No driver writes to it. The file can be deleted at any time: it is built again from the journal.
+The store is filled by following the journal. No driver writes to the store. You can delete its file at any time: the
+store is built again from the journal.
 """
 
 from __future__ import annotations
@@ -61,17 +62,17 @@ class SideStore:
 
     @property
     def exists(self) -> bool:
-        """Whether it was ever filled from this journal."""
+        """Whether the store was ever filled from this journal."""
         if not self.path.exists():
             return False
         with self._opened() as connection:
             return self._place(connection) is not None
 
     def refresh(self, progress: Callable[[], object] | None = None) -> int:
-        """Count what the journal has since the last time, and return how many changes that were.
+        """Count the journal's changes since the last refresh, and return the number of changes.
 
-        Several processes may do so at once, and any of them may be killed: changes are counted in transactions, each
-        with the place at which the next begins.
+        Several processes may do this at the same time, and any of them may be killed. Changes are counted in
+        transactions. Each transaction also stores the position in the journal at which the next transaction continues.
 
         Args:
             progress: Called after each transaction.
@@ -102,7 +103,7 @@ class SideStore:
                     return counted
 
     def rebuild(self, progress: Callable[[], object] | None = None) -> int:
-        """Forget everything, then `refresh`."""
+        """Delete all counts, then call `refresh`."""
         with self._opened(writes=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
             _empty(connection)
@@ -110,7 +111,7 @@ class SideStore:
         return self.refresh(progress)
 
     def age(self) -> float:
-        """The seconds since it was filled, if newer changes are missing; 0: none is missing."""
+        """The seconds since the store was filled. 0 if no newer changes are missing."""
         with self._opened() as connection:
             return self._age(connection)
 
@@ -121,7 +122,7 @@ class SideStore:
         return max(0.0, self._clock() - at) if self._journal.moves(cursor, 1) else 0.0
 
     def is_fresh(self) -> bool:
-        """Whether counts and texts are looked up in it."""
+        """Whether the store is recent enough to look up counts and texts in it."""
         return self.exists and self.age() <= FRESH
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
@@ -138,7 +139,7 @@ class SideStore:
             return dict(connection.execute(query, {**values, **_bounds(chosen)}).fetchall())
 
     def states(self) -> dict[tuple[str, str], Counter[str]]:
-        """How many executions of each saga and version are in each state."""
+        """The number of executions in each state, by saga and version."""
         found: dict[tuple[str, str], Counter[str]] = {}
         with self._opened() as connection:
             for saga, version, state, count in connection.execute(sql.COUNTS):
@@ -158,12 +159,12 @@ class SideStore:
             return _counted(connection, saga, version, None)[0]
 
     def with_text(self, text: str, below: int, limit: int) -> list[tuple[int, str, str, str]]:
-        """The executions with *text* in their id, newest first: number in the journal, id, saga and version.
+        """The executions with *text* in their id, newest first, as (number in the journal, id, saga, version).
 
         Args:
             text: The text.
-            below: Only those with a lower number.
-            limit: At most so many.
+            below: The result has only executions with a number below this number.
+            limit: The maximum number of executions.
         """
         with self._opened() as connection:
             if len(text) < _SHORT:
@@ -175,7 +176,7 @@ class SideStore:
         return str(Path(self._source).stat().st_ino)
 
     def _place(self, connection: sqlite3.Connection) -> tuple[str, float] | None:
-        """The cursor, and when it was read; None: the store belongs to another journal or format, and is rebuilt."""
+        """The cursor, and the time at which it was read. None if the store has another journal or format."""
         known = _ids_of(connection) == (sql.APPLICATION_ID, sql.FORMAT)
         found = connection.execute(sql.PLACE).fetchone() if known else None
         if found is None or found[2] != self._file() or int(found[0]) > self._journal.last_change():
@@ -186,12 +187,12 @@ class SideStore:
     def _opened(self, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
         try:
             if writes and not self.path.exists():
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # it has ids, for its owner alone
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # only its owner may read the ids
             uri = f"{self.path.absolute().as_uri()}?mode={'rw' if writes else 'ro'}"
             with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)) as connection:
                 connection.execute("PRAGMA cache_size=-65536")
                 if not writes:
-                    connection.execute("BEGIN")  # all that is read is of one moment
+                    connection.execute("BEGIN")  # all reads see the same snapshot
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise JournalError(
@@ -201,12 +202,12 @@ class SideStore:
 
 
 def _bounds(chosen: Filter) -> dict[str, float]:
-    """The whole spans of time within the times of a filter, and the times that are left before and after these."""
+    """The complete time spans within the period of a filter, and the rest of the period before and after the spans."""
     since, until = -math.inf if chosen.since is None else chosen.since, chosen.until
     low = -(2**62) if chosen.since is None else span_of(since) + bool(since % SPAN)
     high = 2**62 if until is None else span_of(until)
     until = math.inf if until is None else until
-    if low > high:  # it is within one span
+    if low > high:  # the period is within one span
         return {"low": low, "high": high, "since": since, "low_at": until, "high_at": until, "until": until}
     before, after = min(float(low * SPAN), until), max(float(high * SPAN), since)
     return {"low": low, "high": high, "since": since, "low_at": before, "high_at": after, "until": until}
@@ -222,13 +223,13 @@ def _empty(connection: sqlite3.Connection) -> None:
     """Drop all tables of a store, and create them again.
 
     Raises:
-        JournalError: The file is none of ours.
+        JournalError: The file belongs to another application.
     """
     every = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql IS NOT NULL").fetchall()
     if every and _ids_of(connection)[0] != sql.APPLICATION_ID:
         raise JournalError("the file of the side store is that of another application; move it away")
     for (name,) in every:
-        if name == "ids" or not name.startswith("ids_"):  # these are parts of it
+        if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
             connection.execute(f'DROP TABLE "{name}"')
     for statement in sql.TABLES.split(";"):
         connection.execute(statement)
@@ -239,7 +240,7 @@ def _empty(connection: sqlite3.Connection) -> None:
 def _counted(
     connection: sqlite3.Connection, saga: str, version: str | None, first: int | None
 ) -> tuple[MachineStatistics, Counter[tuple[str, str]]]:
-    """The counts of a saga's executions, and how many failures there are by step and error."""
+    """The counts of a saga's executions, and the number of failures by step and error."""
     machine = MachineStatistics()
     groups: Counter[tuple[str, str]] = Counter()
     lowest = -(2**62) if first is None else first
@@ -256,7 +257,7 @@ def _counted(
 
 
 def side_store_of(journal: Any) -> SideStore | None:
-    """The side store of a journal, whether it exists or not; None: there can be none beside it."""
+    """The side store of a journal, even if it does not exist yet. None if this journal cannot have a side store."""
     path = getattr(journal, "path", None)
     if not is_counted(journal) or not isinstance(path, str) or not Path(path).is_file():
         return None
@@ -264,20 +265,20 @@ def side_store_of(journal: Any) -> SideStore | None:
 
 
 def filled_store_of(journal: Any) -> SideStore | None:
-    """The side store of a journal; None: there is none."""
+    """The side store of a journal. None if it does not exist."""
     store = side_store_of(journal)
     return store if store is not None and store.exists else None
 
 
 def fresh_store_of(journal: Any) -> SideStore | None:
-    """The side store of a journal, if it is fresh; None: it is not, or there is none."""
+    """The side store of a journal. None if it does not exist or is not fresh."""
     store = side_store_of(journal)
     return store if store is not None and store.is_fresh() else None
 
 
 @contextmanager
 def filling(journal: Journal, every: float = 1.0) -> Iterator[None]:
-    """Refresh the side store of *journal* in a thread, once it exists, again and again until the block ends.
+    """Until the block ends, refresh the side store of *journal* repeatedly in a thread, if the store exists.
 
     Args:
         journal: The journal.
@@ -304,7 +305,7 @@ def _fill(store: SideStore, ended: threading.Event, every: float) -> None:
             if store.path.exists():
                 store.refresh()
             logged = ""
-        except JournalError as error:  # counts must not end the daemon; drivers report the journal's own errors
+        except JournalError as error:  # an error in counting must not stop the daemon
             if str(error) != logged:
                 logged = str(error)
                 logger.warning("the side store is not filled: %s", error)

@@ -1,4 +1,4 @@
-"""The tables of a side store, and the SQL that counts by them."""
+"""The tables of a side store, and the SQL that counts with them."""
 
 from __future__ import annotations
 

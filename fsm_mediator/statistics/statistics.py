@@ -1,4 +1,4 @@
-"""Statistics: the numbers of a saga's executions, read from a journal or from a JSON file, and drawn on its steps."""
+"""Statistics: numbers about a saga's executions, read from a journal or a JSON file, and drawn on the saga's steps."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Unreadable(msgspec.Struct, frozen=True):
     """Executions with records that cannot be read.
 
     Attributes:
-        count: How many there are.
-        named: The ids of the first, each with the reason.
+        count: The number of these executions.
+        named: The ids of the first of these executions, each with the reason.
     """
 
     count: int = 0
@@ -44,7 +44,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class _File(msgspec.Struct, kw_only=True):
-    """The content of the JSON."""
+    """The content of the JSON file."""
 
     format: int = FORMAT
     saga: str
@@ -58,7 +58,7 @@ class _File(msgspec.Struct, kw_only=True):
 
 @attrs.frozen(eq=False, repr=False)
 class Statistics:
-    """The numbers of a saga's executions: how long its steps take, how often they fail, where executions are now.
+    """Numbers about a saga's executions: the durations and failures of its steps, and the current states.
 
     ::
 
@@ -69,12 +69,11 @@ class Statistics:
     Attributes:
         saga: The definition on which the numbers are drawn.
         version: The version of the executions.
-        since: Records from this time on count, in seconds since the epoch; None: from the first.
-        until: Records before this time count; None: to the last.
-        machines: The counts, by the name of the saga and of its branches.
+        since: The time from which records count, in seconds since the epoch. None to begin with the first record.
+        until: The time before which records count. None to include the last record.
+        machines: The counts, by the name of the saga and the names of its branches.
         unreadable: The executions that were left out because their records cannot be read.
-        undrivable: How many executions, of whatever version, could not be driven when this was read, though drivers
-            were alive.
+        undrivable: The number of executions, of any version, that no living driver could drive when they were read.
     """
 
     saga: Saga
@@ -97,17 +96,18 @@ class Statistics:
     ) -> Self:
         """Read the executions of *saga* in its version, and their branches, from a journal.
 
-        A journal of any size is read page by page. An execution that cannot be read is counted in `unreadable`.
+        The journal is read page by page, so that it may have any size. An execution that cannot be read is counted in
+        `unreadable`.
 
         Args:
             saga: The definition.
             journal: The journal, or its path or URL.
             since: Only records from this time on are samples, in seconds since the epoch.
-            until: Only records before this time are samples. The states that executions are in are those of now.
+            until: Only records before this time are samples. The states of executions are always the current states.
             progress: Called after each execution.
 
         Raises:
-            DefinitionError: *since* or *until* is no number, or *until* is not after *since*.
+            DefinitionError: *since* or *until* is not a number, or *until* is not after *since*.
             JournalError: The journal cannot be opened or listed.
         """
         for time in (since, until):
@@ -142,14 +142,14 @@ class Statistics:
 
     @classmethod
     def from_json(cls, saga: Saga, source: str | bytes | Path) -> Self:
-        """Read what `to_json` wrote: the text itself, or a `Path` of a file.
+        """Read the output of `to_json`, from the text itself or from a file.
 
         Args:
-            saga: The definition on which the numbers are drawn; it may be another version than theirs.
-            source: The text, or the file.
+            saga: The definition on which the numbers are drawn. Its version may differ from that of the numbers.
+            source: The text, or the `Path` of the file.
 
         Raises:
-            DefinitionError: The file cannot be read, it holds no statistics, or those of another saga.
+            DefinitionError: The file cannot be read, or it does not have statistics of this saga.
         """
         where = str(source) if isinstance(source, Path) else "the text"
         try:
@@ -177,7 +177,7 @@ class Statistics:
         )
 
     def to_json(self) -> str:
-        """The numbers as JSON, for a build without a journal; no payload, result or error is in it."""
+        """The numbers as JSON, for a build that has no journal. It has no payloads, results or errors."""
         file = _File(
             saga=self.saga.name,
             version=self.version,
@@ -202,20 +202,20 @@ class Statistics:
     def diagram(
         self, show: Show = "p95", *, view: View = STEPS, beside: Statistics | None = None, **look: Unpack[Look]
     ) -> Diagram:
-        """The steps of the saga with their numbers; lines are as wide as executions took them often.
+        """A diagram of the saga's steps with their numbers. The more executions took a line, the wider the line is.
 
-        A number of fewer than 20 samples has no colour.
+        A number with fewer than 20 samples has no colour.
 
         Args:
-            show: ``p50`` or ``p95`` (the seconds that so many per cent took at most), ``failures`` (the share that was
-                given up, and retries) or ``now`` (how many executions are in a step).
-            view: ``steps``, or ``detail``: every state, and how often each transition was made.
-            beside: Statistics of another period or version, drawn on the right of the steps view in the same colours.
-                Two pictures that are too wide for that are drawn below each other.
+            show: ``p50`` or ``p95`` for this percentile of the durations, in seconds. ``failures`` for the share of
+                failures, and retries. ``now`` for the number of executions in each step.
+            view: ``steps``, or ``detail`` for every state and the number of times that each transition was made.
+            beside: Statistics of another period or version. They are drawn to the right of the steps view with the same
+                colours. If both pictures are too wide together, the second is drawn below.
             look: Attributes of `Diagram`.
 
         Raises:
-            DefinitionError: There is no such choice.
+            DefinitionError: *show* or *view* has an unknown value.
         """
         other = None if beside is None else beside.diagram(show)
         numbers = numbers_of(self.saga, self.machines, show, tuple(self._about()))
@@ -235,7 +235,7 @@ class Statistics:
             yield f"{self.unreadable.count:,} cannot be read and are left out: {', '.join(self.unreadable.named)}"
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """The 95th percentiles on its steps, for a notebook."""
+        """The diagram of the 95th percentiles, for a notebook."""
         return {**self.diagram()._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
@@ -249,7 +249,7 @@ def _day(time: float) -> str:
 
 @contextmanager
 def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
-    """The journal, opened for reading and closed afterwards if *journal* is its path."""
+    """The journal. If *journal* is a path, it is opened for reading and closed at the end."""
     if not isinstance(journal, (str, os.PathLike)):
         yield open_journal(journal)
         return
@@ -261,10 +261,10 @@ def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: P
     """Count one execution.
 
     Raises:
-        JournalError: Its records cannot be read.
+        JournalError: The records of the execution cannot be read.
     """
     machine.place(entry, period)
     accepted_at = entry.acceptance.at
     if entry.seq and period.meets(accepted_at, entry.changed_at):
-        # Records that others wrote since then lead to another state.
+        # Newer records, written by others since then, lead to another state.
         machine.add(accepted_at, journal.records(entry.saga_id)[: entry.seq], period)

@@ -30,7 +30,7 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 
 def _layers(error: BaseException) -> tuple[BaseException | None, ...]:
-    """*error*, and the database driver's error that it wraps: ``orig`` in SQLAlchemy, the cause in Django."""
+    """*error*, and the wrapped error of the database driver: ``orig`` in SQLAlchemy, the cause in Django."""
     return error, getattr(error, "orig", None), error.__cause__
 
 

@@ -210,7 +210,7 @@ class Outbox:
         return passed
 
     async def _read(self, after: int) -> list[Row]:
-        """The next batch of waiting rows whose number is above *after*."""
+        """The next batch of waiting rows with numbers above *after*."""
         return [Row(*row) for row in await self._whole(self._tables.waiting, after=after, limit=BATCH)]
 
     async def _pass_row(self, mediator: MediatorLike, row: Row, lease: _Lease) -> bool:

@@ -60,7 +60,7 @@ class Operator:
 
     @classmethod
     def acting(cls, name: str) -> Operator:
-        """An operator who may look and use every verb."""
+        """An operator with all permissions."""
         return cls(name, _PERMISSIONS)
 
     def without(self, permissions: Iterable[str]) -> Operator:

@@ -1,15 +1,15 @@
-"""compare: which executions of an older definition are, by their histories, executions of the newer one as well.
+"""compare: finds out whether executions of an older definition can continue under a newer definition.
 
 The theory: a machine is a finite automaton over its moves. An execution in flight can continue under another definition
-exactly if its history, with parts renamed on request, is a history of the other machine too. Then it does not differ
-from an execution that was started there, and every law of the new machine holds for it. So a state is safe if no path
-into it takes a move that the new machine lacks; the first such move on each path is the reason. A part of another kind
-is another part: a signal does not end a sleep.
+exactly if its history is also a history of the other machine, after renaming parts as requested. Such an execution does
+not differ from an execution that was started under the other definition, so every law of the new machine holds for it.
+A state is safe if no path to the state has a move that the new machine lacks. The first such move on a path is reported
+as the reason. A part of another kind counts as another part: a signal does not end a sleep.
 
-No execution, no journal and no clock is read here.
+This module reads no execution, no journal and no clock.
 
-Source: inclusion of deterministic automata, as in Hopcroft and Ullman; "Dynamic Software Updating", Hicks, 2001, calls
-the safe states update points.
+Source: inclusion of deterministic automata, as in Hopcroft and Ullman. In "Dynamic Software Updating", Hicks, 2001, the
+safe states are called update points.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def compare(
     *,
     every: bool = False,
 ) -> Comparison:
-    """Compare *old* with *new*: can executions of *old* continue once only *new* is deployed?
+    """Compare *old* with *new*: can executions of *old* continue after *new* replaces it?
 
     ::
 
@@ -64,18 +64,18 @@ def compare(
 
     Args:
         old: The definition that is in use.
-        new: The definition that is to be deployed, or all that will be registered; of several of one name, the last
-            starts new executions.
-        renamed: Paths of parts (or of nested sagas) in *old*, with their paths in *new*.
-        every: Include the states that the settings of *old* rule out (``retrying`` of a step with one attempt): an
-            execution may be in one if it was started under other settings.
+        new: The definition to deploy, or all definitions that will be registered. If several have the same name, the
+            last of them starts new executions.
+        renamed: The paths of renamed parts or nested sagas: from the path in *old* to the path in *new*.
+        every: Include the states that the settings of *old* rule out, such as ``retrying`` of a step with one attempt.
+            An execution may be in such a state if it was started under other settings.
 
     Returns:
-        The comparison: `Comparison.stranded` has the states that no mediator would drive; the verdict for each state
-        says which histories the new machine has.
+        The comparison. `Comparison.stranded` has the states that no mediator would drive. The verdict for each state
+        says whether its histories are histories of the new machine.
 
     Raises:
-        DefinitionError: An argument is no saga, or *renamed* names an unknown part.
+        DefinitionError: An argument is not a saga, or *renamed* names an unknown part.
     """
     shape = _shape(old)
     candidates = [each for each in map(_shape, new if isinstance(new, Iterable) else (new,)) if each.saga == shape.saga]
@@ -108,7 +108,7 @@ def _label(shape: Shape) -> str:
 
 
 class _Renaming:
-    """The paths of the old definition, and the same parts' paths in the new one."""
+    """Maps the paths of parts in the old definition to the paths of the same parts in the new definition."""
 
     def __init__(self, old: Shape, new: Shape, renamed: Mapping[str, str]) -> None:
         self.paths = {part.path: part.path for part in old.parts}
@@ -125,7 +125,7 @@ class _Renaming:
                 raise DefinitionError(f"renamed: {both} would both be {path!r}")
 
     def state(self, state: str) -> str:
-        """The state by its name in the new definition."""
+        """The name of *state* in the new definition."""
         phase, path = split_state(state)
         return f"{phase}.{self.paths[path]}" if path else state
 
@@ -140,7 +140,7 @@ def _compare(old: Shape, new: Shape, names: _Renaming, *, kept: bool, every: boo
 
 
 def _compare_branches(old: Shape, new: Shape, names: _Renaming, *, kept: bool, every: bool) -> Iterator[Comparison]:
-    """The comparison of every branch that both definitions have."""
+    """The comparisons of the branches that both definitions have."""
     for part in old.parts:
         other = new.part(names.paths[part.path])
         if other is not None and other.kind is part.kind:
@@ -148,13 +148,13 @@ def _compare_branches(old: Shape, new: Shape, names: _Renaming, *, kept: bool, e
             for name, was in part.branches:
                 if name in new_branches:
                     now = new_branches[name]
-                    # A mediator finds the definition of a branch by its name and its fingerprint, as of any saga.
+                    # A mediator finds the definition of a branch, as of any saga, by its name and fingerprint.
                     same = (was.saga, was.fingerprint) == (now.saga, now.fingerprint)
                     yield _compare(was, now, _Renaming(was, now, {}), kept=kept or same, every=every)
 
 
 class _MissingTransition(NamedTuple):
-    """The reason why the new machine lacks a move, in words; *state*: the missing state, if that is the reason."""
+    """The reason why the new machine lacks a move, in words. *state* is the missing state, if this is the reason."""
 
     why: str
     state: str | None = None
@@ -167,7 +167,7 @@ class _Reachability:
         self, old: Shape, new: Shape, names: _Renaming, branches: Iterable[Comparison], *, every: bool
     ) -> None:
         self.old, self.new, self.names = old, new, names
-        # The fold accepts every state that any settings allow, so that the settings of the new definition are moot.
+        # Settings of the new definition do not matter: replay accepts every state that some settings allow.
         self.machine, self.new_machine = old.machine(every=every), new.machine(every=True)
         self.new_targets = {(move.event, move.source): move.target for move in self.new_machine.moves()}
         self.unsafe_branches = {branch.saga for branch in branches if not _all_fold(branch)}
@@ -181,7 +181,7 @@ class _Reachability:
         self.safe = self.reachable([PENDING], without=self.missing)
 
     def reachable(self, starts: Iterable[str], without: Container[Transition] = ()) -> set[str]:
-        """Every state that can be reached from one of *starts*, not by the moves *without*."""
+        """Every state that can be reached from *starts* without using one of the moves *without*."""
         todo = list(starts)
         reached = set(todo)
         while todo:
@@ -193,7 +193,7 @@ class _Reachability:
 
     def verdicts(self) -> Iterator[StateVerdict]:
         """The verdict for each state."""
-        # The first missing move on each path decides; no history behind it is one of the new machine.
+        # The first missing move on each path decides: no history with this move is a history of the new machine.
         behind = {move: self.reachable([move.target]) for move in self.missing if move.source in self.safe}
         begun = {
             path: self.reachable(
@@ -211,8 +211,8 @@ class _Reachability:
 
         Args:
             state: The state.
-            missing: The first missing moves on the paths to it.
-            begun: The renamed parts that may have begun on the paths to it.
+            missing: The first missing moves on the paths to the state.
+            begun: The renamed parts that may have begun on the paths to the state.
         """
         phase, part = self.machine.places[state]
         becomes = self.names.state(state)
@@ -233,7 +233,7 @@ class _Reachability:
         return StateVerdict(state, Verdict.CANNOT if waits else Verdict.DRAIN, None, whys)
 
     def caution(self, path: str) -> str:
-        """The advice for a renamed part that has begun: other systems know it by its old name."""
+        """The warning about a renamed part that has begun: other systems know the part by its old name."""
         now, part = self.names.paths[path], self.old.part(path)
         if part is not None and part.kind is Kind.SIGNAL:
             return f"mind the signal: who says {path!r} must say {now!r}, and what was said before is not heard"
@@ -245,7 +245,7 @@ class _Reachability:
         )
 
     def why_missing(self, move: Transition) -> _MissingTransition | None:
-        """The reason why the new machine lacks *move*; None: it has the move."""
+        """The reason why the new machine lacks *move*. None if it has the move."""
         for state in (move.source, move.target):
             why = self.why_state_missing(state)
             if why is not None:
@@ -254,7 +254,7 @@ class _Reachability:
         leads_to = self.new_targets.get((move.event, self.names.state(move.source)))
         if leads_to == target:
             return None
-        # Other events of the same meaning lead to the same difference: it is described once, in words.
+        # Several events have the same meaning and show the same difference. The words describe it only once.
         part = self.machine.places[move.source].part
         before = f"{'it' if part is None else repr(part.path)} {_DONE.get(move.event, WORDS[move.event])}"
         if leads_to is None:
@@ -267,7 +267,7 @@ class _Reachability:
         )
 
     def why_state_missing(self, state: str) -> str | None:
-        """The reason why the new machine lacks *state*, or has another part there; None: it has the state."""
+        """The reason why the new machine lacks *state* or has another part there. None if it has the state."""
         phase, part = self.machine.places[state]
         if part is None:
             return None
@@ -292,11 +292,11 @@ class _Reachability:
         return f"{path!r} {'can now' if now.compensatable else 'can no longer'} be compensated"
 
     def why_other_branches(self, was: PartShape, now: PartShape) -> str | None:
-        """The difference between the branches of a group, by name or by their machines; None: they are the same."""
+        """The difference between the branches of a group, in their names or machines. None if there is none."""
         if was.branches and was.path != now.path:
             return f"the branches of {was.path!r} are executions that are named after it, and not after {now.path!r}"
         before, after = dict(was.branches), dict(now.branches)
-        # A new branch of a choice conflicts with no execution; a new branch of a group is missing in those begun.
+        # A new branch of a choice conflicts with no execution. Groups that have begun lack a new branch.
         if was.kind is Kind.CHOICE:
             after = {name: branch for name, branch in after.items() if name in before}
         if before.keys() != after.keys():
@@ -308,7 +308,7 @@ class _Reachability:
 
 
 def _all_fold(comparison: Comparison) -> bool:
-    """Whether every history of a branch is a history of the new definition, also if it ended: it may be undone."""
+    """Whether every history of a branch is a history of the new definition. Ended branches count: undo is possible."""
     return all(each.becomes is not None and each.verdict is not Verdict.DEPENDS for each in comparison.states) and all(
         map(_all_fold, comparison.branches)
     )

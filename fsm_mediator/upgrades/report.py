@@ -1,4 +1,4 @@
-"""The report of `compare`, for people, for programs and for a deploy to be refused. Nothing is judged here."""
+"""The report of `compare`, for people and programs. A deploy script can use it to refuse a deploy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ WIDTH: Final = 120
 class Verdict(enum.StrEnum):
     """Whether an execution in a state of the old definition can continue under the new one.
 
-    ``same``: every history that leads there is a history of the new machine. ``renamed``: likewise, with the new names
-    of parts in place of the old ones. ``depends``: some of these histories are, others are not. ``must drain``: none
-    is; under the old definition it ends by itself. ``cannot``: none is, and it does not end by itself either: it waits
-    for a person or a signal. ``ended``: the execution has ended.
+    - ``same``: every history that leads to the state is a history of the new machine.
+    - ``renamed``: the same, after the renamed parts have their new names.
+    - ``depends``: some of these histories are histories of the new machine, others are not.
+    - ``must drain``: no such history is a history of the new machine. The execution ends by itself under the old
+      definition.
+    - ``cannot``: no such history is a history of the new machine, and the execution does not end by itself: it waits
+      for a person or a signal.
+    - ``ended``: the execution has ended.
     """
 
     SAME = "same"
@@ -41,7 +45,7 @@ class StrandedError(MediatorError):
     """A deploy would leave executions without a mediator that can drive them.
 
     Attributes:
-        comparisons: The comparisons of their definitions.
+        comparisons: The comparisons of the definitions of these executions.
     """
 
     def __init__(self, comparisons: Iterable[Comparison]) -> None:
@@ -55,9 +59,9 @@ class StateVerdict:
 
     Attributes:
         state: The state.
-        verdict: Whether it can continue.
-        becomes: The state by its name in the new definition; None if it cannot continue.
-        reasons: The reasons, or warnings; each names its parts.
+        verdict: Whether the executions can continue.
+        becomes: The name of the state in the new definition. None if the executions cannot continue.
+        reasons: The reasons or warnings. Each of them names the parts that it is about.
     """
 
     state: str
@@ -73,11 +77,11 @@ class Comparison:
     Attributes:
         saga: The saga's name.
         old: The version and fingerprint of the older definition, in words.
-        new: The same for the newer definition; None: there is none with that name.
-        kept: Whether the new code also has a definition of the old shape: it drives everything in flight.
+        new: The version and fingerprint of the newer definition, in words. None if no definition has this name.
+        kept: Whether the new code also has a definition of the old shape. That definition drives everything in flight.
         changes: The differences, in words.
         states: The verdict for every state of the older definition.
-        branches: The comparison of each branch of a group: its executions are their own.
+        branches: The comparison of each branch of a group. Branches are separate executions.
     """
 
     saga: str
@@ -101,10 +105,11 @@ class Comparison:
 
     @property
     def stranded(self) -> tuple[str, ...]:
-        """The states of executions without a mediator after the deploy; those of branches follow their saga's name.
+        """The states of executions that no mediator can drive after the deploy.
 
-        A mediator drives an execution by a definition of the same fingerprint, and by no other. So this is empty if
-        the old definition's shape is kept, and every state that is not an end otherwise.
+        The states of a branch have the name of the branch's saga in front. A mediator drives an execution only with a
+        definition of the same fingerprint. So the result is empty if the old definition's shape is kept. Otherwise it
+        has all states except those in which an execution has ended.
         """
         if self.kept:
             return ()
@@ -117,10 +122,10 @@ class Comparison:
         return not self.stranded
 
     def raise_for_stranded(self) -> None:
-        """Raise if the deploy would leave executions that no mediator drives.
+        """Raise if the deploy would leave executions that no mediator can drive.
 
         Raises:
-            StrandedError: Names their states, and what would help.
+            StrandedError: Names the states of these executions and a remedy.
         """
         if not self.ok:
             raise StrandedError([self])
@@ -186,7 +191,7 @@ def _table(states: Iterable[StateVerdict]) -> list[str]:
 
 def _wrapped(before: str, text: str, hanging: int = 0) -> list[str]:
     after = " " * (len(before) + hanging)
-    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # not to be broken within
+    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # no line break in these
     lines = textwrap.wrap(
         kept, WIDTH, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
     )

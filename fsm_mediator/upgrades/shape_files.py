@@ -1,4 +1,4 @@
-"""Files of shapes: what ``fsm-mediator export-shape`` writes and ``compare`` reads; docs/upgrades.md has the format."""
+"""Shape files: written by ``fsm-mediator export-shape``, read by ``compare``. docs/upgrades.md describes the format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
     """The shapes in a file that ``fsm-mediator export-shape`` wrote.
 
     Raises:
-        DefinitionError: It cannot be read, has no shapes, was changed, or has another format than this version.
+        DefinitionError: The file cannot be read, has no shapes, was changed, or has another format than this version.
     """
     path = Path(path)
     advice = "Write it anew, with the code that it is of: fsm-mediator export-shape APP -o FILE"
@@ -36,7 +36,7 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
         shapes = tuple(map(shape_from_data, content["sagas"])) if formats == (FORMAT, TABLE_FORMAT) else ()
     except OSError as error:
         raise DefinitionError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:  # its repr is the whole file
+    except UnicodeDecodeError as error:  # the error's repr has the whole file
         raise DefinitionError(f"{path} holds no shapes of sagas, nor text: {error.reason}. {advice}") from error
     except RecursionError as error:
         raise DefinitionError(f"{path} holds no shapes of sagas: it is nested too deep. {advice}") from error

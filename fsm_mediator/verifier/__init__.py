@@ -1,6 +1,6 @@
 """The verifier: searches every failure path of a saga, with the same machine and rules that run in production.
 
-`verify` searches, `laws` checks each transition, `Report` and `Violation` hold the result.
+`verify` runs the search, the module `laws` checks each transition, and `Report` and `Violation` have the result.
 """
 
 from fsm_mediator.verifier.report import Report, VerificationError

@@ -202,7 +202,7 @@ class StateTable:
         records: Sequence[Record],
         consumed: tuple[int, ...],
     ) -> Iterator[Broken]:
-        """The difference between the execution and what another driver finds: the records, and what is in the inbox.
+        """The difference between the execution and a recovery by another driver from the records and the inbox.
 
         An item that the execution has received was in its inbox before. It stays there until a commit deletes it.
         """

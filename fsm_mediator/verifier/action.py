@@ -52,14 +52,14 @@ class Action(NamedTuple):
     Attributes:
         crash: Whether the driver dies. Crashes may form cycles.
         again: Whether an operator retries. Retries may form cycles.
-        outside: Whether the records do not contain its cause.
-        who: Its origin.
-        observation: Its visible part. The execution reacts in the same way to actions with equal observations.
+        outside: Whether the records do not contain the action's cause.
+        who: The origin of the action.
+        observation: The visible part of the action. An execution reacts in the same way to equal observations.
         doubt: Whether the call's effect is in doubt.
-        repeats: Whether another attempt follows, if any is left; None: no attempt failed.
+        repeats: Whether another attempt follows, if attempts are left. None if no attempt failed.
         raises: Makes the exception of a call that raises.
-        item: The item that comes to the inbox.
-        settings: The changed settings that the driver has at this moment (`settings_changes`).
+        item: The item for the inbox.
+        settings: The changed settings of the driver at this moment (`settings_changes`).
     """
 
     label: str
@@ -78,7 +78,7 @@ class Action(NamedTuple):
 
     @property
     def seen(self) -> str:
-        """The observation, whatever the settings are."""
+        """The observation, without the settings."""
         return self.observation.removesuffix(f" with {self.settings}") if self.settings else self.observation
 
 
@@ -106,14 +106,14 @@ def feed_answer(answer: Answer) -> Act:
 
 
 class _Refusing:
-    """A journal that takes no joined result."""
+    """A journal that refuses every joined result."""
 
     def accept_result(self, _part: Part, _value: Any) -> Any:
         raise ResultRefusedError("it cannot be journaled")
 
 
 def join_refused(answer: Branches) -> Act:
-    """Feed *answer*, where the journal takes each result of the branches, and refuses all of them together."""
+    """Feed *answer*. The journal accepts each single result of the branches, but refuses all of them together."""
 
     def act(execution: Execution, at: float) -> Record | None:
         encoding, execution.encoding = execution.encoding, cast("Encoding", _Refusing())
@@ -126,7 +126,7 @@ def join_refused(answer: Branches) -> Act:
 
 
 def post_item(item: InboxItem) -> Act:
-    """Put *item* into its inbox."""
+    """Put *item* into the inbox of the execution."""
     return lambda execution, _at: execution.receive(item)
 
 
@@ -136,17 +136,17 @@ def waiting_until(due_at: float) -> Act:
 
 
 def waking_at(at: float) -> Act:
-    """Have a driver look at that time, whether or not the wait is over."""
+    """Wake a driver at the time *at*, whether or not the wait is over."""
     return lambda execution, _at: execution.advance(at)
 
 
 def passing_the_deadline(execution: Execution, at: float) -> None:
-    """Set its deadline to now; `advance` acts on it."""
+    """Set the deadline of the execution to now. `advance` acts on it."""
     execution.deadline_at = at
 
 
 def unobserved(_execution: Execution, _at: float) -> None:
-    """Change the ledger only; the execution does not observe it."""
+    """Do nothing to the execution: the action changes only the ledger."""
 
 
 REFUSED: Final = feed_answer(Raised(ResultRefusedError("it cannot be journaled")))

@@ -1,8 +1,8 @@
 """Actions: everything that can happen to the executions of one saga.
 
-In each state of an execution the call returns, raises, leaves doubt with or without an effect, times out, or is
-abandoned. The driver dies, a cancel, a signal or the deadline comes, branches end, an operator gives a command. The
-verifier tries all actions; the explorer offers them to its user.
+In each state of an execution, a call may return, raise, leave doubt with or without an effect, time out, or be
+abandoned. The driver may die. A cancel, a signal or the deadline may come, branches may end, and an operator may give a
+command. The verifier tries all actions. The explorer offers the actions to its user.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _LONG: Final = 1e6
 
 
 class ActionModel:
-    """Everything that can happen to the executions of one saga; no step of it is called.
+    """Everything that can happen to the executions of one saga. None of its steps is called.
 
     Args:
         saga: The saga.
@@ -67,12 +67,12 @@ class ActionModel:
             the call. Also change settings between two answers, and let items come too late.
         children: The branches already searched, with their outcomes, by the path of their group.
         once: Generate actions for only one of several symmetric branches in the same status.
-        passed: The paths of the steps whose compensations return, and do nothing else.
+        passed: The paths of the steps whose compensations always return, without any other outcome.
 
     Attributes:
-        index: The number of each part, by path: its position in an `EffectLedger`.
-        nothing: The ledger before anything has happened.
-        branch_models: The branches of each of its groups, by path.
+        index: The number of each part, by path. This number is the part's position in an `EffectLedger`.
+        nothing: The ledger before the first action.
+        branch_models: The branches of each group of the saga, by the group's path.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ActionModel:
         )
 
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
-        """The ledger of an action, with the branches that its records started."""
+        """The ledger after an action, including the branches that its records started."""
         for path, names in born:
             ledger = self.branch_models[path].with_spawned(ledger, names)
         return ledger
@@ -108,7 +108,7 @@ class ActionModel:
     def branch_changes(
         self, execution: Execution, before: EffectLedger, after: EffectLedger
     ) -> Iterator[tuple[str, str]]:
-        """Each branch of *execution* with a changed status, as ``group.branch``, and the new status."""
+        """Each branch of *execution* with a changed status, as ``group.branch``, and its new status."""
         for path, model in self.branch_models.items():
             names = execution.branches_of(path)
             for name, was, is_now in zip(names, before.branches[model.at], after.branches[model.at], strict=False):
@@ -116,7 +116,7 @@ class ActionModel:
                     yield f"{path}.{name}", is_now
 
     def at(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """Everything that can happen to *execution* now, under this ledger. No two actions have the same label."""
+        """Everything that can happen to *execution* now, with this ledger. Each action has a different label."""
         if ledger.running is not None:
             yield from self._abandoned_thread_ends(ledger)
             return
@@ -145,7 +145,7 @@ class ActionModel:
         yield from self._operator_can_say(execution, ledger)
 
     def _attempts(self, kind: str, part: Part) -> list[Possible]:
-        """The possible outcomes of an attempt, listed once for each part; of ``timed execute``: with a time-out."""
+        """The possible outcomes of an attempt, computed once for each part. ``timed execute`` is with a timeout."""
         known = self._listed.get((kind, part.path))
         if known is None:
             verb, timed = kind.removeprefix("timed "), kind.startswith("timed ")
@@ -211,7 +211,7 @@ class ActionModel:
                 yield Action(label, waking_at(at), ledger, who=OTHERS, observation=f"wakes {when}")
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
-        """The abandoned thread ends, with or without effect. Until then the saga is stuck and refuses every command."""
+        """The end of an abandoned thread, with or without effect. Until then the saga is stuck and refuses commands."""
         at = ledger.running
         assert at is not None
         over = ledger._replace(running=None)

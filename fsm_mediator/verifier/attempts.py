@@ -1,7 +1,7 @@
-"""Attempts: everything that a call of a participant, or its driver's death around it, can come to.
+"""Attempts: all possible outcomes of a call of a participant, including a crash of the driver around the call.
 
-The possible outcomes of an attempt depend on the settings of its part alone. So they are listed once for each part, as
-actions with the name of a change to the ledger, and the change is made in each situation.
+The possible outcomes of an attempt depend only on the settings of its part. So they are listed once for each part, as
+actions with the name of a change to the ledger. In each situation, the named change is applied to the ledger.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _NO_LEDGER: Final = EffectLedger((), ())
 
 
 class Possible(NamedTuple):
-    """An action of one part in any situation.
+    """An action of one part, for all situations.
 
     Attributes:
         action: The action, without its ledger.
-        change: The change that it makes to the ledger.
-        needs: Whether the part must have an effect, or none; None: either.
+        change: The name of the change that the action makes to the ledger.
+        needs: Whether the action needs the part to have an effect (True) or no effect (False). None for both.
     """
 
     action: Action
@@ -66,15 +66,15 @@ class Possible(NamedTuple):
     needs: bool | None = None
 
     def under(self, ledgers: Changes) -> Action:
-        """The action in one situation."""
+        """The action with the ledger of one situation."""
         return Action(self.action[0], self.action[1], ledgers.after(self.change), *self.action[3:])
 
 
 class Changes:
-    """The ledgers after each change, from one ledger.
+    """The ledgers that follow from one ledger by each change.
 
     Args:
-        ledger: The ledger before.
+        ledger: The ledger before the change.
         at: The number of the part.
     """
 
@@ -115,7 +115,7 @@ class Changes:
 
 
 def attempts_of(kind: str, part: Part, *, strict: bool, thorough: bool) -> list[Possible]:
-    """Everything that a call of this *kind* at *part* can come to.
+    """All possible outcomes of a call of this *kind* at *part*.
 
     Args:
         kind: ``execute``, ``probe`` or ``compensate``.
@@ -189,7 +189,7 @@ def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
 
 
 def _raised_late(part: Part, policy: Retry, name: str, words: str) -> Iterator[Action]:
-    """An error and a refusal that come after the time-out, within the grace."""
+    """An error and a refusal that come after the timeout, but within the grace period."""
     for trouble in plain_troubles(part, policy):
         if trouble.observation in ("raised", "rejected"):
             late = trouble._replace(words=f"{trouble.words} late", observation=f"{trouble.observation} late")
@@ -244,7 +244,7 @@ def _compensate(part: Part, *, thorough: bool) -> Iterator[Possible]:
 
 
 def _drivers_die_again_and_again(kind: str, part: Part) -> Iterator[Possible]:
-    """More often than `max_recoveries` allows; or than a probe is asked."""
+    """Crashes of drivers, more often than `max_recoveries` allows or than a probe is called."""
     name = part.path
     after = [("before the effect", _SAME)]
     if kind == EXECUTE:

@@ -1,7 +1,7 @@
-"""For each branch on a path, a trace of its own that reaches the same statuses.
+"""For each branch on a path, a trace of this branch that reaches the same statuses.
 
-Its parent sees a branch only as a `Status`. The branch's own search proved that each status can be reached; this
-module returns a trace that reaches it.
+A parent sees a branch only as a `Status`. The branch's own search proved that each status can be reached. This module
+returns a trace that reaches the status.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _UNSEEN: Final = 1_000
 
 
 class BranchSearch(Protocol):
-    """The search over a branch's saga, as far as a search for a trace needs it; `StateSpace` is one.
+    """The search over a branch's saga, with the members that the search for a trace needs. `StateSpace` is one.
 
     Attributes:
         saga: The saga that was searched.
-        possible: The actions that can happen in it.
+        possible: The actions that can happen to the saga.
     """
 
     saga: Saga
@@ -57,7 +57,7 @@ class BranchSearch(Protocol):
 
     @property
     def branches(self) -> Mapping[str, Mapping[str, Any]]:
-        """The searches over its own branches, by the group's path and the branch's name."""
+        """The searches over the saga's own branches, by the group's path and the branch's name."""
 
     @property
     def nodes(self) -> Sequence[tuple[Any, Any]]:
@@ -65,17 +65,17 @@ class BranchSearch(Protocol):
 
     @property
     def is_broken(self) -> bool:
-        """Whether a law is broken in it."""
+        """Whether the search found a broken law."""
 
     def successors(self, number: int) -> Iterable[tuple[Action, str, int]]:
         """The actions from the node of this number, each with its label and its target node."""
 
 
 def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
-    """The easiest path of an execution through *statuses*, in order; None: there is none.
+    """The easiest path of an execution through *statuses*, in order. None if there is no such path.
 
-    Short paths are easy. A cancel, a settlement by hand and actions that take real time are used only if no other path
-    exists. A single crash is never used: a call without an answer has the same effect.
+    A shorter path is easier. A cancel, a settlement by hand and actions that take real time are used only if no other
+    path exists. A single crash is never used, because a call without an answer has the same effect.
     """
     came: dict[tuple[int, int], tuple[tuple[int, int], str]] = {}
     done: set[tuple[int, int]] = set()
@@ -105,10 +105,10 @@ def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ..
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
     """The effort of a move, from its status before and after, and the number of *wanted* statuses reached.
 
-    The next wanted status is either a settled one, or a running one after a command to a settled execution.
+    The next wanted status is either a settled status, or a running status after a command to a settled execution.
 
     Returns:
-        None: the path must not contain the move.
+        The effort and the number. None if the path must not contain the move.
     """
     thread_ends = move.who == PARTICIPANT and move.observation == NOTHING
     if stood not in GOING_ON and not thread_ends and move.observation not in _HAVE_IT_GO_ON:

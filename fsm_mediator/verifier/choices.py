@@ -1,6 +1,6 @@
-"""Choices: the deciding functions of a saga (``by``, ``over``, ``seconds``) are not called; every answer is tried.
+"""Choices: the deciding functions of a saga (``by``, ``over``, ``seconds``) are not called. Every answer is tried.
 
-`Retry.on` is not called either, where it is a function: the exceptions of the search say what it answers.
+If `Retry.on` is a function, it is not called either: the exceptions of the search have its answers.
 
 A decision is part of an action. An action with a decision has one successor for each answer.
 """
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class Undecidable(Exception):  # noqa: N818 - it is what a user's function raises, and no error of ours
-    """Raised in the place of a failing deciding function."""
+    """The exception that a failing deciding function raises in the search."""
 
 
 class Answer(NamedTuple):
-    """One answer to a decision: in words, and as the function's result. An exception is raised."""
+    """One answer to a decision: in words, and as the function's result. If the result is an exception, it is raised."""
 
     words: str
     answer: Any
@@ -48,7 +48,7 @@ class Taken(NamedTuple):
 
 
 class ChoicePoints:
-    """The decisions of an action, and a saga that takes its decisions from here.
+    """The decisions of an action, and a copy of the saga in which deciding functions return these decisions.
 
     Attributes:
         saga: The saga, with every deciding function replaced.
@@ -66,7 +66,7 @@ class ChoicePoints:
         self.saga: Saga = self._with_choice_points(saga) if self.any or asked else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
-        """Make a move once for each combination of decisions in it: yields the decisions and the result."""
+        """Make a move once for each combination of its decisions. Yields the decisions and the result."""
         self._script = []
         while True:
             self._taken = []
@@ -92,7 +92,7 @@ class ChoicePoints:
         return saga_of_parts(saga, tuple(self._undecided(part) for part in saga.parts))
 
     def _undecided(self, part: Part) -> Part:
-        """The part without a function of the user that decides anything."""
+        """The part without the user's deciding functions."""
         retry, compensation_retry = map(_without_predicate, (part.retry, part.compensation_retry))
         decide = None if part.decide is None else self._decider(part)
         return replace(part, decide=decide, retry=retry, compensation_retry=compensation_retry)
@@ -133,7 +133,7 @@ def saga_of_parts(saga: Saga, parts: tuple[Part, ...]) -> Saga:
 
 
 def choices(part: Part) -> Iterator[Answer]:
-    """Every answer of the deciding function of *part*; the first leads to the most work."""
+    """Every possible answer of the deciding function of *part*. The first answer leads to the most work."""
     path = part.path
     if part.kind is Kind.CHOICE:
         for name in part.branches:

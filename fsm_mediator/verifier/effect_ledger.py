@@ -1,4 +1,4 @@
-"""EffectLedger: the effects that really happened. It stores and judges nothing."""
+"""EffectLedger: the effects that really happened, as plain data without rules."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 
 class EffectLedger(NamedTuple):
-    """The effects that really happened; no execution can read it.
+    """The effects that really happened. No execution can read the ledger.
 
     Attributes:
-        effects: For each part, whether it has an effect now. A signal has one once it has come, a group while a branch
-            runs or is to be undone.
-        known: For each part, whether its effect is known to the saga, by an answer or a person.
+        effects: For each part, whether it has an effect now. A signal has an effect after it has arrived. A group has
+            an effect while a branch runs or must be undone.
+        known: For each part, whether the saga knows its effect, from an answer or a person.
         undoing: Whether a compensation has begun.
         suspect: Whether the effect of the current part is in doubt.
-        running: The index of the part whose abandoned thread may still be running; None: there is none.
-        branches: For each part that is a group, how its branches stand, as `Status` says; empty where no part is one.
+        running: The index of the part whose abandoned thread may still be running. None if there is no such part.
+        branches: For each part that is a group, the `Status` of its branches. Empty if no part is a group.
     """
 
     effects: tuple[bool, ...]

@@ -1,10 +1,10 @@
-"""Equal branches: of the branches of a group that differ in their names only, a few are walked in the place of all.
+"""Equal branches: if branches of a group differ only in their names, only a few of them are searched.
 
-Two branches are equal if all that rules, table and laws read of their sagas is equal. They read the settings of the
-parts, the rows of the machines, and the branches of groups. They read neither names nor the code of functions.
+Two branches are equal if rules, table and laws read the same data of both sagas. This data is the settings of the
+parts, the rows of the machines, and the branches of groups. Names and the code of functions are never read.
 
-A rule never counts branches and never reads their place. It asks whether some branch is in a status of a set, and the
-laws compare the leftovers of single branches. No rule asks more than three such questions at once: whether a branch
+A rule never counts branches and never reads their position. It asks whether a branch has one of certain statuses, and
+the laws compare the leftovers of single branches. No rule asks more than three such questions at once: whether a branch
 runs or can be undone, whether a branch is stuck, whether a branch has leftovers. So three branches, one for each
 question, decide the answer of a rule for any number of branches. Each other branch has the status of one of these
 three, or ends on its own in a status that decides no question. Equal branches can do the same things, in any order.
@@ -45,7 +45,7 @@ class FewBranches(NamedTuple):
     """A saga whose groups have few equal branches.
 
     Attributes:
-        saga: The saga; the given one, if nothing was left out.
+        saga: The saga. If nothing was left out, the original saga.
         left_out: The number of branches left out, by the group's path.
     """
 
@@ -87,7 +87,7 @@ def _kept(branches: Any) -> tuple[str, ...]:
 
 
 def _of_branches(part: Part, names: tuple[str, ...]) -> Part:
-    """*part* with these branches only; if some had to wait for their turn, some still do."""
+    """*part* with these branches only. If some branches had to wait for their turn, some of these still must wait."""
     at_most = part.at_most
     if at_most is not None and at_most >= len(names):
         at_most = None if at_most >= len(part.branches) else len(names) - 1

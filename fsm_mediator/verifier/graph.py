@@ -1,6 +1,7 @@
 """Graph: all reachable states as numbered nodes and edges; finds dead ends and cycles, and counts paths.
 
-It knows no saga. An edge is a number: twice its target node, plus one if it is cut, so that a cycle may contain it.
+The graph is independent of sagas. An edge is a number: twice its target node, plus one if the edge is cut. A cycle may
+contain cut edges.
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ from collections.abc import Container, Iterable
 
 
 class Graph:
-    """Nodes, numbered from 0, and the edges of each.
+    """Nodes, numbered from 0, and their edges.
 
     Attributes:
-        onward: For each node, its edges.
+        onward: The outgoing edges of each node.
     """
 
     def __init__(self) -> None:
         self.onward: list[list[int]] = []
 
     def add(self) -> int:
-        """Add a node; return its number."""
+        """Add a node, and return its number."""
         self.onward.append([])
         return len(self.onward) - 1
 
     def add_edge(self, source: int, target: int, *, cut: bool) -> None:
-        """Add an edge. *cut*: a cycle may contain it, and no path through it is counted."""
+        """Add an edge. If *cut*, a cycle may contain the edge, and no path through it is counted."""
         self.onward[source].append(2 * target + cut)
 
     def reached(self, starts: Iterable[int], *, leave: Container[int] = ()) -> set[int]:
@@ -61,7 +62,7 @@ class Graph:
         return found if found >= 0 else None
 
     def cycle(self) -> list[int]:
-        """The nodes of a cycle without a cut edge, from the first node on a cycle; empty: there is no such cycle."""
+        """The nodes of a cycle without a cut edge, from the first node on a cycle. Empty if there is no such cycle."""
         every = (self._shortest_cycle(number) for number in self._with_ways_in())
         return next((nodes for nodes in every if nodes), [])
 
@@ -83,7 +84,7 @@ class Graph:
         return [number for number, ways in enumerate(ways_in) if ways]
 
     def _shortest_cycle(self, start: int) -> list[int]:
-        """The nodes of a shortest path from *start* back to it without a cut edge; empty: there is none."""
+        """The nodes of a shortest path from *start* back to *start* without a cut edge. Empty if there is none."""
         came = {start: start}
         todo = deque([start])
         while todo:
@@ -100,13 +101,13 @@ class Graph:
         return []
 
     def ways(self) -> int:
-        """The number of paths from the first node to a node without edges, cut edges left out."""
+        """The number of paths without cut edges from the first node to a node without edges."""
         counts: dict[int, int] = {}
         stack = [0]
         begun: set[int] = set()
         while stack:
             number = stack.pop()
-            if number < 0:  # all that it leads to is counted
+            if number < 0:  # all its successors are counted
                 number = -number - 1
                 ways = sum(counts.get(edge >> 1, 0) for edge in self.onward[number] if not edge & 1)
                 counts[number] = ways or 1

@@ -1,4 +1,4 @@
-"""Parks: the states in which a saga stops until a person, or a signal, comes; and the faults that lead to each."""
+"""Parks: the states in which a saga stops until a person or a signal comes, and the faults that lead to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAUSES: Final = (
 
 
 def park_of(before: Execution, move: Action, after: Execution) -> str | None:
-    """The cause for which *after* stops; None: it continues, or had stopped before."""
+    """The cause for which *after* stops. None if it continues or had already stopped."""
     part = after.machine.places[after.state].part
     if part is None or before.phase in STUCK_PHASES:
         return None

@@ -14,11 +14,11 @@ from fsm_mediator.ids import root_of
 def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, strict: bool) -> str:
     """The source of a test that fails while *saga*, or the saga around this branch, breaks a law.
 
-    If a loaded module has the saga under a public name, the test imports it from there; else it contains a function to
-    fill in.
+    If a loaded module has the saga under a public name, the test imports the saga from this module. Otherwise the test
+    has a function to fill in.
     """
     place = _public_name(saga)
-    whole = root_of(saga.name)  # a branch is named by its place: checkout/fulfil.pack
+    whole = root_of(saga.name)  # the name of a branch has its place: checkout/fulfil.pack
     if place is not None:
         module, name = place
         imports, filled_in = f"from fsm_mediator import verify\n\nfrom {module} import {name}\n", ""
@@ -47,7 +47,7 @@ def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, stric
 
 
 def _public_name(saga: Saga) -> tuple[str, str] | None:
-    """The module and the public name of *saga*, or of a saga with *saga* as a branch; None: there is none."""
+    """The module and the public name of *saga*, or of a saga with *saga* as a branch. None if there is no such name."""
     for module_name, module in list(sys.modules.items()):
         if module_name != "__main__":
             for name, value in list(getattr(module, "__dict__", {}).items()):

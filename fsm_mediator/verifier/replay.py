@@ -1,4 +1,4 @@
-"""Replay: repeats a path that was found, with a clock, so that its records contain waits and attempts."""
+"""Replay: repeats a path of the search with a clock, so that its records have times, waits and attempts."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
 
 
 class NotReproducible(Exception):  # noqa: N818 - it is no error: the finding is then reported without a replay
-    """No path of a branch leads to its assumed statuses; the message names the branch."""
+    """No path of a branch leads to its assumed statuses. The message names the branch."""
 
 
 class ReplayedTrace(NamedTuple):
     """The result of a replay.
 
     Attributes:
-        recorded: The records of each action, as far as the path could be replayed.
+        recorded: The records of each action, up to the last action that could be replayed.
         ledger: The effects at the end.
-        branch_changes: The statuses of each branch, as ``group.branch``, in order, without those set by hand.
+        branch_changes: The statuses of each branch (``group.branch``), in order. Statuses set by hand are left out.
     """
 
     recorded: tuple[tuple[Record, ...], ...]
@@ -52,11 +52,11 @@ def replay(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTr
     for words in path:
         label, *decided = words.split("; ")
         move = next((move for move in possible.at(execution, ledger) if move.label == label), None)
-        if move is None:  # nothing is under way that a crash could interrupt
+        if move is None:  # no attempt is running that a crash could interrupt
             break
         if move.seen == DUE:
             at = max(at, execution.due_at or 0.0)
-        if not move.seen.startswith("settled"):  # by hand: the branches themselves stand as they did
+        if not move.seen.startswith("settled"):  # settling by hand does not change the branches themselves
             for place, status in possible.branch_changes(execution, ledger, move.ledger):
                 branch_changes.setdefault(place, []).append(status)
         decisions.are(decided)
@@ -80,9 +80,9 @@ def violation_of(
         saga: The saga.
         law: The law that is broken.
         what: The problem, in words.
-        path: The labels of the actions that lead to it.
+        path: The labels of the actions that lead to the broken law.
         possible: The actions of the saga.
-        walks: The searches over the branches, if it has any.
+        walks: The searches over the saga's branches, if there are any.
     """
     recorded, ledger, branch_changes = replay(saga, path, possible)
     each = zip(saga.parts, ledger.effects, strict=True)
@@ -107,7 +107,7 @@ def violation_of(
 
 
 def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A path for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
+    """A path for each branch, and for the branches of branches: ``fan.x``, ``fan.inner/deep.v``.
 
     Args:
         walks: The searches over the branches.
@@ -120,7 +120,7 @@ def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]
     for place, statuses in branch_changes.items():
         group, name = group_of(place), branch_name(place)
         walk = walks[group].get(name) or walks[group][EACH]
-        way = cheapest_trace(walk, statuses)  # none if it has not begun: it has no records then
+        way = cheapest_trace(walk, statuses)  # None if the branch has not begun, and so has no records
         if way is None:
             wanted = ", then ".join(statuses)
             why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""

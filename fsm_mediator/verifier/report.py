@@ -1,4 +1,4 @@
-"""Report: what `verify` found, for people and for programs."""
+"""Report: the findings of `verify`, for people and for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JSON_SCHEMA: Final = 1
 
 
 class VerificationError(MediatorError):
-    """A law is broken. The message shows the shortest path to it.
+    """A law is broken or unproved. The message shows the shortest path to each broken law.
 
     Attributes:
         report: The whole report.
@@ -34,24 +34,24 @@ class Report:
 
     Attributes:
         saga: The saga's name.
-        version: Its version.
-        fingerprint: Its fingerprint.
-        nodes: How many different situations were reached.
-        moves: How many moves led from one to the next.
-        paths: How many paths without cycles lead to an end or a park.
+        version: The saga's version.
+        fingerprint: The saga's fingerprint.
+        nodes: The number of different situations that were reached.
+        moves: The number of moves between these situations.
+        paths: The number of paths without cycles to an end or a park.
         states: The machine's states that were reached.
-        unreached: The machine's other states: no outcome leads there under the current settings.
-        transitions: How many of the machine's transitions were taken.
-        all_transitions: How many it has.
+        unreached: The machine's other states. Under the current settings, no outcome leads to them.
+        transitions: The number of the machine's transitions that were taken.
+        all_transitions: The number of all transitions of the machine.
         violations: The shortest violation of each broken law.
-        broken_rules: The rules under these laws that are broken anywhere, by their names in `RULES`.
-        parks: The causes for which it stops until a person or a signal comes, and the parts at which it can.
-        overtaking: Steps with ``overtake``; law 4 does not apply to them.
+        broken_rules: The names in `RULES` of all broken rules.
+        parks: The causes for which the saga stops until a person or a signal comes, and the parts where it can stop.
+        overtaking: The steps with ``overtake``. Law 4 does not apply to these steps.
         bounds: The bounds of the search, in words.
         complete: Whether the search covered everything within the bounds.
         strict: Whether steps could also raise after their effect without reporting doubt.
-        seconds: How long it took.
-        branches: The reports of the branches of its groups.
+        seconds: The duration of the search, in seconds.
+        branches: The reports of the branches of the saga's groups.
     """
 
     saga: str
@@ -76,21 +76,21 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every law holds, everywhere within the bounds."""
+        """Whether every law holds in every situation within the bounds."""
         return self.complete and not self.violations and all(branch.ok for branch in self.branches)
 
     @property
     def verdicts(self) -> dict[int, str]:
-        """For each law ``holds`` or ``broken``; ``unproved`` if the search was given up."""
+        """The verdict for each law: ``holds``, ``broken``, or ``unproved`` if the search stopped early."""
         broken = {violation.law for violation in self.violations}
         rest = "holds" if self.complete else "unproved"
         return {law: "broken" if law in broken else rest for law in LAWS}
 
     def raise_for_violations(self) -> None:
-        """Raise if a law is broken, or unproved because the search was given up.
+        """Raise if a law is broken, or unproved because the search stopped early.
 
         Raises:
-            VerificationError: With the shortest path to each broken law.
+            VerificationError: A law is broken or unproved. The error has the shortest path to each broken law.
         """
         if not self.ok:
             raise VerificationError(self)
@@ -123,16 +123,16 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """The report as JSON. Its names are stable while ``schema`` is the same; new names may be added."""
+        """The report as JSON. While ``schema`` is the same, its names stay the same; new names may be added."""
         return json.dumps(self.to_dict(), indent=2)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """The path to the first broken law, if there is one, and the report in words, for a notebook."""
+        """For a notebook: the diagram of the path to the first broken law, if any, and the report in words."""
         shown = self.violations[0].diagram("steps")._repr_mimebundle_(**kinds) if self.violations else {}
         return {**shown, "text/plain": str(self)}
 
     def _does_every_failure_path_end_compensated(self) -> list[str]:
-        """The answer in words; none if a law is broken, or the search was given up."""
+        """The answer in words. Empty if a law is broken or the search stopped early."""
         if not self.complete or self.violations:
             return []
         if not self.parks:
@@ -177,5 +177,5 @@ def _listed(paths: tuple[str, ...]) -> str:
 def _many(number: int) -> str:
     if number < 10**9:
         return f"{number:,}"
-    power = len(str(number)) - 1  # as an int: there are more ways than a float can hold
+    power = len(str(number)) - 1  # the number of paths may be too large for a float
     return f"{number // 10 ** (power - 1) / 10:.1f}e+{power}"

@@ -1,6 +1,6 @@
-"""The rules that `verify` holds, each under one of the five laws. docs/rules.md has the same table.
+"""The rules that `verify` checks. Each rule belongs to one of the five laws. docs/rules.md has the same table.
 
-A rule says when a law is broken; a counterexample names it.
+A rule says when its law is broken. A counterexample names the broken rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LAWS: Final = {
 
 
 class Rule(NamedTuple):
-    """One rule: its law, and its words."""
+    """One rule: the number of its law, and its text."""
 
     law: int
     says: str
@@ -88,7 +88,7 @@ RULES: Final = {
 
 
 class Broken(NamedTuple):
-    """A broken rule: its law, the problem in words, and its name."""
+    """A broken rule: the number of its law, the problem in words, and the rule's name."""
 
     law: int
     what: str
@@ -96,5 +96,5 @@ class Broken(NamedTuple):
 
 
 def broken(rule: str, what: str) -> Broken:
-    """The rule of this name is broken."""
+    """The finding that the rule with this name is broken."""
     return Broken(RULES[rule].law, what, rule)

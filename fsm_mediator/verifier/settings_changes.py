@@ -1,9 +1,9 @@
-"""Settings changed under way: one answer is taken by a driver with other settings than the driver before and after it.
+"""Settings that change during an execution: a driver with other settings takes one answer.
 
-Settings are read when an answer is taken. So any order of deployments is a sequence of such answers: with fewer or more
-attempts, with a new time-out, or without the former one. `on_failure` needs no action of its own: only a mediator reads
-it, and a cancel may come to a branch, or not, in any situation. The shape of a saga (paths, compensations, probes, the
-pivot, `repeatable`) cannot change: its fingerprint names it.
+Settings are read when an answer is taken. So any order of deployments is a sequence of answers under other settings:
+with fewer or more attempts, with a new timeout, or without the earlier timeout. `on_failure` needs no action, because
+only a mediator reads it, and the search tries a cancel of a branch in every situation. The shape of a saga (paths,
+compensations, probes, the pivot, `repeatable`) cannot change, because the fingerprint identifies it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SECONDS: Final = 1.0
 
 
 def changes_at(execution: Execution, part: Part) -> Iterator[str]:
-    """The changes of the attempts that make a difference to *execution*, which is at *part*."""
+    """The changes of the number of attempts that matter to *execution*, which is at *part*."""
     attempts = (part.compensation_retry if execution.phase == COMPENSATING else part.retry).attempts
     if attempts is None or execution.attempt < attempts:
         yield FEWER
@@ -50,13 +50,13 @@ def changes_at(execution: Execution, part: Part) -> Iterator[str]:
 
 
 def timeout_change(part: Part) -> str:
-    """The change of the time-out of *part*, a step or a signal: it gets one, or loses its own."""
+    """The change of the timeout of *part*, a step or a signal. It gets a timeout, or loses its timeout."""
     has_one = (part.seconds if part.kind is Kind.SIGNAL else part.timeout) is not None
     return UNTIMED if has_one else TIMED
 
 
 def with_timeout(part: Part) -> Part:
-    """*part*, as it is once it has a time-out."""
+    """A copy of *part* with a timeout."""
     if part.kind is Kind.SIGNAL:
         return replace(part, seconds=part.seconds or _SECONDS)
     return part if part.timeout is not None else replace(part, timeout=_SECONDS, grace=_SECONDS)
@@ -70,7 +70,7 @@ def under_changed_settings(action: Action, part: Part, settings: str) -> Action:
 
 @functools.lru_cache(maxsize=8)
 def with_settings(saga: Saga, settings: str) -> Saga:
-    """*saga*, as it is with these settings."""
+    """A copy of *saga* with these settings."""
     return saga_of_parts(saga, tuple(_changed(part, settings) for part in saga.parts))
 
 
@@ -96,7 +96,7 @@ def _allowing(policy: Retry, settings: str) -> Retry:
 
 @contextmanager
 def settings_of(action: Action, execution: Execution) -> Iterator[None]:
-    """Give *execution* the settings of *action*, and afterwards its own again."""
+    """While this lasts, give *execution* the settings of *action*. Then restore its own settings."""
     saga = execution.saga
     if action.settings:
         _use(execution, with_settings(saga, action.settings))
@@ -106,7 +106,7 @@ def settings_of(action: Action, execution: Execution) -> Iterator[None]:
 
 
 def _use(execution: Execution, saga: Saga) -> None:
-    """Give *execution* another definition of the same shape: *saga*."""
+    """Give *execution* the definition *saga*, which has the same shape."""
     execution.saga = saga
     machine = saga.machine if execution.state in saga.machine.states else saga.widest_machine
     execution.use_machine(machine)

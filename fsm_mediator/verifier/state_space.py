@@ -3,8 +3,8 @@
 The search goes breadth first over *nodes*: an abstract state, and a ledger of the effects that really happened. From
 each node it tries every action (`actions`), and the laws check each transition.
 
-Branches of a group are executions of their own, with their own crashes, inboxes and operators. So each is searched
-alone, and its parent sees it only as a `branches.Status`.
+The branches of a group are separate executions, with their own crashes, inboxes and operators. So each branch is
+searched separately, and its parent sees the branch only as a `branches.Status`.
 
 Source: explicit-state model checking as in Holzmann, "The SPIN Model Checker", 2003.
 """
@@ -45,7 +45,7 @@ _REPORTED: Final = 100
 
 
 class _Found(NamedTuple):
-    """A broken rule: the node, the last actions, and whether these form a cycle."""
+    """A broken rule: the node, the last actions, and whether these actions form a cycle."""
 
     broken: Broken
     number: int
@@ -60,21 +60,21 @@ def verify(
     most_nodes: int = 1_000_000,
     progress: Callable[[int], object] | None = None,
 ) -> Report:
-    """Check every failure path of *saga*, as it really runs, against the five laws.
+    """Check every failure path of *saga* against the five laws, with the machine and rules that drive executions.
 
     Args:
-        saga: The saga; no step of it is called.
+        saga: The saga. None of its steps is called.
         strict: Let steps also raise after their effect without reporting doubt. This breaks the rules, and finds the
-            steps that must report it.
-        most_nodes: The search is given up after this many situations; the report then says so, and lists the states
-            that it did not reach. This bounds time and memory.
-        progress: Called now and then with the number of situations walked since the last call.
+            steps that must report doubt.
+        most_nodes: The maximum number of situations. It bounds time and memory. If the search stops at this number, the
+            report says so and lists the states that were not reached.
+        progress: Called repeatedly with the number of situations since the last call.
 
     Returns:
-        The report. Broken laws are in it; `Report.raise_for_violations` raises for them.
+        The report with all broken laws. Call `Report.raise_for_violations` to raise an error for them.
 
     Raises:
-        DefinitionError: *saga* is no `Saga`, or *most_nodes* no whole number of at least 1.
+        DefinitionError: *saga* is not a `Saga`, or *most_nodes* is not a whole number of at least 1.
     """
     check_is_saga("verify()", saga)
     if type(most_nodes) is not int or most_nodes < 1:
@@ -86,7 +86,7 @@ class StateSpace:
     """The search over everything that can happen to a saga's executions.
 
     Args:
-        saga: The saga; one with long runs of equal steps is shortened.
+        saga: The saga. If it has long runs of equal steps, a shortened saga is searched.
         strict: As in `verify`.
         most_nodes: As in `verify`.
         progress: As in `verify`.
@@ -94,8 +94,8 @@ class StateSpace:
 
     Attributes:
         nodes: The abstract state and the ledger of each node.
-        came: The predecessor of each node on its shortest path, and the label; (-1, "") for the first.
-        branches: The searches over the branches of its groups, by the group's path and the branch's name.
+        came: The predecessor of each node on its shortest path, and the label of the action. (-1, "") for the first.
+        branches: The searches over the branches of the saga's groups, by the group's path and the branch's name.
     """
 
     def __init__(
@@ -179,14 +179,14 @@ class StateSpace:
         )
 
     def walk_whole(self) -> None:
-        """Search the whole saga, since a shortened one breaks a law: a counterexample is a path of what runs."""
+        """Search the whole saga after the shortened saga broke a law. A counterexample must be a path of the whole."""
         self._shortened = None
         self._begin(self._whole)
         self.explore()
         self._check_liveness()
 
     def _parks_in_order(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The causes of parks, and the parts of the whole saga that each can stop at."""
+        """The causes of parks. Each comes with the parts of the whole saga where the saga can stop for this cause."""
         found = []
         for cause in CAUSES:
             states = self._parks.get(cause, set())
@@ -214,10 +214,10 @@ class StateSpace:
     def child(self, name: str) -> Child:
         """A branch that runs this saga, with the outcomes found by this search."""
         if not self._complete or self._found:
-            return child_of(name, self._whole)  # anything may become of it
+            return child_of(name, self._whole)  # the outcomes are not known: every outcome is possible
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
         forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
-        # A branch stuck in compensation counts as undone too, though perhaps nothing of it has to be undone.
+        # A branch stuck in compensation counts as undone too, although it may have nothing to undo.
         stuck = {
             number
             for number, (position, _) in enumerate(self.nodes)
@@ -260,7 +260,7 @@ class StateSpace:
             for move in moves:
                 every = self._table.after(position, move)
                 key = (id(every), id(move.ledger), move.crash, move.again)
-                if isinstance(every, str) or key not in alike:  # else another action has made the same move
+                if isinstance(every, str) or key not in alike:  # otherwise another action has made the same move
                     alike.add(key)
                     self._follow(number, move, every)
 
@@ -287,7 +287,7 @@ class StateSpace:
                     self._parks.setdefault(cause, set()).add(led.position.execution.state)
             after = _settled(after, led)
             if led.quiet and led.position is position and after == ledger and not move.crash:
-                continue  # it was heard, and has changed nothing: such as a signal that comes twice
+                continue  # the action changed nothing, such as a repeated signal
             self._moves += 1
             target = self._node(led.position, after, number, label, crash=crashed)
             if move.observation == "undo":
@@ -298,7 +298,7 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every action from a node, with its label, the decisions in it included, and its target node."""
+        """Every action from a node, with its label (which includes its decisions) and its target node."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
             every = self._table.after(position, move)
@@ -362,14 +362,14 @@ class StateSpace:
             self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """The label of an action from one node to another, neither a crash nor a retry."""
+        """The label of an action from one node to another that is neither a crash nor a retry."""
         every = (
             label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
         )
         return next(every)
 
     def _broken(self, broken: Broken, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
-        """Keep the first, and so the shortest, path to each broken law. A path with a crash breaks law 5."""
+        """Store the first path to each broken law, which is the shortest. A path with a crash breaks law 5."""
         self._broken_rules.add(broken.rule)
         law = 5 if crashed else broken.law
         self._found.setdefault(law, _Found(broken, number, labels, round_))
@@ -382,7 +382,7 @@ class StateSpace:
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
-    """The ledger; where it turns back without the effects that are left over: they make no difference from there on."""
+    """The ledger. If compensation begins, without the effects of leftovers, because they no longer matter."""
     listed = led.passage.turns
     if listed is None:
         return ledger

@@ -1,7 +1,7 @@
-"""Troubles: every kind of exception that a call of a participant can raise, and what the rules page says of each.
+"""Troubles: every kind of exception that a call of a participant can raise, with its meaning by the rules page.
 
-The meaning of each is stated here a second time, without the rules' own judgement, so that the laws can check the
-rules against it. No function of a user is called: both answers of a predicate are walked.
+This module states the meaning of each exception a second time, independently of the rules, so that the laws can check
+the rules. No user function is called. If a predicate decides, the search tries both answers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Trouble(NamedTuple):
 
 
 def is_marked_worth_retrying(error: BaseException) -> bool:
-    """The answer of a predicate that is not called: as the exception says."""
+    """The answer that replaces the call of a user's predicate. The exception itself has the answer."""
     return bool(getattr(error, "is_worth", True))
 
 
@@ -96,7 +96,7 @@ def _named_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 
 def _answers(words: str, observation: str, kind: type[BaseException], part: Part, policy: Retry) -> Iterator[Trouble]:
-    """An exception of *kind*; twice where a predicate says whether it is worth another attempt."""
+    """An exception of *kind*. If a predicate decides about another attempt, one exception for each answer."""
     doubt = leaves_doubt(part, kind)
     make = functools.partial(made, kind)
     yield Trouble(words, observation, make, doubt, _is_repeated(kind, policy, worth=True))
@@ -106,7 +106,7 @@ def _answers(words: str, observation: str, kind: type[BaseException], part: Part
 
 
 def _is_repeated(kind: type[BaseException], policy: Retry, *, worth: bool) -> bool:
-    """Whether *kind* is retried: a refusal never, an end during the call always, others if `Retry.on` covers them."""
+    """Whether *kind* is retried: never after a refusal, always after an end during the call, else by `Retry.on`."""
     if not issubclass(kind, Exception):
         return True
     if issubclass(kind, StepRejectedError):
@@ -115,7 +115,7 @@ def _is_repeated(kind: type[BaseException], policy: Retry, *, worth: bool) -> bo
 
 
 def leaves_doubt(part: Part, kind: type[BaseException]) -> bool:
-    """Whether an exception of *kind* leaves *part* in doubt: the most specific class that a setting names counts."""
+    """Whether an exception of *kind* leaves *part* in doubt. The most specific class in the settings decides."""
     if issubclass(kind, StepSignalError):
         return issubclass(kind, OutcomeUnknownError)
     if not issubclass(kind, Exception):
@@ -126,7 +126,7 @@ def leaves_doubt(part: Part, kind: type[BaseException]) -> bool:
 
 
 def made(kind: type[BaseException], *, is_worth: bool = True) -> BaseException:
-    """An exception of *kind*, whatever its constructor wants."""
+    """An exception of *kind*, made without calling its constructor."""
     builtin: Any = next(each for each in kind.__mro__ if each.__module__ == "builtins")
     error: BaseException = builtin.__new__(kind)
     object.__setattr__(error, "is_worth", is_worth)  # for `is_marked_worth_retrying`

@@ -27,13 +27,13 @@ class Violation:
         rule: The name of the broken rule in `RULES`.
         saga: The definition.
         path: The actions in order, in words.
-        recorded: The records of each action; some have none.
-        effects: The paths of the parts with an effect at the end.
+        recorded: The records of each action. Some actions have no records.
+        effects: The paths of the parts that have an effect at the end.
         strict: Whether steps could raise after their effect without reporting doubt.
-        branches: For each branch in the path, as ``group.branch`` (and ``group.branch/group.branch``): a path of its
-            own to the same statuses.
-        unplayable: Why some branch has no such path; None: all have one.
-        around: How many of the last actions form an endless cycle; 0: none.
+        branches: For each branch in the path, a path of this branch that reaches the same statuses. The keys are
+            ``group.branch`` and ``group.branch/group.branch``.
+        unplayable: The reason why a branch has no such path. None if all branches have one.
+        around: The number of last actions that form an endless cycle. 0 if there is no cycle.
     """
 
     law: int
@@ -82,7 +82,7 @@ class Violation:
         """The source of a pytest function that verifies the saga again, and fails while a law is broken.
 
         Its comments show the path to the broken law. If a loaded module has the saga under a public name, the test
-        imports it from there; else it contains a function to fill in.
+        imports the saga from this module. Otherwise the test has a function for you to fill in.
         """
         from fsm_mediator.verifier.pytest_source import pytest_source
 

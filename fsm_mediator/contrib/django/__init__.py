@@ -5,8 +5,9 @@
     INSTALLED_APPS = [..., "fsm_mediator.contrib.django"]
     FSM_MEDIATOR_APP = "shop.sagas:mediator"
 
-`json_errors` answers errors of the mediator in a view; `fresh_connections` goes into ``Mediator(around=[...])``. The
-app makes no tables: those of transactional steps belong to ``fsm_mediator.transactions.django_app``.
+`json_errors` turns errors of the mediator into JSON responses of a view. Pass `fresh_connections` to
+``Mediator(around=[...])``. This app creates no tables. The tables of transactional steps are created by the app
+``fsm_mediator.transactions.django_app``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The executions in the admin, to look at. ``manage.py sagas`` and the operator's page change them."""
+"""Shows executions in the admin, read-only. To act on executions, use ``manage.py sagas`` or the monitor."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ PHASES: Final = ("stuck", "waiting", "failed", "succeeded")
 
 @admin.register(Execution)
 class ExecutionAdmin(ModelAdmin):
-    """Lists executions, newest first, and shows the timeline of one. Payloads and results are not shown."""
+    """Lists executions, newest first, and shows the timeline of each. Payloads and results are not shown."""
 
     def get_urls(self) -> list[Any]:
-        """The list and one execution. Django's other pages would ask for a row, and there is no table."""
+        """The URLs of the list and of one execution. Django's other pages are left out, because they need a table."""
         view, name = self.admin_site.admin_view, f"{self.opts.app_label}_{self.opts.model_name}"
         return [
             path("", view(self.changelist_view), name=f"{name}_changelist"),
@@ -49,19 +49,19 @@ class ExecutionAdmin(ModelAdmin):
         ]
 
     def has_add_permission(self, request: Any) -> bool:  # noqa: ARG002
-        """Never: views start sagas."""
+        """Always False, because views start sagas."""
         return False
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:  # noqa: ARG002
-        """Never: an operator uses the verbs."""
+        """Always False, because operators use verbs."""
         return False
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:  # noqa: ARG002
-        """Never: retention deletes."""
+        """Always False, because retention deletes executions."""
         return False
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:  # noqa: ARG002
-        """The list. ``?state=stuck``, ``?q=`` and ``?after=`` choose what it shows."""
+        """The list of executions. ``?state=stuck``, ``?q=`` and ``?after=`` filter it."""
         asked = {name: request.GET.get(name) or None for name in ("state", "q", "after")}
         entries: list[Entry] = []
         message = ""
@@ -76,7 +76,7 @@ class ExecutionAdmin(ModelAdmin):
         return self._page(request, "executions", "Executions", shown)
 
     def change_view(self, request: Any, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:  # noqa: ARG002
-        """One execution: its state, and its timeline."""
+        """The state and the timeline of one execution."""
         from django.contrib.admin.utils import unquote
 
         journal = self._journal(request)

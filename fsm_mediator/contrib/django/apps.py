@@ -17,7 +17,7 @@ else:
 
 
 class SagasConfig(AppConfig):
-    """Sagas in the admin and on the command line of a site."""
+    """The app that adds sagas to the admin and to ``manage.py``."""
 
     name = "fsm_mediator.contrib.django"
     label = "fsm_mediator_sagas"
@@ -29,7 +29,7 @@ class SagasConfig(AppConfig):
 
 
 def check_app(**_: Any) -> list[checks.CheckMessage]:
-    """Check that the mediator of the setting can be loaded, and that other processes can see its journal."""
+    """Check that the mediator named by the setting can be loaded, and that other processes can read its journal."""
     try:
         app = configured_app()
     except MediatorError as error:

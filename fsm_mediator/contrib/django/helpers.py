@@ -19,9 +19,9 @@ SETTING = "FSM_MEDIATOR_APP"
 
 
 def json_errors(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a view: it answers errors of the mediator with JSON and their HTTP status.
+    """Decorator of a view: turns errors of the mediator into JSON responses with the matching HTTP status.
 
-    The error leaves an open ``transaction.atomic()`` block of the view, and rolls it back, before it is answered.
+    The error first leaves an open ``transaction.atomic()`` block of the view, and so rolls it back.
     """
     from django.http import JsonResponse
 
@@ -39,7 +39,7 @@ def json_errors(view: Callable[..., Any]) -> Callable[..., Any]:
 def fresh_connections(_context: Context) -> Iterator[None]:
     """Close old database connections around each attempt: ``Mediator(around=[fresh_connections])``.
 
-    Django closes old connections around requests only; steps run in threads that outlive a request.
+    Django closes old connections only before and after requests, but steps run in threads that outlive a request.
     """
     from django.db import close_old_connections
 
@@ -51,10 +51,10 @@ def fresh_connections(_context: Context) -> Iterator[None]:
 
 
 def configured_app() -> App:
-    """The app that the setting names.
+    """The app named by Django's setting.
 
     Raises:
-        DefinitionError: The setting is missing, or what it names cannot be loaded.
+        DefinitionError: The setting is missing, or the named app cannot be loaded.
     """
     from django.conf import settings
 

@@ -1,4 +1,4 @@
-"""A model without a table, which gives the list of executions its place and its permission in the admin."""
+"""A model without a table. The admin needs it to list executions and to check the permission to view them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ else:
 
 
 class Execution(Model):
-    """An execution of a saga. The journal keeps it; no row of the site's database does."""
+    """An execution of a saga. It is stored in the journal, not in the site's database."""
 
     saga_id: Any = models.CharField(primary_key=True, max_length=255)
 
     class Meta:
-        """No table, and no permission but to view."""
+        """The model has no table, and only the permission to view."""
 
         managed = False
         default_permissions: tuple[str, ...] = ("view",)

@@ -1,7 +1,7 @@
-"""Attempts: the turns under way in a worker's process, and answers that Restate does not have yet.
+"""Attempts: the turns that run in a worker's process, and the answers that Restate does not have yet.
 
-When the server of Restate restarts, a step of a living worker continues. The server asks the worker for the same turn
-again, and gets the answer of the turn under way: nothing is repeated for it.
+When the Restate server restarts, the steps of a living worker continue. The server requests the same turn again. It
+gets the answer of the turn that is already running, and no step is repeated.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ DELIVERY: Final = 5.0
 
 
 class Attempts:
-    """The turns under way in this process.
+    """The turns that run in this process.
 
     Args:
-        most: The most turns at a time that may call functions of the user's.
-        apart: Seconds after which a turn says that the next one is to be announced apart, because Restate may have
-            suspended the execution meanwhile.
+        most: The maximum number of turns at the same time that may call user functions.
+        apart: The duration of a turn, in seconds, from which the next turn needs a separate announcement, because
+            Restate may have suspended the execution meanwhile.
 
     Attributes:
-        id: Names this process in what it has Restate log; another one once answers were forgotten.
+        id: The id of this process in Restate's log. It changes if undelivered answers were dropped.
     """
 
     def __init__(self, most: int, apart: float) -> None:
@@ -43,22 +43,22 @@ class Attempts:
         self._delivered = asyncio.Event()
 
     async def announce(self) -> Data:
-        """Announce a turn; a worker that stops announces none, and Restate asks the next."""
+        """Announce a turn. A worker that stops does not announce a turn, so that Restate asks another worker."""
         if self._closing:
             await asyncio.Event().wait()
         return {"by": self.id}
 
     def knows(self, invocation: str, number: int) -> bool:
-        """Whether that turn is or was made in this process."""
+        """Whether this process makes or has made this turn."""
         return self._tasks.get(invocation, (0,))[0] == number
 
     async def once(self, invocation: str, number: int, make: Callable[[], Awaitable[Data]]) -> Data:
-        """The answer of a turn, which is made unless it is under way already; ``not_begun``: this worker stops."""
+        """Make a turn once, and return its answer. The answer has ``not_begun`` if the worker stops before the turn."""
         if not self.knows(invocation, number):
             if self._closing:
                 return {"not_begun": True}
             if number < self._tasks.get(invocation, (0,))[0]:
-                await asyncio.Event().wait()  # the connection broke, and another one has got further
+                await asyncio.Event().wait()  # the connection broke; a newer connection is ahead
             self._make_room()
             task = asyncio.create_task(self._make(make))
             task.add_done_callback(_look)
@@ -66,7 +66,7 @@ class Attempts:
             self._tasks[invocation] = (number, task)
         known = self._tasks[invocation][1]
         if known is None:
-            await asyncio.Event().wait()  # as above: Restate has its answer
+            await asyncio.Event().wait()  # Restate already has the answer
         assert known is not None
         return await asyncio.shield(known)
 
@@ -87,7 +87,7 @@ class Attempts:
             return {**done, "by": self.id, "apart": apart}
 
     def forget(self, invocation: str, number: int) -> None:
-        """Forget the answer of a turn: Restate has it."""
+        """Drop the answer of a turn, because Restate now has it."""
         if self.knows(invocation, number):
             self._tasks[invocation] = (number, None)
         if self._closing and not self._undelivered():
@@ -97,7 +97,7 @@ class Attempts:
         return [task for _, task in self._tasks.values() if task is not None]
 
     async def close(self, grace: float) -> None:
-        """Begin no further turn, and wait *grace* seconds for turns under way. An unfinished turn counts as crashed."""
+        """Begin no more turns, and wait *grace* seconds for running turns. Turns that do not end count as crashed."""
         self._closing = True
         if going_on := [task for task in self._undelivered() if not task.done()]:
             _, left = await asyncio.wait(going_on, timeout=grace)
@@ -110,6 +110,6 @@ class Attempts:
 
 
 def _look(task: asyncio.Task[Data]) -> None:
-    """Look at the error of a task, which may have no other reader."""
+    """Retrieve the error of a task, so that asyncio never warns about an error that was not retrieved."""
     if not task.cancelled():
         task.exception()

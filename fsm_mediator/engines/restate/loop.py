@@ -1,13 +1,13 @@
 """The workflow that drives an execution on Restate. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is a `run` of Restate's, whose result is in Restate's journal before it is folded. Messages of others come as
-promises. These are numbered, so that a replay takes them in the same order.
+Each turn is a Restate `run`. Its result is in Restate's journal before it is folded. Messages from other executions are
+numbered promises, so that a replay takes them in the same order.
 
-**Whether a turn was begun before.** Restate's journal does not say that a `run` has begun. So the `run` before it is
-its announcement, and names the process that made it. That process alone may begin the next turn, and knows whether it
-has. Any other has Restate log first that a turn was lost, which counts as a crash. After a wait or a long turn Restate
-may have taken the execution from the process in between, and no crash is to blame; there an empty `run` announces the
-next.
+**Lost turns.** Restate's journal does not show whether a `run` has begun. Therefore the previous `run` announces the
+next turn, and has the id of the process that made it. Only this process may begin the next turn, and it knows whether
+it has begun. Any other process first lets Restate log that a turn was lost; this counts as a crash. After a wait or a
+long turn, Restate may have moved the execution to another process without a crash. In this case an empty `run`
+announces the next turn.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LOGGED: Final[RunOptions[Any]] = RunOptions(serde=JSON)
 
 
 def promise(context: WorkflowContext | WorkflowSharedContext, name: str, number: int) -> Any:
-    """A promise of the execution: ``message`` or ``answer``, and its number."""
+    """The promise ``message`` or ``answer`` with this number, of the execution."""
     return context.promise(f"{name}-{number}", serde=JSON)
 
 
@@ -53,13 +53,13 @@ class SagaRun(Driving):
     """One execution, in the handler of its workflow.
 
     Attributes:
-        context: Restate's.
-        service: The service that it runs in: `SAGA` or `UNDONE`.
-        invocation: The id of this run of it.
-        heard: How many messages were taken.
-        asked: The items that people said and that are not judged yet, by the number of their message.
-        announced: Whether what is in Restate's journal announces the next turn.
-        fresh: Whether this process has announced the next turn.
+        context: The context of Restate.
+        service: The service in which the workflow runs: `SAGA` or `UNDONE`.
+        invocation: The id of this run of the workflow.
+        heard: The number of received messages.
+        asked: The verbs and items that are not accepted or refused yet, by the number of their message.
+        announced: Whether Restate's journal has an announcement of the next turn.
+        fresh: Whether this process made that announcement.
     """
 
     inherited: tuple[str, ...] = ("follow",)
@@ -102,7 +102,7 @@ class SagaRun(Driving):
         self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 
     def _keep_standing(self) -> None:
-        """Keep what a reader of the execution is to know besides its records."""
+        """Store the data that readers of the execution need besides its records."""
         assert self.execution is not None
         standing = {"items": list(self.items), "rests": self.rests(self.execution)}
         if standing != self._standing:
@@ -112,7 +112,7 @@ class SagaRun(Driving):
     # Restate's log
 
     async def _any(self, *futures: RestateDurableFuture[Any]) -> RestateDurableFuture[Any] | None:
-        """Wait for one of *futures*; None: a message came, or a branch has ended, and is taken."""
+        """Wait for one of *futures*. None if a message or the end of a branch came first, and was processed."""
         branches = {name: future for name, (_, _, future) in self._futures.items()}
         completed, _ = await restate.wait_completed(*futures, self._message, *branches.values())
         for future in futures:
@@ -132,7 +132,7 @@ class SagaRun(Driving):
         return None
 
     async def _log(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """Have Restate log what *make* returns, and hear what comes meanwhile."""
+        """Let Restate log the result of *make*. Messages that arrive meanwhile are processed."""
         future = self.context.run_typed(name, make, LOGGED)
         while await self._any(future) is None:
             if not self.closing:
@@ -142,7 +142,7 @@ class SagaRun(Driving):
     # Turns
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Have a `run` make a turn."""
+        """Make a turn in a `run`."""
         await self._judge()
         self._keep_standing()
         done = await self._made(request)
@@ -183,7 +183,7 @@ class SagaRun(Driving):
         return await self._attempts.once(self.invocation, number, turn)
 
     async def follow(self) -> None:
-        """Have the projection follow, if there is one, up to where the execution rests."""
+        """Update the projection, if there is one, with all records of the execution."""
         if self.start.get("follow"):
             await self._log("follow", self._follow)
             self.announced = False
@@ -196,11 +196,11 @@ class SagaRun(Driving):
     # Time
 
     async def now(self) -> float:
-        """The time when this was first asked."""
+        """The time of the first call. A replay returns the same time."""
         return await self.context.time()
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait for a condition, or a time."""
+        """Wait for a condition or a time."""
         await self._judge()
         if not holds() and rests and self._is_long(until):
             await self.follow()
@@ -236,7 +236,7 @@ class SagaRun(Driving):
         elif what == NEWS:
             saga_id, summary = words
             group, name = group_of(saga_id), branch_name(saga_id)
-            if self._futures.get(name, ("",))[0] == group:  # its result may have been faster
+            if self._futures.get(name, ("",))[0] == group:  # the result may have come first
                 self.note(group, name, summary)
         elif what == COMMAND:
             self.verbs.append((*words, None))
@@ -246,7 +246,7 @@ class SagaRun(Driving):
             self.verbs.append((*words, number))
 
     async def _judge(self) -> None:
-        """Judge the items that people said, in their order: the machine refuses what does not fit."""
+        """Accept or refuse the verbs and items that people sent, in their order."""
         while self.asked:
             number = min(self.asked)
             item = self.asked.pop(number)
@@ -264,25 +264,25 @@ class SagaRun(Driving):
             return {"news": False, "refusal": str(refusal)}
 
     async def answer(self, asked: int | None, refusal: str | None) -> None:
-        """Complete the promise that the handler waits for."""
+        """Resolve the promise that the handler waits for."""
         if asked is not None:
             self._keep_standing()
             await promise(self.context, "answer", asked).resolve({"refusal": refusal})
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
-        """Call the handler of another workflow, which keeps it as a message."""
+        """Call the handler of another workflow, which stores a message."""
         service: str = self._services.get(saga_id) or self.start["of"]
         message = msgspec.json.encode({"what": what, "words": words})
         await self.context.generic_call(service, "tell", message, key=saga_id)
 
     async def finish(self) -> None:
-        """Answer what has come."""
+        """Answer all received verbs."""
         await self._judge()
 
     # Branches
 
     def begin_branch(self, path: str, name: str, start: Data) -> None:
-        """Call another workflow."""
+        """Start another workflow for the branch."""
         saga_id = start["opening"]["saga_id"]
         service = self._services[saga_id] = UNDONE if "verb" in start else SAGA
         begun = msgspec.json.encode({**start, "of": self.service})
@@ -297,7 +297,7 @@ class SagaRun(Driving):
 
 
 async def tell(context: WorkflowSharedContext, message: Data) -> int:
-    """Keep a message for the execution, once, also if a worker is lost meanwhile; its number."""
+    """Store a message for the execution, exactly once even if a worker is lost, and return its number."""
     mine = context.request().id
     number: int = await context.get("heard", JSON) or 0
     while True:
@@ -314,7 +314,7 @@ async def tell(context: WorkflowSharedContext, message: Data) -> int:
 
 
 async def say(context: WorkflowSharedContext, words: Data) -> Data:
-    """Have the execution take a cancel, a signal or a verb: why it is refused."""
+    """Pass a cancel, a signal or a verb to the execution, and return its answer."""
     number = await tell(context, {"what": SAY, "words": [words]})
     answer = promise(context, "answer", number)
     begun = await context.get("opening", JSON)
@@ -330,7 +330,7 @@ async def say(context: WorkflowSharedContext, words: Data) -> Data:
 
 
 async def standing(context: WorkflowSharedContext) -> Data | None:
-    """The execution's opening, records and inbox, and whether it rests; None: it has not begun."""
+    """The execution's opening, records and inbox, and whether it rests. None if it has not begun."""
     begun = await context.get("opening", JSON)
     if begun is None:
         return None

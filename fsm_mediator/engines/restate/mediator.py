@@ -1,4 +1,4 @@
-"""RestateMediator: the verbs of `Mediator`, awaited, for sagas that Restate drives."""
+"""RestateMediator: the verbs of an `AsyncMediator`, for sagas on Restate."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ NOT_READY: Final = 470
 
 
 class _Absent(enum.Enum):
-    """Why there is no result of an execution."""
+    """The reason why an execution has no result."""
 
     UNKNOWN = enum.auto()
     GOES_ON = enum.auto()
 
 
 class RestateMediator(EngineMediator):
-    """Starts sagas on Restate, and says to them what `Mediator` says, awaited. A `worker` drives them.
+    """Starts sagas on Restate, and sends verbs to them, like an `AsyncMediator`. A `worker` drives the sagas.
 
-    An execution is a workflow, whose key is the saga_id.
+    An execution is a workflow. The workflow's key is the saga_id.
 
     Args:
-        sagas: The sagas it knows.
-        client: An HTTP client whose ``base_url`` is that of Restate's ingress, with the headers that it asks for.
-        follow: Whether the workers' projection follows the executions; see `fsm_mediator.engines.projection`.
-        settings: As of `Turns`.
+        sagas: The sagas that the mediator knows.
+        client: An HTTP client. Its ``base_url`` is the URL of Restate's ingress; it sends the required headers.
+        follow: Whether the workers' projection follows the executions: see `fsm_mediator.engines.projection`.
+        settings: The same as for `Turns`.
     """
 
     engine: str = "Restate"
@@ -59,7 +59,7 @@ class RestateMediator(EngineMediator):
         """Restate's answer to a request.
 
         Raises:
-            JournalError: It does not answer, or has no worker for sagas.
+            JournalError: Restate does not answer, or has no worker for sagas.
         """
         try:
             more = {} if body is None else {"json": body}
@@ -85,12 +85,12 @@ class RestateMediator(EngineMediator):
         return bool(accepted["status"] == "Accepted")
 
     async def _result(self, saga_id: str, service: str, how: str = "output") -> Any:
-        """The result of an execution. *how*: ``output``, or ``attach``, which waits for it."""
+        """The result of an execution. *how* is ``output``, or ``attach`` to wait for the result."""
         path = f"/restate/workflow/{service}/{_key(saga_id)}/{how}"
         return await self._ask(path, method="GET", timeout=PATIENCE if how == "output" else 0)
 
     async def _last(self, saga_id: str, how: str = "output", *, new: bool = False) -> tuple[str, Any]:
-        """The service that ran an execution last, and its result there. A *new* execution is not undone yet."""
+        """The service that ran an execution last, and the result. A *new* execution cannot have been undone yet."""
         result = await self._result(saga_id, SAGA, how)
         if result is _Absent.UNKNOWN:
             raise UnknownExecutionError(f"Restate knows no execution {saga_id!r}, or its retention is over")

@@ -1,4 +1,4 @@
-"""The worker: serves the workflows of executions to Restate, over HTTP/2."""
+"""The worker: serves the workflows of executions to Restate over HTTP/2."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RETRIES: Final[Any] = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=10),
-    max_attempts=10**9,  # Restate would pause after 70
+    max_attempts=10**9,  # Restate's default pauses after 70 attempts
 )
 """When Restate asks a worker again after one was lost, or did not know the definition."""
 
@@ -46,9 +46,9 @@ open."""
 
 
 class _Listener(socket.socket):
-    """A listening socket that remembers its connections, so that they can be ended from this side.
+    """A listening socket that stores its connections, so that the worker can close them.
 
-    Restate sees them break, and asks the next worker. To the server it looks as if Restate had ended them.
+    When a connection is closed, Restate asks another worker. The HTTP server sees the same as if Restate had closed it.
     """
 
     connections: weakref.WeakSet[socket.socket]
@@ -61,7 +61,7 @@ class _Listener(socket.socket):
 
 
 class _Listening(Config):
-    """Hypercorn's settings, with such sockets."""
+    """Hypercorn's settings, with listening sockets of the class above."""
 
     def __init__(self, bind: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class _Listening(Config):
         self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def create_sockets(self) -> Sockets:
-        """Listen."""
+        """Create the listening sockets."""
         sockets = super().create_sockets()
         for number, each in enumerate(sockets.insecure_sockets):
             sockets.insecure_sockets[number] = listener = _Listener(fileno=each.detach())
@@ -80,9 +80,9 @@ class _Listening(Config):
         return sockets
 
     def end_connections(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         for connection in list(self.connections):
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # already closed
                 connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -90,7 +90,7 @@ def _workflow(name: str, turns: Turns, attempts: Attempts, projection: Projectio
     workflow = Workflow(
         name,
         inactivity_timeout=timedelta(seconds=INACTIVITY),
-        abort_timeout=FOREVER,  # a step takes as long as it takes
+        abort_timeout=FOREVER,  # a step may take any time
         invocation_retry_policy=RETRIES,
         journal_retention=timedelta(0),
     )
@@ -117,21 +117,22 @@ async def worker(
     identity_keys: list[str] | None = None,
     **settings: Unpack[TurnsSettings],
 ) -> AsyncIterator[None]:
-    """Drive executions of *sagas*, for as long as the context lasts.
+    """Drive executions of *sagas* until the ``async with`` block ends.
 
     Args:
         sagas: The sagas.
-        bind: The address on which it listens: ``HOST:PORT``.
-        admin: The URL of Restate's admin API, where the worker makes itself known. None: it is known there already.
-        url: The worker's URL as Restate reaches it. None: ``http://`` and *bind*.
-        max_workers: The most attempts under way at a time.
-        close_grace: Seconds for which attempts under way may continue once the worker is to stop. After that they count
-            as crashed.
-        retention: Seconds for which Restate keeps an execution after its end. Until then its id joins, and it can be
-            undone.
-        projection: Follows the executions into a journal.
-        identity_keys: Keys by which Restate signs its requests; others are refused then.
-        settings: As of `Turns`.
+        bind: The address to listen on: ``HOST:PORT``.
+        admin: The URL of Restate's admin API, to register the worker there. None if the worker is already registered.
+        url: The URL at which Restate reaches the worker. None for ``http://`` and *bind*.
+        max_workers: The maximum number of attempts at the same time.
+        close_grace: Seconds for which running attempts may continue when the worker stops. After that they count as
+            crashed.
+        retention: Seconds for which Restate keeps an execution after its end. During this time a start with the same id
+            joins the execution, and the execution can be undone.
+        projection: Copies the executions into a journal.
+        identity_keys: The keys with which Restate signs its requests. If given, requests without a valid signature are
+            refused.
+        settings: The same as for `Turns`.
 
     Raises:
         JournalError: Restate does not accept the worker.

@@ -1,9 +1,9 @@
 """The workflow that drives an execution on Temporal. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is an activity, whose result is in Temporal's history before it is folded. A turn that calls nothing of the
-user's is a local activity. The history is replayed by folding the rows again, so that settings and functions may change
-meanwhile. Only the order of the commands may never change: `LOOPS` holds every loop that was ever released, and a
-workflow names its own in its input. A branch is a child workflow, whose id is the branch's.
+Each turn is an activity. Its result is in Temporal's history before it is folded. A turn that calls no user function is
+a local activity. A replay of the history folds the rows again, so that settings and functions may change meanwhile.
+Only the order of the commands must never change. Therefore `LOOPS` has every loop that was ever released, and the input
+of a workflow names its loop. A branch is a child workflow with the branch's id.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MOST_PAUSE: Final = 60.0
 
 @workflow.defn(name=WORKFLOW)
 class SagaWorkflow(Driving):
-    """One execution. Its id is the saga_id; the branches of its groups are child workflows."""
+    """One execution. The workflow's id is the saga_id. The branches of its groups are child workflows."""
 
     inherited: tuple[str, ...] = ("loop", "heartbeat", "follow")
 
@@ -64,11 +64,11 @@ class SagaWorkflow(Driving):
 
     @workflow.run
     async def run(self, start: Data) -> Data:
-        """Drive the execution to its end; the result is all that is known of it."""
+        """Drive the execution to its end, and return its complete state."""
         self.open(start)
         return await LOOPS[start["loop"]](self)
 
-    # Queries and messages of others
+    # Queries, and messages from others
 
     @workflow.query
     def standing(self) -> Data:
@@ -83,17 +83,17 @@ class SagaWorkflow(Driving):
 
     @workflow.signal
     def news(self, saga_id: str, summary: Data) -> None:
-        """Note how a branch stands that has not ended."""
+        """Store the status of a branch that has not ended."""
         self.note(group_of(saga_id), branch_name(saga_id), summary)
 
     @workflow.signal
     def command(self, verb: Data) -> None:
-        """Take a verb from the execution that waits for this branch."""
+        """Take a verb from the parent of this branch."""
         self.verbs.append((verb, {}))
 
     @workflow.update
     async def say(self, verb: Data) -> None:
-        """Take a cancel, a signal or a verb, which the machine has accepted."""
+        """Take a cancel, a signal or a verb, after `check` has accepted it."""
         if "item" in verb:
             self.put(verb["item"])
             return
@@ -105,7 +105,7 @@ class SagaWorkflow(Driving):
 
     @say.validator
     def check(self, verb: Data) -> None:
-        """Refuse what does not fit. Nothing of it comes into the history."""
+        """Refuse a verb or an item that does not fit. A refusal is not written to the history."""
         execution = self.execution
         if execution is None:
             return
@@ -120,7 +120,7 @@ class SagaWorkflow(Driving):
             raise ApplicationError(str(refusal), type=REFUSED, non_retryable=True) from None
 
     async def answer(self, asked: Data, refusal: str | None) -> None:
-        """Answer the update that waits for it."""
+        """Answer the update that waits for the verb."""
         asked["refusal"] = refusal
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
@@ -131,14 +131,14 @@ class SagaWorkflow(Driving):
     # Turns
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Have an activity make a turn. A worker that does not know the definition leaves it to another."""
+        """Make a turn in an activity. A worker without the definition leaves the turn to another worker."""
         pause = 1.0
         while True:
             try:
                 return await self._activity([self.start["opening"], self.rows, request])
             except ActivityError as error:
                 if not (isinstance(error.cause, ApplicationError) and error.cause.type == NOT_BEGUN):
-                    return None  # the worker is gone, or did not answer for too long
+                    return None  # the worker was lost, or did not answer in time
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, MOST_PAUSE)
 
@@ -166,7 +166,7 @@ class SagaWorkflow(Driving):
         return workflow.time()
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait for a condition, or a time."""
+        """Wait for a condition or a time."""
         if until is None or until > workflow.time():
             if rests and (until is None or until - workflow.time() > 1.0):
                 await self.follow()
@@ -175,7 +175,7 @@ class SagaWorkflow(Driving):
                 await workflow.wait_condition(holds, timeout=timeout)
         return until is not None and workflow.time() >= until
 
-    # Branches, and a history that grows
+    # Branches, and the length of the history
 
     def begin_branch(self, path: str, name: str, start: Data) -> None:
         """Begin a child workflow."""
@@ -197,7 +197,7 @@ class SagaWorkflow(Driving):
             self.branch_ended(path, name, kept)
 
     async def renew(self) -> None:
-        """Continue as a new run, with the records and the inbox, before the history is too long."""
+        """Before the history is too long, continue as a new run with the records and the inbox."""
         if not workflow.info().is_continue_as_new_suggested() or self.tasks or self.verbs:
             return
         await self.finish()
@@ -210,7 +210,7 @@ class SagaWorkflow(Driving):
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def follow(self) -> None:
-        """Have the projection follow, if there is one, up to where the execution rests."""
+        """Update the projection, if there is one, with all records of the execution."""
         if self.start.get("follow"):
             await workflow.execute_local_activity(
                 FOLLOW, args=[self.start["opening"], self.rows], start_to_close_timeout=LOCAL

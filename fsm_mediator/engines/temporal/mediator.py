@@ -1,4 +1,4 @@
-"""TemporalMediator: the verbs of `Mediator`, awaited, for sagas that Temporal drives."""
+"""TemporalMediator: the verbs of an `AsyncMediator`, for sagas on Temporal."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, U
 
 
 class TemporalMediator(EngineMediator):
-    """Starts sagas on Temporal, and says to them what `Mediator` says, awaited. A `worker` drives them.
+    """Starts sagas on Temporal, and sends verbs to them, like an `AsyncMediator`. A `worker` drives the sagas.
 
-    An execution is a workflow, whose id is the saga_id.
+    An execution is a workflow. The workflow's id is the saga_id.
 
     Args:
-        sagas: The sagas it knows.
+        sagas: The sagas that the mediator knows.
         client: Temporal's client.
-        task_queue: The queue of its executions, the same as the workers'.
-        heartbeat: Seconds without a heartbeat after which a worker counts as gone, during an attempt. On a busy machine
-            a short time makes attempts of living workers count as crashed.
-        follow: Whether the workers' projection follows the executions; see `fsm_mediator.engines.projection`.
-        task_timeout: Seconds after which Temporal gives a step of the workflow itself to another worker.
-        settings: As of `Turns`.
+        task_queue: The task queue of the executions. The workers must use the same queue.
+        heartbeat: Seconds without a heartbeat during an attempt after which a worker counts as lost. If this is too
+            short for a busy machine, attempts of living workers count as crashed.
+        follow: Whether the workers' projection follows the executions: see `fsm_mediator.engines.projection`.
+        task_timeout: Seconds after which Temporal gives a workflow task to another worker.
+        settings: The same as for `Turns`.
     """
 
     engine: str = "Temporal"

@@ -1,4 +1,4 @@
-"""The worker: has the turns of executions made, as activities, and keeps their workflows."""
+"""The worker: runs the workflows of executions, and makes their turns as activities."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUEUE = "fsm_mediator"
 
 
 class _HandsTurns(Interceptor):
-    """Gives workflows the worker's `Turns`."""
+    """Makes the worker's `Turns` available to workflows."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -41,7 +41,7 @@ class _HandsTurns(Interceptor):
         self,
         input: WorkflowInterceptorClassInput,  # noqa: A002 - Temporal's name
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Add the function that returns them."""
+        """Add the function that returns the `Turns`."""
         input.unsafe_extern_functions[TURNS] = lambda: self._turns
         return None
 
@@ -53,14 +53,14 @@ class _Activities:
 
     @activity.defn(name=FOLLOW)
     async def follow(self, opening: Data, rows: list[Row]) -> None:
-        """Have the projection follow."""
+        """Update the projection."""
         if self._projection is None:
             raise ApplicationError("this worker was given no projection=, which the execution's follow=True asks for")
         await self._projection.follow_apart(self._turns, opening, rows)
 
     @activity.defn(name=TURN)
     async def turn(self, opening: Data, rows: list[Row], request: Data) -> Data:
-        """Make a turn; heartbeats say meanwhile that this worker lives."""
+        """Make a turn. Heartbeats show meanwhile that this worker is alive."""
         try:
             execution = self._turns.load(opening, rows)
         except MediatorError as error:
@@ -97,18 +97,18 @@ def worker(
     temporal: Any = None,
     **settings: Unpack[TurnsSettings],
 ) -> Worker:
-    """A worker that drives executions of *sagas*, for as long as its context lasts.
+    """A worker that drives executions of *sagas* until its ``async with`` block ends.
 
     Args:
         sagas: The sagas.
         client: Temporal's client.
-        task_queue: The queue of the executions, as their `TemporalMediator` has it.
-        max_workers: The most attempts under way at a time.
-        close_grace: Seconds for which attempts under way may continue once the worker is to stop. After that they count
-            as crashed.
-        projection: Follows the executions into a journal.
+        task_queue: The task queue of the executions, the same as for their `TemporalMediator`.
+        max_workers: The maximum number of attempts at the same time.
+        close_grace: Seconds for which running attempts may continue when the worker stops. After that they count as
+            crashed.
+        projection: Copies the executions into a journal.
         temporal: More arguments for `temporalio.worker.Worker`, as a dictionary.
-        settings: As of `Turns`.
+        settings: The same as for `Turns`.
     """
     turns = Turns(*sagas, max_workers=max_workers, **settings)
     more: dict[str, Any] = {"max_concurrent_activities": max_workers, **(temporal or {})}
@@ -117,7 +117,7 @@ def worker(
         task_queue=task_queue,
         workflows=[SagaWorkflow],
         activities=_activities(turns, projection),
-        workflow_runner=UnsandboxedWorkflowRunner(),  # it only folds; the sandbox would import every saga again
+        workflow_runner=UnsandboxedWorkflowRunner(),  # the workflow only folds; a sandbox would import every saga again
         graceful_shutdown_timeout=timedelta(seconds=close_grace),
         interceptors=[_HandsTurns(turns), *more.pop("interceptors", ())],
         **more,
@@ -130,7 +130,7 @@ def _activities(turns: Turns, projection: Projection | None) -> list[Any]:
 
 
 def replayer(*sagas: Saga, **settings: Unpack[EngineSettings]) -> Replayer:
-    """Replays saved histories on *sagas*, to prove that a changed library or definition still follows them."""
+    """Replays saved histories with *sagas*, to show that a changed library or definition still fits these histories."""
     turns = Turns(*sagas, **settings)
     return Replayer(
         workflows=[SagaWorkflow], workflow_runner=UnsandboxedWorkflowRunner(), interceptors=[_HandsTurns(turns)]
