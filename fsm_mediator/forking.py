@@ -36,21 +36,21 @@ PATIENCE = 5.0
 
 
 class Forkable(Protocol):
-    """Holds state that belongs to this process alone."""
+    """An object with state that belongs to this process alone."""
 
     def reset(self) -> None:
-        """In the child: forget the parent's state."""
+        """Forget the parent's state. Called in the child."""
 
 
 @runtime_checkable
 class Pausable(Forkable, Protocol):
-    """Cannot be copied while it is in use."""
+    """An object that cannot be copied while it is in use."""
 
     def pause(self, timeout: float) -> bool:
-        """Before the fork: finish the work under way, and start no other; False: it took longer."""
+        """Finish the running work, and start no other, before the fork. False if that takes longer than *timeout*."""
 
     def resume(self) -> None:
-        """In the parent: continue. Called only if `pause` returned True."""
+        """Continue, in the parent. Called only if `pause` returned True."""
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -58,7 +58,7 @@ _paused: list[Pausable] = []
 
 
 def register(forkable: Forkable) -> None:
-    """Have *forkable* take part in every fork for as long as it exists."""
+    """Let *forkable* take part in every fork as long as it exists."""
     _known.add(forkable)
 
 
@@ -73,7 +73,7 @@ def registered() -> list[Forkable]:
 
 def before_fork() -> None:
     """Pause every registered object, and hold `FORKING` and `CREATING`. Errors are logged."""
-    # Python prints what a fork hook raises and forks all the same. So nothing may stop this half-way.
+    # Python prints the errors of a fork hook and forks anyway. So no error may stop this function half-way.
     FORKING.acquire()
     for each in registered():
         if not isinstance(each, Pausable):

@@ -1,4 +1,4 @@
-"""Retry: which attempt waits how long. Pure arithmetic; clocks, sleeping and randomness belong to the caller."""
+"""Retry: computes the waits between attempts. The caller has the clock, the sleep and the randomness."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPECIAL = (StepRejectedError, ExceptionGroup)
 
 
 class _CheckedNames(msgspec.StructMeta):
-    """Reports an unknown setting as every other mistake in a definition."""
+    """Reports an unknown setting as a `DefinitionError`, like every other mistake in a definition."""
 
     if not TYPE_CHECKING:  # else pyright takes the arguments for any, and a Retry for anything
 
@@ -88,9 +88,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
             )
 
     def wait(self, attempt: int, chance: float = 0.0) -> float:
-        """Seconds between *attempt* (from 1) and the next; *chance* is a number from 0 to 1."""
+        """Seconds between *attempt* (from 1) and the next attempt. *chance* is a number from 0 to 1."""
         try:
-            # As floats: an int would grow without bound, and take its time, where there is no limit to the attempts.
+            # As floats: without a limit of attempts an int would grow without bound, and get slow.
             wait = self.wait_initial * float(self.wait_exp_base) ** (attempt - 1)
         except OverflowError:
             wait = self.wait_max if self.wait_initial else 0.0
@@ -101,7 +101,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
         return self.attempts is None or attempt < self.attempts
 
     def covers(self, error: Exception) -> bool:
-        """Whether *error* is worth another attempt; a group is if any of its leaves is."""
+        """Whether *error* is worth another attempt. An exception group is, if any exception in it is."""
         if isinstance(error, _SPECIAL):
             if not isinstance(error, ExceptionGroup):
                 return False
@@ -150,4 +150,4 @@ def _is_type_or_predicate(on: Any) -> bool:
         return issubclass(on, BaseException)
     if isinstance(on, tuple):
         return bool(on) and all(isinstance(each, type) and issubclass(each, BaseException) for each in on)
-    return callable(on) and not inspect.iscoroutinefunction(on)  # whose answer would always count as yes
+    return callable(on) and not inspect.iscoroutinefunction(on)  # its coroutine would always count as yes

@@ -1,7 +1,7 @@
-"""Sagas from files: TOML or YAML that puts registered steps together, checked against a JSON Schema.
+"""Sagas from files: TOML or YAML files that combine registered steps. They are checked against a JSON Schema.
 
-The schema ``saga_file.schema.json`` beside this module is the one description of the format. Editors complete from it,
-and `load_saga` checks a file against it. Every error names the file and the line.
+The schema ``saga_file.schema.json`` beside this module defines the format. Editors can use it for completion, and
+`load_saga` checks each file against it. Every error names the file and the line.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def load_saga(path: str | os.PathLike[str], *, payload: type[Payload]) -> Saga[P
 @overload
 def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga: ...
 def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
-    """The saga that a ``.toml``, ``.yaml`` or ``.yml`` file defines. Its steps are found as `load_step` finds them.
+    """The saga that a ``.toml``, ``.yaml`` or ``.yml`` file defines. `load_step` finds its steps by name.
 
     Args:
         path: The file.
@@ -82,7 +82,7 @@ def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
 
 
 class _Source(NamedTuple):
-    """A file that was read: its data, and the line of a place in it."""
+    """The data of a file, and the line of each place in the file."""
 
     file: Path
     data: Any
@@ -105,8 +105,8 @@ def _read_toml(file: Path, text: str) -> _Source:
 def _line_in_toml(text: str, place: Place) -> int:
     """The line where the statement that sets *place* begins.
 
-    The standard library tells no positions. The lines up to the end of a statement are TOML by themselves, so the first
-    such beginning of the file that holds the place ends with its statement.
+    The standard library returns no positions. But the lines from the beginning of the file to the end of a statement
+    are valid TOML. So the shortest such piece that has the place ends with the statement that sets it.
     """
     lines = text.splitlines()
     begins = 1
@@ -175,7 +175,7 @@ def _read_yaml(file: Path, text: str) -> _Source:
 
 
 def _check(source: _Source, root: Any, schema: Any, value: Any, place: Place) -> None:
-    """Check a value against the parts of JSON Schema that our schema uses."""
+    """Check a value against a schema. Only the features of JSON Schema that our schema uses are supported."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].removeprefix(_DEFS)]
     if "oneOf" in schema:
@@ -203,7 +203,7 @@ def _check(source: _Source, root: Any, schema: Any, value: Any, place: Place) ->
 
 
 def _alternative(source: _Source, root: Any, choices: list[Any], value: Any, place: Place) -> Any:
-    """The schema of the kind of part that a table is: its first required key names the kind."""
+    """The schema for the kind of part that *value* is. The first required key of a schema names the kind."""
     kinds = {each["required"][0]: each for each in (root["$defs"][one["$ref"].removeprefix(_DEFS)] for one in choices)}
     found = [kind for kind in kinds if isinstance(value, dict) and kind in value]
     if len(found) != 1:
@@ -256,7 +256,7 @@ def _setting(source: _Source, place: Place, value: Any) -> Any:
 
 
 def _made(source: _Source, place: Place, make: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """Call *make*; its error is reported with the line of *place*."""
+    """Call *make*. Its error is reported with the line of *place*."""
     try:
         return make(*arguments, **settings)
     except DefinitionError as error:

@@ -1,4 +1,4 @@
-"""Server-sent events: an execution that a browser follows, as a response of Starlette, FastAPI, Django or Flask.
+"""Server-sent events: lets a browser follow an execution, for Starlette, FastAPI, Django and Flask.
 
 ::
 
@@ -24,13 +24,13 @@ from fsm_mediator.narration import in_words, place_in_words
 __all__ = ["event_of", "sse"]
 
 HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-"""No proxy may keep or collect the events."""
+"""Headers that forbid proxies to store or buffer the events."""
 
 TYPE: Final = "text/event-stream"
 
 
 def event_of(moment: Moment) -> bytes:
-    """One moment as an event: ``record`` with its number as id, or at the end ``outcome``."""
+    """One moment as an event: ``record`` with the record's number as id, or ``outcome`` at the end."""
     record, outcome = moment.record, moment.outcome
     if record is not None:
         error = None if record.error is None else record.error.type
@@ -57,7 +57,7 @@ def _event(name: str, fields: dict[str, Any], number: int | None = None) -> byte
 
 
 def sse(mediator: Any, saga_id: str, request: Any) -> Any:
-    """A response that sends each record of an execution as it is committed, and ends with its outcome.
+    """A response that sends each record of an execution when it is committed, and ends with the outcome.
 
     Args:
         mediator: A `Mediator` or an `AsyncMediator`. Flask, and Django on WSGI, take a `Mediator`.
@@ -65,7 +65,7 @@ def sse(mediator: Any, saga_id: str, request: Any) -> Any:
         request: The request, of Starlette, FastAPI, Django or Flask. Its header ``Last-Event-ID`` says where to resume.
 
     Returns:
-        A response of the framework that the request is of.
+        A response of the request's framework.
 
     Raises:
         DefinitionError: The request is of no framework that is known here.

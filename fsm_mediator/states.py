@@ -1,7 +1,7 @@
-"""The names of states and events, and the questions that are asked of a state. It imports nothing.
+"""The names of states and events, and queries on a state. This module imports nothing of the library.
 
-A state is ``phase`` or ``phase.path``: the path names the part that the state belongs to, and holds dots itself where
-the part is in a nested saga (``executing.shipping.pack``). No other module takes a state or a path apart.
+A state is ``phase`` or ``phase.path``. The path names the part of the state, and contains dots if the part is in a
+nested saga (``executing.shipping.pack``). Only this module splits states and paths.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ENDED: Final = frozenset({SUCCEEDED, FAILED})
 STUCK_PHASES: Final = frozenset({STUCK, STUCK_EXECUTING})
 
 UNDRIVABLE: Final = "undrivable"
-"""Listed in place of a state: the executions that no living driver can drive, in whatever state."""
+"""A filter in place of a state: executions in any state that no living driver can drive."""
 
 ABANDON: Final = "abandon"
-"""The event with which a person closes an execution that no driver can drive; no move of any machine."""
+"""The event with which a person closes an execution that no driver can drive. No machine has this event."""
 
 FURTHER: Final = frozenset(("executed", "compensated", "settled_done", "settled_undone", "retry", "undo"))
-"""The events after which an execution has got further, or a person has judged it: the count of crashes restarts."""
+"""The events after which the count of crashes restarts: the execution has made progress, or a person has decided."""
 
 EVENTS: Final[dict[str, str]] = {
     "start": "begins a pending execution",
@@ -54,11 +54,11 @@ EVENTS: Final[dict[str, str]] = {
     "settled_done": "takes a person's word that a part stuck in execution has its effect",
     "undo": "compensates a saga that has succeeded; not with a pivot, nor with nothing to compensate",
 }
-"""Every event, and what it does in which states."""
+"""Every event, with a description of its effect."""
 
 
 def split_state(state: str) -> tuple[str, str]:
-    """Phase and path of *state*; the path is empty in ``pending``, ``succeeded`` and ``failed``."""
+    """Phase and path of *state*. The path is empty for ``pending``, ``succeeded`` and ``failed``."""
     phase, _, path = state.partition(".")
     return phase, path
 
@@ -69,7 +69,7 @@ def phase_of(state: str) -> str:
 
 
 def path_of(state: str) -> str:
-    """The path of the part that *state* belongs to; empty in ``pending``, ``succeeded`` and ``failed``."""
+    """The path of the part of *state*. Empty for ``pending``, ``succeeded`` and ``failed``."""
     return state.partition(".")[2]
 
 
@@ -84,28 +84,28 @@ def is_stuck(state: str) -> bool:
 
 
 def is_settled(state: str) -> bool:
-    """Whether *state* is ended or stuck: only a person's command moves it."""
+    """Whether *state* is ended or stuck, so that only a person's command can change it."""
     return state in ENDED or state.partition(".")[0] in STUCK_PHASES
 
 
 def split_name(path: str) -> tuple[str, str]:
-    """The first name of a path, and the rest of the path; the rest may be empty."""
+    """The first name of a path, and the rest of the path. The rest may be empty."""
     name, _, rest = path.partition(".")
     return name, rest
 
 
 def name_of(path: str) -> str:
-    """The part's own name, without the names of the enclosing sagas."""
+    """The name of the part at *path*, without the names of the enclosing sagas."""
     return path.rpartition(".")[2]
 
 
 def names_of(path: str) -> tuple[str, ...]:
-    """The names of the enclosing sagas, the outermost first, and the part's own."""
+    """The names of the enclosing sagas, the outermost first, and then the name of the part."""
     return tuple(path.split("."))
 
 
 def outer_path(path: str) -> str:
-    """The path of the saga that the part at *path* is nested in; empty where it is not nested."""
+    """The path of the nested saga that contains the part at *path*. Empty if the part is not nested."""
     return path.rpartition(".")[0]
 
 
@@ -129,6 +129,6 @@ def path_within(path: str, outer: str) -> str:
 
 
 def is_in_phase(state: str, phase: str) -> bool:
-    """Whether *state* is, or is in, *phase*; ``stuck`` includes ``stuck_executing``."""
+    """Whether *phase* is *state* itself or its phase. ``stuck`` includes ``stuck_executing``."""
     own = phase_of(state)
     return phase in (state, own) or (phase == STUCK and own == STUCK_EXECUTING)

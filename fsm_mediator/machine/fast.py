@@ -45,10 +45,10 @@ for _name in HOOKS:
 
 
 class DirectTransition(Transition):
-    """A ``Transition`` that runs the callbacks there are, in the stock order, and makes no log calls."""
+    """A ``Transition`` that runs its callbacks in the stock order, and makes no log calls."""
 
     def execute(self, event_data: EventData) -> bool:
-        """As stock: prepare, conditions, before, exit, change, enter, final, after."""
+        """As the stock method: prepare, conditions, before, exit, change, enter, final, after."""
         machine: Any = event_data.machine
         if self.prepare:
             machine.callbacks(self.prepare, event_data)
@@ -79,14 +79,14 @@ class DirectTransition(Transition):
 class DirectEvent(Event):
     """An ``Event`` triggered without queue, partials and log calls: a fifth of the stock time, the same moves.
 
-    The machine is neither queued nor logged about (observers tell what moves), which is what the stock class spends
-    its time on. The callbacks of the machine are read from where its properties keep them. A test holds both classes
-    against the stock ones over random triggers, and the version of ``transitions`` is pinned to the minor release.
+    The stock class spends most time on a queue and on logging. Neither is needed, because observers report all moves.
+    The callbacks of the machine are read directly from the attributes behind its properties. A test compares both
+    classes with the stock classes, with random triggers. The minor release of ``transitions`` is pinned.
     """
 
     def __init__(self, name: str, machine: Machine) -> None:
         super().__init__(name, machine)
-        self._of_machine = vars(machine)  # for ``Machine.__getattr__`` makes every other way to its attributes slow
+        self._of_machine = vars(machine)  # ``Machine.__getattr__`` makes its attributes slow to read
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_of_machine"}
@@ -97,8 +97,8 @@ class DirectEvent(Event):
     def move(self, model: Any) -> bool:
         """As ``trigger(model)``: the move that an execution makes.
 
-        If the only callback is that of the saga's state, which does not read its event, no event object is made: it
-        would take two thirds of the time of a trigger.
+        If the only callback is the effect of the new state, which does not read its event, no event object is made. An
+        event object would take two thirds of the time of a trigger.
         """
         of_machine = self._of_machine
         name = model.state
@@ -122,7 +122,7 @@ class DirectEvent(Event):
         return self.trigger(model)
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        """As stock, errors included."""
+        """As the stock method, including its errors."""
         name = model.state
         machine: Any = self.machine
         state = machine.states.get(name) or machine.get_state(name)  # which raises, as in stock
