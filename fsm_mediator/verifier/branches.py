@@ -82,11 +82,11 @@ class Child(NamedTuple):
     """One branch, as far as its parent's future depends on it.
 
     Attributes:
-        name: Its name.
-        undoable: Whether it can be undone after it succeeded.
-        steps: Its leftovers if it succeeded and cannot be undone.
-        forward: Its possible outcomes.
-        backward: The possible outcomes of undoing it.
+        name: The name of the branch.
+        undoable: Whether the branch can be undone after it succeeded.
+        steps: The leftovers of the branch if it succeeded and cannot be undone.
+        forward: The possible outcomes of the branch.
+        backward: The possible outcomes of undoing the branch.
     """
 
     name: str
@@ -146,7 +146,7 @@ class BranchModel:
     Attributes:
         path: The group's path.
         at: The group's number among the saga's parts.
-        known: Its branches as they are defined, by name.
+        known: The defined branches of the group, by name.
         once: Whether one of several symmetric branches in the same status is enough.
     """
 
@@ -165,7 +165,7 @@ class BranchModel:
         }
 
     def child(self, name: str) -> Child:
-        """The branch of this name. In a group over items, all share one definition."""
+        """The branch with this name. In a group over items, all branches share one definition."""
         return self.known.get(name) or self.known[EACH]
 
     def symmetric(self, name: str) -> str:
@@ -175,7 +175,7 @@ class BranchModel:
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         """The statuses of the branches in canonical order: the same for symmetric branches."""
         if not statuses:
-            return ()  # it was about to be entered, and was not
+            return ()  # the group was not entered after all
         return tuple(sorted((self.symmetric(name), status) for name, status in zip(names, statuses, strict=True)))
 
     def statuses(self, execution: Execution, ledger: EffectLedger) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ class BranchModel:
     def with_spawned(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
         """The ledger after the branches *names* were started."""
         if ledger.branches[self.at]:
-            return ledger  # they were there before
+            return ledger  # the branches already exist
         return self.with_statuses(ledger, names, (Status.RUNNING,) * len(names))
 
     def with_statuses(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
@@ -206,7 +206,7 @@ class BranchModel:
         return ()
 
     def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """The actions on the branches, and the driver reading their statuses, which it may do at any time."""
+        """The actions on the branches. One of them is that the driver reads their statuses, at any time."""
         names = execution.group
         statuses = self.statuses(execution, ledger)
         calls_compensation = execution.phase == COMPENSATING
@@ -262,7 +262,7 @@ class BranchModel:
                 yield Action(label, unobserved, after, who=DRIVER, observation=NOTHING)
 
     def _end_of_planned(self, execution: Execution, statuses: tuple[str, ...]) -> Failure | None:
-        """The error with which planned branches end now; None: they do not. A group may fail fast by now, or settle."""
+        """The error with which planned branches end now. None if they do not end now."""
         failed = InboxItem(CANCEL, "another branch") if _FAILED.intersection(statuses) else None
         return rules.end_of_planned(execution, self._part, execution.deadline_at or 0.0, failed)
 
@@ -298,7 +298,7 @@ class BranchModel:
 def branch_models_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
-    """The branch models of the groups of *saga*, by path. *known*: branches already searched, with their outcomes."""
+    """The branch models of the groups of *saga*, by path. *known* has the searched branches with their outcomes."""
     groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:

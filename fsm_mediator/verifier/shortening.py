@@ -1,4 +1,4 @@
-"""Shortening: of the steps of a long saga, a few of each kind are walked in the place of all.
+"""Shortening: in a long saga, only a few steps of each kind are searched instead of all steps.
 
 Rules read a part's settings, and never its place. They use little of the settings. A number of attempts is only
 compared with the current attempt, so ten attempts differ from three only in the number of attempts in the middle.
@@ -57,7 +57,7 @@ class Shortened(NamedTuple):
         walked_instead: For each step left out, by path: the paths of the steps that were walked in its place, on the
             way forward and on the way back. A path is empty if the step is walked itself, or cannot be compensated.
         passed: The paths of the steps that are walked on the way forward only.
-        most_attempts: The most attempts of a policy, if fewer were walked; 0: none has more than are walked.
+        most_attempts: The most attempts of a policy, if fewer attempts were searched. 0 if all attempts were searched.
     """
 
     saga: Saga
@@ -104,7 +104,7 @@ class Shortened(NamedTuple):
 
 
 def shortened(saga: Saga) -> Shortened | None:
-    """*saga*, shortened; None: it is small, or has nothing that can be left out."""
+    """*saga*, shortened. None if it is small or has no steps that can be left out."""
     if len(saga.parts) <= WHOLE:
         return None
     shapes = _shapes(saga.machine, saga.parts)
