@@ -90,7 +90,7 @@ def _drive(
     journal: str | None,
     app: str | None,
 ) -> None:
-    """Drive the execution here; an equal verb that waits in its inbox is carried out in place of another one."""
+    """Drive the execution here, with this verb. If the same verb is already in its inbox, it is not sent again."""
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
     execution_in(opened, saga_id)

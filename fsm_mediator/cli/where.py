@@ -28,10 +28,10 @@ where: Decorator = click.option(
 
 
 def parse_where(words: Iterable[str], **more: Any) -> Filter:
-    """The filter that the texts of --where and the other options describe; the latter win.
+    """The filter of the texts of --where and of the other options. If both set a field, the other option counts.
 
     Raises:
-        click.BadParameter: It says nothing that could be looked for.
+        click.BadParameter: A text is not NAME=VALUE, or names no field.
     """
     asked: dict[str, Any] = {"attributes": {}}
     for word in (word for text in words for word in _split(text)):

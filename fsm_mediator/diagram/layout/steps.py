@@ -251,7 +251,7 @@ class _Flow:
             item.y += down
 
     def _frames(self, rows: list[list[Item]]) -> None:
-        """Around nested sagas, one in each row."""
+        """The frames around nested sagas: one for each row that the saga takes part in."""
         frames: list[tuple[int, Frame, Text]] = []
         lines = [self.items] if self.down else rows
         for row in lines:

@@ -320,7 +320,7 @@ class _Batch:
         return planned
 
     def _is_written(self, write: Write) -> bool:
-        """Whether this commit is already the execution's last one, so that its repetition asks only for its result."""
+        """Whether this commit is already written, and is the last one. A repetition only returns its result."""
         cursor, commit, rows = self._cursor, write.commit, write.rows
         execution = self._found.get(commit.saga_id)
         if execution is None or execution[1] != commit.epoch:
