@@ -139,7 +139,7 @@ def progress_bar(
 
 
 def next_command(verb: str, *words: str) -> str:
-    """The command *verb* with *words*, quoted, with the options --app and --journal that this command was given."""
+    """A command line to run next: *verb* and *words*, quoted. It repeats the options --app, --journal and --cipher."""
     options: list[str] = []
     context = click.get_current_context(silent=True)
     if context is not None:

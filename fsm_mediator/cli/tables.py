@@ -56,7 +56,7 @@ def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | Non
 
 
 def _escape(text: str) -> str:
-    """*text*, shown unchanged by rich and by the terminal."""
+    """*text*, escaped so that neither rich nor the terminal interprets it."""
     return escape_markup(printable(text))
 
 

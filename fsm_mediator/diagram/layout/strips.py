@@ -84,7 +84,7 @@ class Strip:
 
     @property
     def is_stuck_below(self) -> bool:
-        """Whether the part cannot be compensated, so that its stuck node goes back to the part."""
+        """Whether the part has a stuck node but no compensation. The line from the node then leads back to the part."""
         return self.lower is None and any(node.phase == STUCK for node in self.under)
 
     @property

@@ -216,7 +216,7 @@ class Batch:
         return Queued(items) if write.commit.saga_id in self._queued else items
 
     def _plan(self, write: Write) -> JournalError | None:
-        """Gather the changes of one commit. Returns the refusal; None: it is to be written, or is written already."""
+        """Gather the changes of one commit. Returns the refusal; None if there is none."""
         commit, found = write.commit, self._found
         its = found.get(commit.saga_id)
         if its is not None and self._is_written(write, its):

@@ -67,7 +67,7 @@ class ChangeTable(OperatorTables):
     """The `FollowedJournal` half of `SQLiteJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """As `FollowedJournal.changes`; the first call of all makes a table, and so must be allowed to write."""
+        """As `FollowedJournal.changes`. The first call on a journal file creates a table, so it needs write access."""
         (last,) = places_in(after or "0", 1)
         self._number(_IS_THERE)
         rows = self._read(_CHANGES, (last, limit))
@@ -80,7 +80,7 @@ class ChangeTable(OperatorTables):
             ]
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `CountedJournal.moves`; like `changes`, the first call of all must be allowed to write."""
+        """As `CountedJournal.moves`. Like that of `changes`, the first call on a journal file needs write access."""
         (last,) = places_in(after or "0", 1)
         self._number(_NUMBERS_REMOVALS)
         rows = self._read(MOVES, (last, limit))
