@@ -18,7 +18,7 @@ from fsm_mediator import Choose, Context, Parallel, Saga, Sleep, verify
 from fsm_mediator.errors import JournalError, RefusedError
 from fsm_mediator.execution import branching, execution
 from fsm_mediator.execution.branching import enter_wait
-from fsm_mediator.records import Acceptance, Happened, Returned
+from fsm_mediator.records import WAKE, Acceptance, Happened, Returned
 from fsm_mediator.verifier import abstract_states, answer_laws, attempt_laws, laws, rules_table, state_space
 from tests.test_mutants import MUTANTS, Patch, found_with, judged, made, ruled, sagas, wrapped
 
@@ -162,6 +162,17 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     """A step is given other results than those that were returned."""
     wrapped(patch, "results_seen_by", lambda original, self, part: dict.fromkeys(original(self, part), "another"))
+
+
+@fault("and what says so stays in the inbox", on="plain")
+def _(patch: Patch) -> None:
+    """The item that says that a hold was removed is not read."""
+
+    def overlook(original: Any, self: Any, item: Any) -> None:
+        if item.kind != WAKE:
+            original(self, item)
+
+    wrapped(patch, "receive", overlook)
 
 
 @fault("is no longer among its leftovers", on="leftovers")
