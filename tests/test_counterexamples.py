@@ -63,6 +63,7 @@ UNPLAYED = {
     "Retries without end.": "settings",
     "Where fewer attempts are deployed while a step waits for the next, its doubt is forgotten.": "settings",
     "Where fewer attempts are deployed while a probe is asked, another one follows its answer.": "settings",
+    "A probe that cannot tell is taken to say that it did not happen.": "settings",
     "An operator's retry does not count anew.": "anew",
     "A wait between two attempts is cut short.": "waits",
     "What `RetryAfterError` asks for is not waited for.": "waits",
