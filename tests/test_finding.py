@@ -18,7 +18,7 @@ from fsm_mediator.journal.attributes import LONGEST_TEXT
 from fsm_mediator.journal.finding import KEYS, Filter, failure_of, newest_by_phase
 from fsm_mediator.journal.notes import ATTRIBUTES, Note
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.sqlite.finding import OWNED, PARKED
+from fsm_mediator.journal.sqlite.finding import OWNED, PARKED, FindingTables
 from fsm_mediator.journal.sqlite.reading import JournalReader
 from fsm_mediator.records import Failure, InboxItem
 from tests.commits import DRIVER, acceptance, connections_of, going_on, opening, record
@@ -183,6 +183,18 @@ def test_filters_are_told_apart(journal):
     unknown |= {index for index, chosen in enumerate(FILTERS) if chosen.attributes == (("order", True),)}
     assert all((size == 0) == (index in unknown) for index, size in sizes.items()), sizes
     assert all(size < len(made) for index, size in sizes.items() if index)
+
+
+def test_execution_that_ends_while_a_page_is_read_is_listed_once(tmp_path, monkeypatch, opened):
+    """It is found among those that go on and, a moment later, among the ended ones: the page is full all the same."""
+    journal = opened(tmp_path / "sagas.db")
+    journal.enlist(DRIVER)
+    for number, state in enumerate(("succeeded", "succeeded", "executing.b")):
+        journal.write(opening(f"o-{number}", state))
+    ended = vars(FindingTables)["_ended"]
+    monkeypatch.setattr(SQLiteJournal, "_ended", lambda self, *chosen: [3, *ended(self, *chosen)])
+
+    assert [entry.saga_id for entry in journal.search(Filter(), limit=2)] == ["o-2", "o-1"]
 
 
 def test_cursor_of_another_kind_is_refused(journal):

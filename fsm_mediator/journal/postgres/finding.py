@@ -124,7 +124,7 @@ class FindingTables(JournalReader):
                 since, until = chosen.since, chosen.until
                 values = ["-Infinity" if since is None else since, "Infinity" if until is None else until, *values]
             found += self._all(f"{_FROM}{ended}{where} {_NEWEST}", below, *values, limit)
-        return sorted(found, reverse=True)[:limit]
+        return sorted(set(found), reverse=True)[:limit]  # one may have ended between the queries
 
     def _all(self, query: str, *parameters: Any) -> list[int]:
         return [number for (number,) in self._connections.read(query, parameters)]
