@@ -58,7 +58,10 @@ class Numbers:
 
 
 def limits_of(every: Sequence[Numbers]) -> list[float]:
-    """The least value of each colour but the palest: the largest numbers of the series 1, 3, 10 that are reached."""
+    """The lower limits of all colours except the palest: the largest reached numbers of the series 0.1, 0.3, 1, 3, 10.
+
+    The series continues in both directions.
+    """
     most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
     if most <= 0:
         return []

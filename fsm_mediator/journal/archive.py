@@ -105,7 +105,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of one archived file, the newest line first. It is the newest file whose name sorts before *before*.
+    """The lines of one archived file, the newest line first: the newest file with a name that sorts before *before*.
 
     *before* is None for the newest file of all.
 

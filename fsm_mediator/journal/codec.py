@@ -317,9 +317,10 @@ class Codec:
     def check_type(self, type: Any) -> None:
         """Check that values of *type* can be decoded.
 
+        msgspec makes a decoder for any class, even if the decoder cannot decode any value.
+
         Raises:
-            Exception: Values cannot be decoded. The error can have any type. msgspec makes a decoder for any class, but
-                the decoder may be unable to decode any value.
+            Exception: Values cannot be decoded. The exception can have any type.
         """
         self._decoder(type)
         for info in types_within(type):

@@ -119,7 +119,10 @@ class Lines:
     def _secrets(
         self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
     ) -> dict[str, Any]:
-        """The fields with texts of a person or a user's code (*name*, ``error``, ``reason``), or the sealed fields."""
+        """The fields with texts of people and of user code: *name*, ``error`` and ``reason``.
+
+        Or one field with all of them sealed.
+        """
         fields = {"error": error, "reason": reason} if name == "value" else {}
         if is_sealed(value):
             return {**fields, name: None, "sealed": bytes(value).decode()}

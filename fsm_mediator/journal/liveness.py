@@ -65,7 +65,7 @@ def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
 
 
 class LivenessCheck:
-    """Decides whether drivers are alive, from their rows in a journal. It remembers drivers whose process has ended.
+    """Decides whether drivers are alive, from their rows in a journal. It remembers the drivers with an ended process.
 
     Args:
         clock: Returns the time in seconds since the epoch.

@@ -69,7 +69,7 @@ def least_blank(tried: Sequence[Layout]) -> Layout:
 
 
 def shown_mark(box: StepBox) -> StepBox:
-    """The step whose mark and small print a box shows. For a collapsed group, this is the single step of its branch."""
+    """The step that gives a box its mark and its small print. For a collapsed group: the single step of its branch."""
     return box.branches[0].flow.boxes[0] if is_collapsed(box) else box
 
 

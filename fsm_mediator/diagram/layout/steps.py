@@ -58,10 +58,7 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE) -> Layout:
-    """The layout of *picture*, at most *width* pixels wide.
-
-    Two pictures are placed side by side. If they are too wide, the second picture is placed below the first.
-    """
+    """The layout of *picture*, at most *width* pixels wide. Two pictures are side by side if they fit."""
     room = width * 72 / 96 - 2 * PAD
     if picture.beside is None:
         return _Page(picture, direction).layout(room)
@@ -207,7 +204,7 @@ class _Flow:
         return y + max(downs) + gap
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """The number of nested sagas that begin and that end at the only item of this row."""
+        """The number of nested sagas that begin, and that end, in this row of one item."""
         here = self.items[number].scopes
         before = self.items[number - 1].scopes if number else ()
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
