@@ -371,7 +371,7 @@ def _counted(branches: Iterable[Run]) -> str:
 
 
 def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
-    """The pictures of branches. Items with the same course share one picture, whose title says how many there are."""
+    """The pictures of branches. Items with the same course share one picture; its title says how many there are."""
     if run is not None and run.branches is None:
         return
     for path, branches in saga.branches.items():

@@ -150,7 +150,7 @@ async def _enter_awaited(hook: Hook, context: Context, entered: Entered) -> None
     try:
         manager: Any = hook(context)
         await type(manager).__aenter__(manager)
-    except Exception as fault:  # not BaseException: a cancellation of the task belongs to the attempt
+    except Exception as fault:  # a cancellation of the task is a BaseException, and belongs to the attempt
         _log_left_out(hook, context, fault)
     else:
         entered.append((manager, hook))
