@@ -254,11 +254,9 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
 async def _waited(
     core: ExecutionDriver, entry: Entry, left: float | None, pause: float
 ) -> tuple[Outcome | None, float]:
-    """Wait a while for an execution that was not driven here.
+    """Wait a while for an execution that was not driven here. Returns its outcome or None, and the next pause.
 
-    Returns its outcome (None if it goes on), and the next pause.
-
-    The caller drives the execution if it can. With a timeout, it drives it in the background.
+    The caller drives the execution if it can; with a timeout, in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)
