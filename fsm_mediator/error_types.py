@@ -12,7 +12,7 @@ from typing import Any, Final
 
 
 class MediatorError(Exception):
-    """The root of all errors of this library."""
+    """The base class of all errors of this library."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default pickle calls the class with the text, which classes with other parameters refuse. Such an error in

@@ -44,7 +44,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """The failure for *error*."""
+        """The failure that describes *error*."""
         kind = error.__class__
         module = kind.__module__
         if kind is RecordedError:

@@ -24,9 +24,9 @@ class Redaction:
 
     Args:
         patterns: Names of fields and regular expressions. A name, such as ``"password"`` or ``"card*"``, hides the
-            value of the field at any depth. Upper and lower case do not matter. Other names are ``payload``, ``value``
-            (a result or a signal's value), ``message``, ``traceback`` and ``reason``. A regular expression is compiled,
-            or a text between slashes such as ``r"/\b\d{13,19}\b/"``. It hides its matches in every text.
+            value of the field at any depth. Upper and lower case do not matter. The names ``payload``, ``value`` (a
+            result or a signal's value), ``message``, ``traceback`` and ``reason`` work too. A regular expression,
+            compiled or as a text between slashes such as ``r"/\b\d{13,19}\b/"``, hides its matches in every text.
 
     Raises:
         DefinitionError: A pattern is neither a name nor a valid regular expression.

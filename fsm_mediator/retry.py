@@ -53,7 +53,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
             `StepRejectedError`. For an exception group, it is made if it would be made for any exception in the group.
 
     Raises:
-        DefinitionError: A number is not a number or is out of range, *wait_initial* is more than *wait_max*, or *on* is
+        DefinitionError: A value is not a number or is out of range, *wait_initial* is more than *wait_max*, or *on* is
             none of the three.
 
     Source: names and defaults follow stamina; jitter as in "Exponential Backoff and Jitter" (AWS, 2015).

@@ -125,7 +125,7 @@ def _choice(*known: str) -> Callable[[str], str]:
 
 
 class SagaDiagram(SphinxDirective):
-    """``.. saga-diagram:: module:object``."""
+    """The directive ``.. saga-diagram:: module:object``."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Callable[[str], Any]] | None] = {
@@ -281,7 +281,7 @@ def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, A
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """The entry point that Sphinx calls."""
+    """Register the directive and its settings. Sphinx calls this function."""
     app.add_config_value("saga_diagram_format", SVG, "env", str)
     app.add_config_value("saga_diagram_theme", "light", "env", str)
     app.add_config_value("saga_diagram_mermaid_js", "", "html", str)

@@ -223,7 +223,7 @@ def _repair() -> str:
 def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
     """Print the damage in the executions *waiting*, and every row that contradicts its records.
 
-    Returns whether any was found.
+    Returns whether there is any damage.
     """
     rows = journal.repairable() if isinstance(journal, RepairableJournal) else []
     damage = [fault for saga_id in dict.fromkeys((*rows, *waiting)) for fault in damage_of(journal, saga_id)]

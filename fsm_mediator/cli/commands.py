@@ -297,8 +297,8 @@ def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | N
 def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
     """Retry the step in which an execution is stuck.
 
-    A driver in another process, such as `serve`, accepts or refuses the verb: the execution's owner, or the next driver
-    that claims it. With --drive the execution is driven here.
+    The execution's owner, or the next driver that claims it (such as a `serve`), accepts or refuses the verb. With
+    --drive the execution is driven here.
     """
     say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 
@@ -320,7 +320,7 @@ def resolve(
     journal: str | None,
     **by_whom: Any,
 ) -> None:
-    """Settle the step in which an execution is stuck, by a person's decision. It is then driven as after `retry`."""
+    """Settle the step in which an execution is stuck, by a person's decision, then drive it as after `retry`."""
     value = None if result is None else options.parse_json(result, "--result")
     say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
 
@@ -360,7 +360,7 @@ def cancel(saga_id: str, reason: str | None, actor: str | None, app: str | None,
 @options.app
 @options.journal
 def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Give up an execution that no living driver can drive. It is closed with its branches, and nothing is undone."""
+    """Give up an execution that no living driver can drive. It is closed with its branches; nothing is undone."""
     with closing(load_journal(app, journal)[1]) as opened:
         closed = give_up(opened, execution_in(opened, saga_id), reason, time.time(), actor)
     branches = f", with {len(closed) - 1} branches" if len(closed) > 1 else ""

@@ -55,9 +55,9 @@ def _is_sqlite(path: Path) -> bool:
 
 
 def mode_of(journal: Journal) -> int:
-    """The permissions for files with the contents of the journal: those of its file.
+    """The permissions for files with the contents of a journal. They are those of the journal's file.
 
-    Without a file: only for the owner.
+    If the journal has no file, only the owner has permissions.
     """
     path = Path(getattr(journal, "path", ""))
     return stat.S_IMODE(path.stat().st_mode) & 0o666 if path.is_file() else 0o600
@@ -69,8 +69,8 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 
     An old file stays until the new one is complete.
 
-    *mode* is the file's permissions if the file has the contents of a journal; a file of another user is then refused.
-    None for the permissions of the old file, or the usual permissions.
+    If the file gets contents of a journal, *mode* is its permissions, and a file of another user is refused. If *mode*
+    is None, the file has the permissions of the old file, or the usual permissions.
 
     Raises:
         click.UsageError: The file cannot be written, is a journal, or belongs to another user.

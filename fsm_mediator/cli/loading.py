@@ -201,7 +201,7 @@ def load_journal(
 
 
 def archived(path: Path, saga_id: str, app: str | None) -> tuple[App | None, Any]:
-    """The app, or None if none is named; and one execution of an archive with its branches, as a journal."""
+    """An archived execution with its branches, as a journal. Also the app, or None if no app is named."""
     loaded = None if app is None else load_app(app)
     codec = None if loaded is None or loaded.journal is None else loaded.journal.codec
     return loaded, ArchivedExecution(path, saga_id, _cipher_for(codec))

@@ -95,7 +95,7 @@ def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
+    """The type of options that are durations: seconds from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
 
     With *unit*, a number without a unit is refused.
     """
@@ -118,12 +118,15 @@ class Duration(click.ParamType[float]):
 
 
 class State(click.ParamType[str]):
-    """A state or a phase. An unknown phase is refused, because an empty result would look as if all were well."""
+    """The type of options that are a state or a phase.
+
+    An unknown phase is refused, because an empty result would look as if all were well.
+    """
 
     name = "state"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """*value*, after a check."""
+        """Return *value* if it is a state or a phase."""
         try:
             check_listing(value, None, None)
         except DefinitionError as error:

@@ -1,6 +1,6 @@
 """The command ``render``: draws a saga or an execution into a file, or all sagas into a folder.
 
-It can also check files.
+It can also check whether the files are up to date.
 
 This module decides the files and formats; ``diagram`` decides the content of a picture.
 """

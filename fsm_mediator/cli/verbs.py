@@ -74,7 +74,7 @@ def _show(saga_id: str) -> str:
 def _answer(journal: Journal, name: str, timeout: float) -> VerbAnswer | None:
     """Wait for the answer to the verb of this name, and delete the answer from the journal.
 
-    None if it did not come in time.
+    None if there is no answer within *timeout* seconds.
     """
     operators, until = for_operators(journal), time.monotonic() + timeout
     while (answer := operators.answer(name)) is None:

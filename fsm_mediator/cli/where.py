@@ -68,7 +68,7 @@ def _split(text: str) -> list[str]:
 def _time(name: str, text: str) -> float:
     """The time in *text*, in seconds since the epoch.
 
-    *text* is a duration before now (``2h``) or a date (``2026-11-29T10:00``).
+    *text* is a time before now, such as ``2h``, or a date, such as ``2026-11-29T10:00``.
     """
     try:
         return datetime.fromisoformat(text).timestamp()

@@ -46,7 +46,7 @@ def this_driver() -> Driver:
 
 
 def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool:
-    """Whether *driver* is alive, as far as this process can see.
+    """Whether *driver* is alive, according to what this process can see.
 
     Args:
         driver: The driver.

@@ -402,7 +402,7 @@ class AsyncOperations:
     ) -> Outcome:
         """Compensate all steps of a succeeded execution, the last step first.
 
-        It ends ``failed`` with a `SagaUndoneError`.
+        The execution ends ``failed`` with a `SagaUndoneError`.
 
         Args:
             saga_id: The execution.

@@ -77,10 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads.
-
-        A thread of this pool does not count while it is in it.
-        """
+        """A context in which the caller waits for other threads. Meanwhile, a thread of this pool does not count."""
         if _pool.get() is not self:
             yield
             return
@@ -214,9 +211,9 @@ class TimerThread:
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """Adjust the timers to the clock.
+        """Adjust the timers to the clock. After the clock was set forward, timers follow the clock.
 
-        If the clock was set forward, timers follow it; if back, they follow monotonic time.
+        After the clock was set back, timers follow monotonic time.
         """
         clock, now = self._clock(), _time.monotonic()
         ahead, self._ahead = self._ahead, clock - now

@@ -256,7 +256,7 @@ async def _waited(
 ) -> tuple[Outcome | None, float]:
     """Wait a while for an execution that was not driven here. Returns its outcome or None, and the next pause.
 
-    The caller drives the execution if it can; with a timeout, in the background.
+    If the caller can drive the execution, it does so; with a timeout, the execution is driven in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)

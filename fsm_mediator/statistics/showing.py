@@ -22,7 +22,7 @@ _NOTHING: Final = MachineStatistics()
 
 
 class _Shown(NamedTuple):
-    """One kind of numbers that a picture can show."""
+    """A kind of numbers that a picture can show."""
 
     heading: str  # the name of the numbers
     legend: str  # the meaning of signs in the notes, and of boxes without a colour

@@ -304,9 +304,9 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """The entry, if the driver already owns the execution.
+        """The entry if the driver already owns the execution, because the answer to its first claim was lost.
 
-        This happens if the answer to its first claim was lost.
+        Otherwise None.
         """
         for owner, _, abandoned in self._read_of(sql.OWNER, saga_id):
             if owner == driver_id and (entry := self.find(saga_id)) is not None:

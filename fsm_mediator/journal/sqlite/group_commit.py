@@ -70,11 +70,11 @@ class Waiter(Generic[J]):
 
 
 class GroupCommit(Generic[J]):
-    """Lets one thread at a time write, for all that wait.
+    """Lets one thread at a time write, for all threads that wait.
 
     Args:
         commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
-            Raises nothing but interrupts.
+            It raises only interrupts.
         alone: Does a single job and returns its result. Or it does nothing and returns None; *commit* then does the
             job.
 

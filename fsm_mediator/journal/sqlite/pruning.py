@@ -76,7 +76,7 @@ def prune_these(
 ) -> int:
     """Delete executions for `SQLiteJournal.prune_these`, each with its branches in one transaction.
 
-    Returns the number.
+    Returns the number of deleted executions.
     """
     deleted = 0
     for (number,) in read(_PRUNABLE_THESE, (sql.as_json(saga_ids), before)):
