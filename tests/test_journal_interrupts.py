@@ -23,9 +23,9 @@ from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, forking
 from fsm_mediator.forking import CREATING, FORKING
 from fsm_mediator.journal import liveness as drivers
 from fsm_mediator.journal import memory
+from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, in_a_write, opening
 
