@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import importlib
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,9 @@ import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from fsm_mediator import (
@@ -41,74 +34,24 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
-from tests.drivers import PATIENCE, QUICK, World, eventually
+from tests.drivers import QUICK, World, eventually
+from tests.otlp import attributes, exporting, links_of, receiving
 
 ROOT = Path(__file__).parent.parent
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Takes what is exported by OTLP over HTTP, and decodes it."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.spans: list[Any] = []
-        self.metrics: dict[str, Any] = {}
-        self.bodies: list[bytes] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def named(self, name: str) -> list[Any]:
-        """The spans of a name, in the order of their ends."""
-        return [span for span in self.spans if span.name == name]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Any
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies.append(body)
-        if self.path == "/v1/traces":
-            for traced in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for spans_of in traced.scope_spans:
-                    self.server.spans += spans_of.spans
-        elif self.path == "/v1/metrics":
-            for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                for metrics_of in measured.scope_metrics:
-                    self.server.metrics |= {metric.name: metric for metric in metrics_of.metrics}
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def receiver():
     """A receiver, for one test."""
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(PATIENCE)
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 @pytest.fixture
 def tracing(receiver):
     """A provider of the real SDK that exports each span when it ends."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
-    yield provider
-    provider.shutdown()
-
-
-def attributes(span) -> dict[str, Any]:
-    """Its attributes, without the prefix."""
-    values = {each.key.removeprefix("fsm_mediator."): each.value for each in span.attributes}
-    return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
+    with exporting(receiver) as provider:
+        yield provider
 
 
 def exception_of(span) -> dict[str, str]:
@@ -310,15 +253,6 @@ def test_a_trace_is_found_across_two_killed_processes(receiver, tmp_path):
     assert [attributes(span)["outcome"] for span in receiver.named("execute second")] == ["executed"]
 
 
-def links_of(span) -> dict[str, list[str]]:
-    """The ids of the spans that it is linked to, by the kind of the link."""
-    found: dict[str, list[str]] = {}
-    for link in span.links:
-        (kind,) = (each.value.string_value for each in link.attributes if each.key == "fsm_mediator.link")
-        found.setdefault(kind, []).append(link.span_id.hex())
-    return found
-
-
 def test_a_stint_is_linked_to_the_one_before_and_to_what_was_said(drive, journal, receiver, tracing):
     """From a stint I find the one before it, in any process, and the requests that had it go on."""
     world, tracer = World(), tracing.get_tracer("app")
@@ -365,11 +299,10 @@ def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
 
 def test_an_execution_that_is_not_sampled_runs(drive, receiver):
     """Where my sampler says no, nothing is exported, and the saga is as ever."""
-    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
     saga = Saga("s", [World().step("a", ConnectionError("no"), "ok")])
 
-    assert drive(saga, **both(Telemetry(provider))).run("s").results == {"a": "ok"}
+    with exporting(receiver, sampler=ALWAYS_OFF) as provider:
+        assert drive(saga, **both(Telemetry(provider))).run("s").results == {"a": "ok"}
     assert receiver.spans == []
 
 
