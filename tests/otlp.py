@@ -8,9 +8,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -28,6 +31,11 @@ class Receiver(http.server.ThreadingHTTPServer):
         self.metrics: dict[str, Any] = {}
         self.bodies: list[bytes] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def points(self, name: str) -> list[Any]:
+        """The last points of the metric *name*, which begins with the name of the package."""
+        metric = self.metrics[f"fsm_mediator.{name}"]
+        return list(getattr(metric, metric.WhichOneof("data")).data_points)
 
     def named(self, name: str) -> list[Any]:
         """The spans of a name, in the order of their ends."""
@@ -73,6 +81,17 @@ def exporting(receiver: Receiver, **settings: Any) -> Iterator[TracerProvider]:
     provider = TracerProvider(shutdown_on_exit=False, **settings)
     provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
     yield provider
+    provider.shutdown()
+
+
+@contextlib.contextmanager
+def measuring(receiver: Receiver) -> Iterator[MeterProvider]:
+    """A provider of the real SDK that exports its metrics at the end."""
+    exporter = OTLPMetricExporter(f"{receiver.url}/v1/metrics")
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=float("inf"))
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    yield provider
+    provider.force_flush()
     provider.shutdown()
 
 

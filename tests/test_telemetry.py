@@ -14,18 +14,16 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry import baggage, trace
+from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from fsm_mediator import (
     DefinitionError,
     Mediator,
     MissingExtraError,
-    OutcomeUnknownError,
     Parallel,
     Retry,
     Saga,
@@ -34,7 +32,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
-from tests.drivers import QUICK, World, eventually
+from tests.drivers import World, eventually
 from tests.otlp import attributes, exporting, links_of, receiving
 
 ROOT = Path(__file__).parent.parent
@@ -75,9 +73,11 @@ def test_each_stint_and_each_attempt_is_a_span(drive, journal, receiver, tracing
     """In my tracing tool a saga is a span until it is parked, and another from then on, each with its attempts."""
     world = World()
     saga = Saga("s", [world.step("a", ConnectionError("no"), "ok"), Signal("go"), world.step("b", undo=None)])
-    mediator = drive(saga, journal=journal, **both(Telemetry(tracing)))
+    telemetry = Telemetry(tracing)
+    mediator = drive(saga, journal=journal, **both(telemetry))
 
     mediator.run("s", saga_id="o-1", check=False)
+    assert telemetry.carrier_of_stint("o-1") is None
     first = receiver.named("saga s")[0]
     mediator.signal("o-1", "go")
     mediator.wait("o-1")
@@ -155,6 +155,7 @@ def test_run_is_part_of_the_callers_trace_and_start_is_linked(receiver, tracing,
     by_id = {attributes(span)["saga_id"]: span for span in receiver.named("saga s")}
     waited, started = by_id["waited"], by_id["started"]
     assert int.from_bytes(waited.parent_span_id) == asked.span_id
+    assert list(waited.links) == []
     assert started.parent_span_id == b""
     assert int.from_bytes(started.trace_id) != asked.trace_id
     (link,) = started.links
@@ -283,6 +284,53 @@ def test_a_stint_is_linked_to_the_one_before_and_to_what_was_said(drive, journal
     ]
 
 
+def test_cancel_is_a_cause(drive, receiver, tracing):
+    """The stint in which a saga compensates leads to the request that cancelled it."""
+    saga = Saga("s", [World().step("a"), Signal("go")])
+    mediator = drive(saga, **{**both(Telemetry(tracing)), "park_after": 0.0})
+    mediator.run("s", saga_id="o-1", check=False)
+    with tracing.get_tracer("app").start_as_current_span("cancelled") as cancelled:
+        mediator.cancel("o-1")
+    eventually(lambda: mediator.outcome("o-1").failed)
+
+    stints = eventually(lambda: len(found := receiver.named("saga s")) == 2 and found)
+    assert links_of(stints[-1])["cause"] == [format(cancelled.get_span_context().span_id, "016x")]
+
+
+def test_signal_to_a_saga_that_others_know_is_a_cause(receiver, tracing, tmp_path):
+    """The web process sends signals, and knows no saga; a worker drives: its stint leads to the web's request."""
+    path = tmp_path / "s.db"
+    saga = Saga("s", [Signal("go"), World().step("a")])
+    with Mediator(saga, journal=path, park_after=0.0, **both(Telemetry(tracing))) as worker:
+        worker.run("s", saga_id="o-1", check=False)
+        web = Mediator(journal=path, **both(Telemetry(tracing)))
+        with web, tracing.get_tracer("app").start_as_current_span("signalled") as signalled:
+            web.signal("o-1", "go")
+        worker.recover()
+        assert worker.wait("o-1").succeeded
+
+    assert links_of(receiver.named("saga s")[-1])["cause"] == [format(signalled.get_span_context().span_id, "016x")]
+
+
+def test_span_processors_see_the_baggage_of_the_caller(drive, tracing):
+    """A processor that copies baggage into spans works for attempts too."""
+    seen: dict[str, object] = {}
+
+    class Copies(SpanProcessor):
+        def on_start(self, span, parent_context=None):
+            seen[span.name] = baggage.get_baggage("tenant", parent_context)
+
+    tracing.add_span_processor(Copies())
+    mediator = drive(Saga("s", [World().step("a")]), **both(Telemetry(tracing)))
+    token = otel_context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        mediator.run("s")
+    finally:
+        otel_context.detach(token)
+
+    assert seen == {"saga s": "acme", "execute a": "acme"}
+
+
 def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
     """The whole that was parked goes on because of its branch, and is linked to the branch's stint."""
     world = World()
@@ -324,37 +372,6 @@ def test_without_the_extra_an_error_names_it(monkeypatch):
 
     with pytest.raises(MissingExtraError, match=r"fsm-mediator\[otel\]"):
         importlib.import_module("fsm_mediator.telemetry.spans")
-
-
-def test_metrics_have_names_and_units_and_no_ids(drive, receiver):
-    """My dashboards get counts and durations by saga and step; no id makes a series of its own."""
-    reader = PeriodicExportingMetricReader(
-        OTLPMetricExporter(f"{receiver.url}/v1/metrics"), export_interval_millis=float("inf")
-    )
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    world = World()
-    saga = Saga("s", [world.step("a", OutcomeUnknownError("?"), "ok"), world.step("b", ValueError("no"), retry=QUICK)])
-    drive(saga, **both(Telemetry(None, provider))).run("s", saga_id="o-17", check=False)
-    provider.force_flush()
-    provider.shutdown()
-
-    found = receiver.metrics
-    assert {name.removeprefix("fsm_mediator."): metric.unit for name, metric in found.items()} == {
-        "saga.duration": "s",
-        "saga.started": "{saga}",
-        "attempt.duration": "s",
-        "attempt.active": "{attempt}",
-    }
-    points = [attributes(point) for point in found["fsm_mediator.attempt.duration"].histogram.data_points]
-    assert {(point["step"], point["kind"], point["outcome"], point.get("error.type")) for point in points} == {
-        ("a", "execute", "in_doubt", "OutcomeUnknownError"),
-        ("a", "execute", "executed", None),
-        ("b", "execute", "errored", "ValueError"),
-        ("a", "compensate", "compensated", None),
-    }
-    assert "o-17" not in str(found)
-    (active,) = {point.as_int for point in found["fsm_mediator.attempt.active"].sum.data_points}
-    assert active == 0
 
 
 def test_a_forked_child_leaves_the_open_spans_to_its_parent(drive, receiver, tracing):
