@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import JournalError, Mediator, MemoryJournal, OutcomeUnknownError, Retry, Saga, Signal
+from fsm_mediator import (
+    JournalError,
+    Mediator,
+    MemoryJournal,
+    OutcomeUnknownError,
+    Retry,
+    Saga,
+    Signal,
+    StepRejectedError,
+)
 from fsm_mediator.telemetry import Telemetry, spans
 from tests.drivers import ONCE, QUICK, Clock, Flaky, World, core_of, eventually
 from tests.otlp import attributes, exporting, measuring, receiving
@@ -78,6 +87,25 @@ def test_whatever_happens_to_a_saga_is_counted_once(drive, receiver, journal):
     assert (duration.count, duration.sum, attributes(duration)) == (1, 42.5, {**named, "state": "failed"})
     assert "fsm_mediator.saga.recovered" not in receiver.metrics
     assert "o-17" not in str(receiver.metrics)
+
+
+def test_outcomes_of_attempts_are_told_apart(drive, receiver):
+    """A rejection is no error of the network, and a compensation that fails leaves no doubt: it is repeated."""
+    world = World()
+    undone = world.step("a", undo=[ConnectionError("no"), "undone"], compensation_retry=QUICK)
+    with measuring(receiver) as provider:
+        mediator = drive(
+            Saga("s", [undone, world.step("b", StepRejectedError("no"))]), **both(Telemetry(None, provider))
+        )
+        assert mediator.run("s", check=False).failed
+
+    points = [attributes(point) for point in receiver.points("attempt.duration")]
+    assert {(point["step"], point["kind"], point["outcome"], point.get("error.type")) for point in points} == {
+        ("a", "execute", "executed", None),
+        ("b", "execute", "rejected", "StepRejectedError"),
+        ("a", "compensate", "errored", "ConnectionError"),
+        ("a", "compensate", "compensated", None),
+    }
 
 
 def test_attempts_are_measured_in_seconds(receiver, monkeypatch):
