@@ -324,11 +324,13 @@ def test_span_processors_see_the_baggage_of_the_caller(drive, tracing):
     mediator = drive(Saga("s", [World().step("a")]), **both(Telemetry(tracing)))
     token = otel_context.attach(baggage.set_baggage("tenant", "acme"))
     try:
-        mediator.run("s")
+        with tracing.get_tracer("app").start_as_current_span("request"):
+            mediator.run("s", saga_id="o-1")
     finally:
         otel_context.detach(token)
 
-    assert seen == {"saga s": "acme", "execute a": "acme"}
+    assert seen == {"request": "acme", "saga s": "acme", "execute a": "acme"}
+    assert list(carrier_of(mediator.journal, "o-1")) == ["traceparent"]  # baggage is not journaled
 
 
 def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):

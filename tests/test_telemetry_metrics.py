@@ -159,6 +159,15 @@ def test_stint_that_could_not_continue_is_an_error_with_the_type_alone(drive, re
     assert (span.status.code, span.status.message) == (2, "JournalError")
 
 
+def test_interrupt_is_no_exception_of_the_step(receiver):
+    """Ctrl-C in an attempt: its span is an error, and has no traceback of mine."""
+    with exporting(receiver) as tracing, pytest.raises(KeyboardInterrupt):
+        Mediator(Saga("s", [World().step("a", KeyboardInterrupt())]), **both(Telemetry(tracing))).run("s")
+
+    (span,) = receiver.named("execute a")
+    assert (span.status.message, list(span.events)) == ("KeyboardInterrupt", [])
+
+
 def test_stint_that_ends_with_its_mediator_is_no_error(drive, receiver):
     """A mediator that closes leaves its executions to others: that is not a failure."""
     later = Retry(wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
