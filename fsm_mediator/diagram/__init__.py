@@ -1,6 +1,8 @@
-"""Diagrams: a saga's machine and its runs as pictures, extracted once, rendered as DOT, SVG, Mermaid and more.
+"""Diagrams: a saga's machine or one of its runs as a picture.
 
-Nothing here imports Graphviz before something is drawn.
+The content is extracted once and rendered as DOT, SVG, Mermaid and more.
+
+Graphviz is imported only when something is drawn.
 """
 
 from __future__ import annotations

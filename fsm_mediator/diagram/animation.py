@@ -1,8 +1,8 @@
-"""Animation: the frames of a run as one SVG, one after the other.
+"""Animation: one SVG that shows the frames of a run, one after the other.
 
-An element that never changes is in the SVG only once. A changing element is there in all of its forms, and styles
-switch between the forms. If the reader has asked for less motion or the viewer has no styles, the SVG shows the last
-frame.
+An element that never changes is in the SVG only once. A changing element is in the SVG in all of its forms, and
+styles switch between the forms. If the reader has asked for less motion or the viewer does not support styles, the
+SVG shows the last frame.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ID: Final = re.compile(r'<g id="([^"]*)"')
 
 
 def animated_svg(frames: Sequence[str], digest: str) -> str:
-    """One animated SVG from the SVGs of a run's frames. All frames have the same elements, with different looks.
+    """Join the SVGs of a run's frames into one animated SVG. All frames have the same elements, with different looks.
 
-    *digest* is the digest of the DOT of all frames.
+    *digest* is the digest of the DOT of all frames. It is written into the SVG.
     """
     parts = [_parts(frame) for frame in frames]
     head, _, tail = parts[-1]

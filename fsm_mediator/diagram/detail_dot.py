@@ -15,7 +15,7 @@ from fsm_mediator.diagram.themes import EDGES, NODES, Theme
 from fsm_mediator.states import EXECUTING, FAILED, PENDING, STUCK, STUCK_PHASES, SUCCEEDED
 
 _LEFT: Final = -14
-"""The left edge of the lanes."""
+"""The left edge of the lanes, in points."""
 
 
 def detail_lines(picture: Picture, layout: Layout, theme: Theme, legend: bool | None = None) -> list[str]:
@@ -64,7 +64,7 @@ class _Writer(Canvas):
         yield from itertools.starmap(self._edge, routed)
 
     def _meanings(self) -> Iterator[tuple[str, bool]]:
-        """The meanings of the signs and styles, and whether this picture has them."""
+        """Yield each entry of the legend, and whether this picture needs the entry."""
         kinds = {edge.kind for edge in self.picture.all_edges()}
         nodes = list(self.picture.all_nodes())
         if self.picture.numbers is not None:
@@ -89,7 +89,7 @@ class _Writer(Canvas):
             yield from self._children(child)
 
     def _frames(self, path: str, nodes: Sequence[str], inner: Iterable[Cluster]) -> Iterator[str]:
-        """The frames of a cluster, one in each of its rows; the first contains its nodes."""
+        """Yield the frames of a cluster: one frame in each row of the cluster. The first frame contains its nodes."""
         is_child = path.endswith("/")  # a branch or a group, not a nested saga's part of this machine
         tooltip = f"branch: {path.rstrip('/')}" if is_child else f"nested: {path}"
         style = f'style="rounded,{"solid" if path.endswith("//") else "dashed"}" color="{self.theme.frame}"'
@@ -180,7 +180,7 @@ class _Writer(Canvas):
 
 
 def _joining(route: Route) -> Sequence[tuple[float, float]]:
-    """The points of a route up to where another edge has the same line, and a little of that."""
+    """The points of a route up to the point where it joins another edge's line, plus a few points along that line."""
     own = route.own or 0
     (x, y), (after_x, after_y) = route.points[own - 1], route.points[own]
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 P = TypeVar("P", Picture, FlowPicture)
 
 _results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
-"""The pictures and texts of each machine: it never changes, and neither do they."""
+"""The pictures and texts of each machine. A machine never changes, so its pictures and texts never change."""
 
 
 class Look(TypedDict, total=False):
@@ -70,9 +70,9 @@ def _as_set(names: Hidden | Collection[Hidden]) -> frozenset[Hidden]:
 class Diagram:
     """A picture of a saga's machine, or of one run of it.
 
-    ``saga.diagram()`` and ``outcome.diagram()`` make one. Jupyter, VS Code and marimo show it. Text (`to_dot`,
+    ``saga.diagram()`` and ``outcome.diagram()`` make one. Jupyter, VS Code and marimo show a diagram. Text (`to_dot`,
     `to_mermaid`, `to_markdown_table`) needs no Graphviz; drawings (`to_svg`, `render`) need the extra ``diagrams`` or
-    a ``dot`` on the PATH. A format works too: ``f"{diagram:mermaid}"``, with ``dot``, ``mermaid``, ``md`` or ``svg``.
+    a ``dot`` on the PATH. The format specs ``dot``, ``mermaid``, ``md`` and ``svg`` work too: ``f"{diagram:mermaid}"``.
 
     Attributes:
         saga: The definition.
@@ -122,7 +122,7 @@ class Diagram:
             raise DefinitionError(f"two pictures are drawn side by side in the view {STEPS!r}, not in {self.view!r}")
 
     def with_(self, *, view: View | None = None, **look: Unpack[Look]) -> Diagram:
-        """The same diagram with other attributes: ``diagram.with_(theme="dark")``."""
+        """A copy of the diagram with other attributes: ``diagram.with_(theme="dark")``."""
         view = view or self.view
         if view != STEPS:
             look = {"direction": None, "width": None, **look}
@@ -170,7 +170,10 @@ class Diagram:
         return picture.without(self.hide)
 
     def _with_numbers(self, picture: FlowPicture, numbers: Numbers) -> FlowPicture:
-        """*picture* with the numbers, and the diagram beside it with its own."""
+        """*picture* with its numbers.
+
+        If there is a second diagram, its picture is added on the right, with its own numbers.
+        """
         other = self.beside
         if other is None or other.numbers is None:
             return with_numbers(picture, numbers, [numbers])
@@ -184,11 +187,14 @@ class Diagram:
         return shorten(clean(self.picture.alt), MOST_ALT)
 
     def to_dot(self) -> str:
-        """The diagram as DOT, the language of Graphviz. It has all positions, so that any ``dot`` draws it as it is."""
+        """The diagram as DOT, the language of Graphviz.
+
+        The text contains all positions, so any ``dot`` draws the same picture.
+        """
         return self._once("dot", lambda: digraph(self.picture.name, self._lines()))
 
     def to_graphviz(self) -> graphviz.Digraph:
-        """A ``graphviz.Digraph``, which you can render or extend."""
+        """The diagram as a ``graphviz.Digraph``, which you can render or extend. Needs the package ``graphviz``."""
         import graphviz
 
         return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in self._lines()])
@@ -213,7 +219,10 @@ class Diagram:
         return f"{note}\n{self.with_(view=STEPS).to_mermaid()}"
 
     def to_markdown_table(self) -> str:
-        """A Markdown table of the machine's transitions or the run's records. In the steps view, of the steps."""
+        """A Markdown table.
+
+        The detail view lists the machine's transitions or the run's records; the steps view lists the steps.
+        """
         if self.view == STEPS:
             return steps_table(self.picture)
         return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
@@ -295,10 +304,11 @@ class Diagram:
         return makers[spec]()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """An SVG for a notebook, or a Mermaid chart without Graphviz. Never both, because JupyterLab prefers Mermaid.
+        """The diagram for a notebook: an SVG, or a Mermaid chart if Graphviz is not installed.
 
-        The bundle has the SVG twice: as an HTML image, which front ends prefer, and as SVG. This method never raises,
-        because a notebook would then show only a traceback.
+        The bundle never has both, because JupyterLab would prefer Mermaid. The bundle has the SVG twice: as an HTML
+        image, which front ends prefer, and as SVG. This method never raises, because a notebook would then show only
+        a traceback.
         """
         bundle = {"text/plain": repr(self)}
         try:
@@ -321,6 +331,6 @@ def saga_diagram(saga: Saga, view: View = DETAIL, **look: Unpack[Look]) -> Diagr
 
 
 def run_diagram(outcome: Outcome, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
-    """A diagram of a saga's machine, in which a run is marked. *look* has attributes of `Diagram`."""
+    """A diagram of a saga's machine with the marks of a run. *look* has attributes of `Diagram`."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
     return Diagram(outcome.saga, run, view=view, **look)

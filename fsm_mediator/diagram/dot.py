@@ -1,6 +1,6 @@
-"""DOT: shapes, words and lines at given places as Graphviz's text (``layout=nop2``): Graphviz only draws.
+"""DOT: shapes, words and lines at fixed positions, written in Graphviz's language.
 
-Any ``dot`` draws it as it is: ``dot -Tsvg saga.dot``.
+The layout is ``nop2``: Graphviz only draws. Any ``dot`` draws the same picture: ``dot -Tsvg saga.dot``.
 """
 
 from __future__ import annotations
@@ -21,31 +21,34 @@ PRINT: Final = 9.0
 """Sizes of the title and of the small print around a picture, in points."""
 
 MOST_PEN: Final = 5.0
-"""The width of the line that was taken most, in points."""
+"""The width of the most frequent line, in points."""
 
 _ARROW: Final = 5.5
 _CORNER: Final = 6.0
 
 
 def digraph(name: str, lines: Iterable[str]) -> str:
-    """A whole graph in DOT."""
+    """The text of a whole graph in DOT."""
     return "\n".join(["digraph " + dot_name(name) + " {", *lines, "}", ""])
 
 
 def font(words: str, size: float, colour: str, *, bold: bool = False) -> str:
-    """Words in a size and a colour, as a part of a label; nothing is shown as a space, which Graphviz requires."""
+    """*words* in a size (points) and a colour, as part of a label.
+
+    Empty *words* become a space, because Graphviz requires text.
+    """
     inner = markup(words) or "&#160;"
     return f'<FONT POINT-SIZE="{size:g}" COLOR="{colour}">{f"<B>{inner}</B>" if bold else inner}</FONT>'
 
 
 def table(rows: Iterable[str], wide: float) -> str:
-    """A label of left aligned rows."""
+    """A label with left-aligned rows. *wide* is its width in points."""
     cells = "".join(f'<TR><TD ALIGN="LEFT">{row}</TD></TR>' for row in rows)
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:g}">{cells}</TABLE>'
 
 
 class Canvas:
-    """Writes what both views have in common."""
+    """Writes the parts of a graph that both views share."""
 
     def __init__(self, layout: Layout, theme: Theme, legend: bool | None) -> None:
         self.layout: Layout = layout
@@ -65,16 +68,16 @@ class Canvas:
         ]
 
     def pos(self, x: float, y: float) -> str:
-        """A point."""
+        """A point in the coordinates of DOT, in which y points upwards."""
         return f"{x:g},{self.high - y:g}"
 
     def shape(self, name: str, box: Box, how: str, tooltip: str = " ") -> str:
-        """A node; *how*: its other attributes."""
+        """A node at *box*. *how* is the text of its other attributes."""
         size = f"width={box.width / 72:.4g} height={box.height / 72:.4g}"
         return f'\t{dot_name(name)} [pos="{self.pos(box.x, box.y)}" {size} {how} tooltip={dot_text(tooltip)}]'
 
     def cluster(self, box: Box, how: str, tooltip: str = " ", inside: Iterable[str] = (), name: str = "") -> list[str]:
-        """A frame, or a ground, around *inside*."""
+        """A frame, or a filled area, around the lines *inside*. *how* is the text of its attributes."""
         self.clusters += 1
         bb = f"{self.pos(box.left, box.bottom)},{self.pos(box.right, box.top)}"
         return [
@@ -85,7 +88,7 @@ class Canvas:
         ]
 
     def words(self, text: Text, tooltip: str = " ") -> list[str]:
-        """Words outside of nodes, left aligned in every font."""
+        """Words outside of nodes. They are left-aligned in every font."""
         theme = self.theme
         colour = {"ink": theme.ink, "note": theme.ink, "pivot": theme.nodes[STUCK].line}.get(text.tone, theme.faint)
         wide = width(text.words, text.size, text.bold) + 8
@@ -95,7 +98,10 @@ class Canvas:
         return self.cluster(area, how, tooltip)
 
     def title(self, heading: str, below: Sequence[str], place: Point = (0.0, 0.0), room: float = 0.0) -> Iterator[str]:
-        """The title above the picture at *place*, and the lines below it; *room*: their width, if not the picture's."""
+        """The title above the picture at *place*, and the lines *below* the title.
+
+        *room* is the maximum width of these lines in points. 0 for the width of the picture.
+        """
         left, room, top = place[0], max(room or self.layout.width, 240), place[1] - 12.0 * len(below) - 26
         yield from self.words(Text(fitted(heading, HEADING, True, room), left, top, HEADING, True, "ink"))
         for number, line in enumerate(below):
@@ -103,7 +109,10 @@ class Canvas:
             yield from self.words(Text(words, left, top + 16 + 12 * number, PRINT, False, "small"))
 
     def meanings(self, known: Iterable[tuple[str, bool]], top: float, left: float = 0.0) -> Iterator[str]:
-        """The legend below a picture, in as many lines as it takes; *known*: meanings, and whether they are needed."""
+        """The legend below a picture, in as many lines as it needs.
+
+        *known* has each entry of the legend, and whether the picture needs the entry.
+        """
         room, lines = max(self.layout.width, 240), [""]
         for each in (words for words, needed in known if (needed if self.legend is None else self.legend)):
             longer = f"{lines[-1]}   {each}" if lines[-1] else each
@@ -117,7 +126,7 @@ class Canvas:
     def ramp(
         self, numbers: tuple[str, str] | None, scale: Sequence[str], top: float, left: float = 0.0
     ) -> Iterator[str]:
-        """The meaning of each colour of a picture with *numbers*, in one line."""
+        """A line that explains each colour of a picture with *numbers*. Empty without numbers or without a legend."""
         if self.legend is False or numbers is None:
             return
         yield from self.words(Text(numbers[0], left, top, PRINT, True, "small"))
@@ -129,7 +138,10 @@ class Canvas:
             left += 19 + width(words, PRINT) + 16
 
     def spline(self, points: Sequence[Point], arrow: bool, gap: float = 0.0) -> str:
-        """Straight lines with round corners, up to an arrow's head; *gap*: how far before its end it ends."""
+        """A path of straight lines with round corners, with an arrow's head at the end if *arrow*.
+
+        *gap* is the distance, in points, by which the path ends before the last of *points*.
+        """
         points = [(round(x), round(self.high - y)) for x, y in points]
         if gap:
             points[-1] = _towards(points[-1], points[-2], gap)
@@ -149,12 +161,15 @@ class Canvas:
 
 
 def pen_of(share: float) -> float:
-    """The width of a line that was taken so often, relative to the line that was taken most often."""
+    """The width of a line in points.
+
+    *share* is how often the line was taken, as a share of the most frequent line's count.
+    """
     return max(0.8, MOST_PEN * share)
 
 
 def _straight(one: Point, other: Point) -> str:
-    """A straight line as a Bezier curve; its control points differ from its ends, or cairo does not draw it."""
+    """A straight line as a Bezier curve. Its control points differ from its ends; otherwise cairo does not draw it."""
     middle = _point(((one[0] + other[0]) / 2, (one[1] + other[1]) / 2))
     return f"{middle} {middle} {_point(other)}"
 

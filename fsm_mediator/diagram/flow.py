@@ -1,7 +1,7 @@
-"""The content of the steps view, extracted from the built machines; no coordinates, no colours, no format.
+"""The content of the steps view, extracted from the built machines. No coordinates, no colours, no format.
 
-The order of the steps, the forks and the path back come from the machine's transitions, words from the parts that are
-bound to its states, and marks from a run's records.
+The order of the steps, the forks and the way back come from the machine's transitions. Words come from the parts that
+are bound to the machine's states. Marks come from a run's records.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from fsm_mediator.states import (
 
 
 class StepBox(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a saga."""
+    """A part of a saga, as the steps view shows it."""
 
-    id: str  # its path, after the group and the branch that it is in
-    path: str  # its path in its own machine
-    title: str  # its own name
+    id: str  # its path, after the prefix of its group and branch
+    path: str  # the part's path in its own machine
+    title: str  # the part's own name
     kind: Kind  # the kind of part
-    scope: str = ""  # the nested saga that it is in, with a trailing dot; empty at the top
+    scope: str = ""  # the path of the nested saga around it, with a trailing dot; empty at the top
     notes: tuple[str, ...] = ()  # the small print of a wait, a group or a choice
-    undo: str | None = None  # the name of its compensation, which may be empty; None: it has none
-    attempts: int | None = 1  # the most attempts; None for no limit
-    sticks: bool = False  # whether it waits for a person when it cannot be executed
-    pivot: bool = False  # whether nothing before it can be undone once it is done
-    each: bool = False  # whether there is one branch for each item
-    branches: tuple[FlowBranch, ...] = ()  # the branches, if it is a group or a choice
+    undo: str | None = None  # the name of its compensation, which may be empty. None if it has no compensation
+    attempts: int | None = 1  # the maximum number of attempts. None for no limit
+    sticks: bool = False  # whether it waits for a person if its attempts are used up
+    pivot: bool = False  # whether it is the pivot: when it is done, no earlier step can be undone
+    each: bool = False  # whether the group has one branch for each item
+    branches: tuple[FlowBranch, ...] = ()  # the branches of a group or a choice
     tooltip: str = ""  # the text for a reader who points at it
     mark: StepMark | None = None  # the run's mark; None in the picture of no run
     numbers: str | None = None  # the numbers of many runs; None in a picture without them
-    level: int | None = None  # their colour in the ramp; None: they have none
+    level: int | None = None  # the class of the numbers in the colour ramp. None for no colour
 
 
 class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,22 +65,22 @@ class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
 class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
     """A line from one step to another."""
 
-    source: str  # the id of the step it leaves; that of the flow's start, or end
-    target: str  # the id of the step it enters
-    back: bool  # whether it leads back
-    moves: tuple[tuple[str, str, str], ...]  # the machine's transitions that it shows: event, source, target
-    reached: bool | None = None  # whether a run took it; None in the picture of no run
+    source: str  # the id of the step at which it starts, or of the flow's start
+    target: str  # the id of the step at which it ends, or of an end of the flow
+    back: bool  # whether it is part of the way back
+    moves: tuple[tuple[str, str, str], ...]  # the transitions that the line shows: event, source, target
+    reached: bool | None = None  # whether a run took the line. None in a picture without a run
     tooltip: str = ""  # the transitions in words
-    share: float | None = None  # how often many runs took it, by the line taken most; None in a picture without numbers
+    share: float | None = None  # its count in many runs, divided by the largest count. None without numbers
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """The steps of one machine in order, and the lines between them."""
 
-    prefix: str  # the text before its ids
-    boxes: tuple[StepBox, ...]  # its steps in the order in which they are executed
+    prefix: str  # the text before every id
+    boxes: tuple[StepBox, ...]  # the steps in the order of execution
     lines: tuple[FlowLine, ...]  # forward and back
-    fails: bool  # whether it can end compensated
+    fails: bool  # whether the machine can end in ``failed``
 
     @property
     def forward(self) -> tuple[FlowLine, ...]:
@@ -93,7 +93,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(line for line in self.lines if line.back)
 
     def without(self, hide: Collection[str]) -> Flow:
-        """These steps without what *hide* names, as in `Diagram`."""
+        """A copy of this flow without the elements that *hide* names, as in `Diagram`."""
         boxes = []
         for box in self.boxes:
             if "unreached" in hide and box is not self.boxes[0] and box.mark is not None and box.mark.is_silent:
@@ -119,14 +119,14 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, boxes=tuple(boxes), lines=lines, fails=fails)
 
     def all_boxes(self) -> Iterator[StepBox]:
-        """Every step, those of branches after their group."""
+        """Every step. The steps of branches follow their group."""
         for box in self.boxes:
             yield box
             for branch in box.branches:
                 yield from branch.flow.all_boxes()
 
     def all_lines(self) -> Iterator[FlowLine]:
-        """Every line, those of branches last."""
+        """Every line. The lines of branches come last."""
         yield from self.lines
         for box in self.boxes:
             for branch in box.branches:
@@ -138,41 +138,41 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # the saga's name
     heading: str  # the title
-    subheading: tuple[str, ...]  # lines below it
+    subheading: tuple[str, ...]  # the lines below the title
     flow: Flow  # the steps
     state: str | None = None  # the state of the run; None in the picture of no run
     alt: str = ""  # the alternative text
-    numbers: tuple[str, str] | None = None  # the meaning of its numbers, and of signs in them; None: it has none
+    numbers: tuple[str, str] | None = None  # the meaning of the numbers, and of the signs in them. None without numbers
     scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp, the palest first
     beside: FlowPicture | None = None  # the picture on its right
 
     @property
     def is_run(self) -> bool:
-        """Whether it marks a run."""
+        """Whether the picture shows a run."""
         return self.state is not None
 
     def without(self, hide: Collection[str]) -> FlowPicture:
-        """The picture without what *hide* names, as in `Diagram`."""
+        """A copy of the picture without the elements that *hide* names, as in `Diagram`."""
         return msgspec.structs.replace(self, flow=self.flow.without(hide)) if hide else self
 
     @property
     def halves(self) -> tuple[FlowPicture, ...]:
-        """The picture, and the one on its right."""
+        """The picture, and the picture beside it if there is one."""
         return (self,) if self.beside is None else (self, self.beside)
 
     def all_nodes(self) -> Iterator[StepBox]:
-        """Every step."""
+        """Every step, of both halves."""
         return chain.from_iterable(half.flow.all_boxes() for half in self.halves)
 
     def all_edges(self) -> Iterator[FlowLine]:
-        """Every line."""
+        """Every line, of both halves."""
         return chain.from_iterable(half.flow.all_lines() for half in self.halves)
 
 
 def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str], prefix: str = "") -> FlowPicture:
-    """The steps of *saga*, with the marks of *run*.
+    """The picture of the steps of *saga*, with the marks of *run*.
 
-    *about*: the lines below the heading; *prefix*: the text before every id.
+    *about* has the lines below the heading. *prefix* is the text before every id.
     """
     flow = flow_of(saga, run, prefix)
     heading, subheading = saga.name, [line for line in about if line.strip()]
@@ -200,13 +200,13 @@ def _described(saga: Saga, flow: Flow) -> str:
 
 
 def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] = (), undone: bool = False) -> Flow:
-    """The steps of *saga* in order, as its machine has them.
+    """The flow of *saga*: its steps in the order of its machine, and the lines between the steps.
 
     Args:
         saga: The definition.
-        run: The run that is marked; None: no run.
+        run: The run that is marked. None for no run.
         prefix: The text before every id.
-        runs: All runs of the branch of a group over items.
+        runs: All runs of the branch, if it is the branch of a group over items.
         undone: Whether the group around the branch has been given up.
     """
     every = list(runs) or ([] if run is None else [run])
@@ -257,7 +257,7 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
 
 
 def _named(callback: Callback | None) -> str:
-    """The name of a function; empty for a name without information."""
+    """The name of a function. Empty if the name has no information, as for a lambda."""
     name = "" if callback is None else callback.label.split(".")[-1].strip("_").removeprefix("by_")
     return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
 
@@ -297,7 +297,7 @@ def _box(
 
 
 def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
-    """Everything about a step, a line each."""
+    """Everything about a step, with one fact per line."""
     lines = [part.path, *box.notes, *in_full(EXECUTING if part.kind is Kind.STEP else WAITING, part, bound).split("\n")]
     if box.undo is not None:
         lines.append(f"undone by {part.compensate.label}" if part.compensate else "undone branch by branch")
@@ -309,7 +309,7 @@ def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
 
 
 def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> tuple[str, ...]:
-    """The small print: the end of a wait, the number of branches of a group."""
+    """The small print of a part: when its wait ends, how its branch is chosen, or how many branches it has."""
     decided = _named(part.decide)
     if part.kind is Kind.SIGNAL:
         return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
@@ -335,7 +335,7 @@ def _enters(record: Record, part: Part) -> bool:
 
 
 def _begun(path: str, name: str, run: Run) -> list[Run]:
-    """The runs of a branch: one, or as many as there are items."""
+    """The runs of a branch: one run, or one run for each item."""
     known = run.branches or {}
     if name == EACH:
         return [each for key, each in known.items() if group_of(key) == path]
@@ -369,7 +369,7 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
 
 
 def _all_in(flow: Flow, mark: StepMark) -> Flow:
-    """The flow of a branch with the same mark for every step: only its end is known."""
+    """The flow of a branch with the same *mark* for every step. Used if only the branch's outcome is known."""
     boxes = []
     for box in flow.boxes:
         inner = tuple(

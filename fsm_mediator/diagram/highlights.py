@@ -1,6 +1,6 @@
-"""Highlights: the marks of a run on the states and moves of its machine, read from its records.
+"""Highlights: the marks of a run on the states and transitions of its machine.
 
-This module uses only the records. Records that the machine does not know leave no mark.
+This module reads only the run's records. A record with an unknown state or transition leaves no mark.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ WITH_ERROR: Final = FAILURES | {"errored", "unsure", "compensation_errored", "un
 """The events whose record has an error of its own; other records repeat an earlier error."""
 
 RETRIED: Final = frozenset({"errored", "unsure", "retry_due", "compensation_errored", "compensation_due"})
-"""The events after which the attempts are counted on."""
+"""The events after which attempts are numbered on from the previous attempt."""
 
 ATTEMPTING: Final = frozenset({EXECUTING, COMPENSATING})
 """The phases in which attempts are made."""
 
 MOST_NUMBERS: Final = 20
-"""How many records a tooltip names."""
+"""The maximum number of records that a tooltip lists."""
 
 
 class Highlight(msgspec.Struct, kw_only=True):
@@ -36,18 +36,18 @@ class Highlight(msgspec.Struct, kw_only=True):
 
     reached: bool = True  # the run was here
     orders: list[int] = []  # the numbers of the records that entered the node, or took the edge
-    attempts: int = 0  # how many attempts began here
-    seconds: float | None = None  # how long the run was here, in all; None: it never left
+    attempts: int = 0  # the number of attempts that began here
+    seconds: float | None = None  # total seconds that the run was here. None if the run never left
     current: bool = False  # the run is here now
     ended: bool = False  # the run ended here
     failed: bool = False  # a part was given up here
     undone: bool = False  # the effect of this step was undone later
-    errors: dict[str, None] = {}  # the errors, each once, in order
-    reasons: dict[str, None] = {}  # the reasons that people gave, likewise
-    branches: str = ""  # for a group, how many of its branches are in which state
+    errors: dict[str, None] = {}  # the errors in order, without repetitions
+    reasons: dict[str, None] = {}  # the reasons that people gave, in order, without repetitions
+    branches: str = ""  # for a group, the number of its branches in each state
 
     def add(self, record: Record) -> None:
-        """Add the error of *record*, its actor and its reason."""
+        """Add the error, the actor and the reason of *record* to this mark."""
         if record.error is not None and record.event in WITH_ERROR:
             self.errors[str(record.error)] = None
         if words := who_and_why(record.actor, record.reason):
@@ -72,12 +72,12 @@ class Highlight(msgspec.Struct, kw_only=True):
 
     @property
     def signed_note(self) -> str:
-        """The note, after a sign with the meaning of the colour."""
+        """The note, after a sign that has the same meaning as the colour."""
         sign = "■ " if self.ended else "▶ " if self.current else "✗ " if self.failed else "↩ " if self.undone else ""
         return sign + self.note
 
     def lines(self) -> list[str]:
-        """The whole highlight, one fact per line."""
+        """All facts of the mark, one per line."""
         lines = []
         if len(self.orders) == 1:
             lines.append(f"record {self.orders[0]}")
@@ -110,7 +110,7 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) ->
     places = machine.places
     marks: defaultdict[object, Highlight] = defaultdict(Highlight)
     marks[PENDING] = Highlight()
-    counted = 0  # the number of the attempt that was counted last, in this round of attempts
+    counted = 0  # the number of the last counted attempt, in this round of attempts
     since: float | None = None
     for record in records:
         if record.source not in places or record.target not in places:
@@ -140,7 +140,10 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) ->
 
 
 def _mark_step(marks: Marks, record: Record, phase: str) -> None:
-    """Mark the node that executes the step of *record* as given up or undone, though the run left another node."""
+    """Mark the node that executes the step of *record* as given up or undone.
+
+    The run may have left another node of the step, for example the node that retries it.
+    """
     path = path_of(record.source)
     undone = record.event in ("compensated", "settled_undone") and f"{COMPENSATING}.{path}" in marks
     for forward in (EXECUTING, WAITING):

@@ -1,4 +1,4 @@
-"""Runs: an execution and its branches as a diagram shows them, now or at an earlier moment. Draws nothing."""
+"""Runs: an execution and its branches as a diagram shows them, at the end or at an earlier moment. Draws nothing."""
 
 from __future__ import annotations
 
@@ -21,24 +21,30 @@ class Run:
     """An execution as a diagram shows it."""
 
     saga_id: str
-    state: str  # the state it is in; empty for a branch that never began
+    state: str  # its state. Empty for a branch that never began
     records: tuple[Record, ...]
     branches: Mapping[str, Run] | None = None  # by group and name: ``fulfil.pack``; None: unknown, and not shown
-    number: int = 0  # in a frame: how many records there are so far, those of branches included
-    total: int | None = None  # in a frame: how many there are in the end. None: no frame
-    latest: Record | None = None  # in a frame: the newest record; it may be a branch's
+    number: int = 0  # in a frame: the number of records so far, including records of branches
+    total: int | None = None  # in a frame: the number of records at the end. None if this is not a frame
+    latest: Record | None = None  # in a frame: the newest record, which may belong to a branch
     end: Run | None = None  # in a frame: the whole run
 
     @property
     def course(self) -> object:
-        """Everything that happened in the run, without times. Branches with the same course are drawn once."""
+        """The state and all transitions of the run and its branches, without times.
+
+        Branches with the same course are drawn once.
+        """
         run = self.end or self
         moves = tuple((record.event, record.source, record.target) for record in run.records)
         return run.state, moves, tuple((name, each.course) for name, each in sorted((run.branches or {}).items()))
 
     @property
     def summary(self) -> str:
-        """The state, the number of records and the total time, in words. In a frame, the latest record."""
+        """The state, the number of records and the total time, in words.
+
+        For a frame, the latest record and the state.
+        """
         try:
             position = place_in_words(self.state)
         except (KeyError, IndexError):  # no state of any saga: records made by hand
@@ -54,7 +60,10 @@ class Run:
 
     @property
     def last_error(self) -> str:
-        """The last error and its event, in words. A space if a step has succeeded since then."""
+        """The last error and its event, in words.
+
+        A space if the run has no error, or if a step has succeeded since then.
+        """
         if self.state != PENDING:
             for record in reversed(self.records):
                 if record.event in ("executed", "settled_done"):
@@ -79,7 +88,7 @@ _Place = tuple[str, ...]
 
 
 def frames_of(run: Run) -> list[Run]:
-    """The run before its first record and after each record. Records of branches are sorted in by their times."""
+    """The run before its first record and after each record. Records of branches are merged in by time."""
     entries = sorted(_entries(run, ()), key=lambda each: (each[0], len(each[1])))
     frames = []
     taken: Counter[_Place] = Counter()
@@ -99,7 +108,7 @@ def _entries(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
 
 
 def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
-    """The run after the first *taken* records of each branch. Without a record, a branch has not begun."""
+    """The run after the number of records that *taken* has for each branch. A branch without a record has not begun."""
     count = taken.get(place, 0)
     branches = None
     if run.branches is not None:
@@ -114,7 +123,10 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """A machine with every move of the run. This is the widest machine if the run needs moves of other settings."""
+    """The machine that has every transition of the run.
+
+    The result is the saga's own machine, or its widest machine if the run has transitions of other settings.
+    """
     own, records = saga.machine, (run.end or run).records
     knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)
     return own if knows or not run.state else saga.widest_machine

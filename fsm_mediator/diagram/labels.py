@@ -1,4 +1,4 @@
-"""Labels: the text of a node, short and in full. No marks, no coordinates."""
+"""Labels: the text of a node, in short form and in full. No marks, no coordinates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from fsm_mediator.states import (
 
 
 def phase_in_words(phase: str) -> str:
-    """The phase in one word. Retrying and stuck have the same word forward and back; the node's position differs."""
+    """The phase in one word.
+
+    Forward and back, retrying has the same word, and so has stuck. The node's position shows the difference.
+    """
     return phase.partition("_")[0]
 
 
@@ -32,7 +35,7 @@ def caption(phase: str, part: Part) -> str:
 
 
 def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
-    """The lines of small print."""
+    """The small print of a node, one line each."""
     if phase in (RETRYING, RETRYING_COMPENSATION):
         retry = part.retry if phase == RETRYING else part.compensation_retry
         return ("no limit" if retry.attempts is None else f"up to {retry.attempts} attempts", _backoff(retry))
@@ -54,7 +57,7 @@ def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
 
 
 def _waits(part: Part) -> tuple[str, ...]:
-    """The small print of a wait: its end, or its branches."""
+    """The small print of a waiting node: when the wait ends, or its branches."""
     by, lines = part.decide.label if part.decide is not None else "", []
     if part.kind is Kind.SIGNAL:
         lines.append(f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out")

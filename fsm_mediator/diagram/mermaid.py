@@ -1,7 +1,7 @@
-"""Mermaid: a picture as a flowchart, for READMEs, MkDocs and systems without Graphviz. Mermaid makes the layout.
+"""Mermaid: a picture as a flowchart, for READMEs, MkDocs and systems without Graphviz. Mermaid computes the layout.
 
-Special characters of Mermaid in a name are written as their numbers. So a name can neither end its label nor begin a
-directive.
+Characters of a name that are special in Mermaid are written as their code numbers. Therefore a name can neither end
+its label nor begin a directive.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from fsm_mediator.states import EXECUTING, PROBING, STUCK
 
 MOST_EDGES: Final = 500
 MOST_TEXT: Final = 50_000
-"""Beyond as many edges, or characters, Mermaid refuses to draw, unless its page raises its limits."""
+"""The maximum numbers of edges and characters. Mermaid refuses larger charts unless the page raises Mermaid's limits.
+"""
 
 MOST: Final = 60
-"""Characters of a line of a label."""
+"""The maximum number of characters of one line in a label."""
 
 
 def to_mermaid(picture: Picture, theme: Theme) -> str:
@@ -138,7 +139,10 @@ def _style(node: Node) -> str:
 
 
 def _names(nodes: Iterable[str]) -> dict[str, str]:
-    """An identifier for each node. It has the node's name in it, unless the name has a meaning in Mermaid."""
+    """An identifier for each node.
+
+    The identifier contains the node's name, unless the name has a meaning in Mermaid.
+    """
     names: dict[str, str] = {}
     taken: set[str] = set()
     for number, node in enumerate(nodes):
@@ -161,7 +165,7 @@ _MEANING: Final = re.compile(r"[^\w .,:·…▶■✗↩]|(?<=^\d)\.|(?<=^\d\d)\
 
 
 def chart_label(text: str) -> str:
-    """*text* for a quoted label, with each special character as its number."""
+    """*text* as a quoted label. Each special character is written as its code number."""
     return _MEANING.sub(lambda found: f"#{ord(found.group())};", shorten(text, MOST))
 
 

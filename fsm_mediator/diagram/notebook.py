@@ -1,7 +1,7 @@
-"""Notebooks: a picture that is not wider than the page, and that untrusted notebooks show too.
+"""Notebooks: a picture that fits the page and is shown in untrusted notebooks too.
 
-JupyterLab shows an SVG in its full width. In an untrusted notebook it does not show an SVG at all. An HTML image has
-neither problem, and scripts in it cannot run. This module does not import notebook libraries.
+JupyterLab shows an SVG in its full width. In an untrusted notebook, JupyterLab does not show an SVG at all. An HTML
+image has neither problem, and scripts in the image cannot run. This module does not import notebook libraries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import attrs
 from fsm_mediator.diagram.text import markup
 
 LEAST: Final = 0.5
-"""The least scale of a picture; a wider picture is scrolled."""
+"""The smallest scale of a picture. A picture that is wider at this scale is scrolled."""
 
 _WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
 

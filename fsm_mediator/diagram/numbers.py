@@ -1,4 +1,7 @@
-"""Numbers on a picture: put on its boxes and lines, with the classes of the colour ramp. No colours, no format."""
+"""Numbers on a picture: statistics on its boxes and lines, and their classes in the colour ramp.
+
+No colours, no format.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from fsm_mediator.diagram.text import listed
 from fsm_mediator.states import EXECUTING, WAITING
 
 LEVELS: Final = 5
-"""How many colours the ramp has."""
+"""The number of colours in the ramp."""
 
 ERROR: Final = 0.01
-"""A value is known within one per cent, so a value that is shown as a colour's limit has this colour."""
+"""Values are exact to one per cent. A value at most one per cent below a colour's limit gets this colour."""
 
 MOST_LISTED: Final = 150
-"""Characters of the numbers in an alternative text."""
+"""The maximum number of characters for the numbers in an alternative text."""
 
 _SERIES: Final = (1.0, 3.0)
 
@@ -30,11 +33,11 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of one step."""
 
     note: str  # a few words for its box
-    value: float | None = None  # the value that its colour shows; None: it has no colour
-    tooltip: str = ""  # all of its numbers, a line each
+    value: float | None = None  # the value that its colour shows. None for no colour
+    tooltip: str = ""  # all numbers of the step, one per line
 
     def level(self, limits: Sequence[float]) -> int | None:
-        """The class of its value in the colour ramp."""
+        """The class of the step's value in the colour ramp. None if the step has no value."""
         return None if self.value is None else sum(self.value >= limit * (1 - ERROR) for limit in limits)
 
 
@@ -45,17 +48,20 @@ _NONE: Final = StepNumbers(note="")
 class Numbers:
     """The numbers of a saga's steps and transitions."""
 
-    name: str  # what the numbers are, in a word for the title
-    heading: str  # the same in a few words
+    name: str  # the name of the numbers in one word, for the title
+    heading: str  # the name of the numbers in a few words
     legend: str  # the meaning of signs in the notes, and of boxes without a colour
     about: tuple[str, ...]  # lines below the title
     steps: Mapping[str, StepNumbers]  # by the id of the step
-    flows: Mapping[str, Mapping[str, int]]  # by the prefix of the flow: how often each ``event source target`` was made
+    flows: Mapping[str, Mapping[str, int]]  # by the prefix of the flow: the count of each ``event source target``
     words: Callable[[float], str]  # a value of a step, in words
 
 
 def limits_of(every: Sequence[Numbers]) -> list[float]:
-    """The least value of each colour but the palest: the largest numbers of the series 1, 3, 10 that are reached."""
+    """The lower limits of all colours except the palest: the largest reached numbers of the series 0.1, 0.3, 1, 3, 10.
+
+    The series continues in both directions.
+    """
     most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
     if most <= 0:
         return []
@@ -67,9 +73,9 @@ def limits_of(every: Sequence[Numbers]) -> list[float]:
 def with_numbers(
     picture: FlowPicture, numbers: Numbers, every: Sequence[Numbers], beside: FlowPicture | None = None
 ) -> FlowPicture:
-    """*picture* with the *numbers* of its steps, and the picture *beside* it; *every*: the numbers of both.
+    """*picture* with the *numbers* of its steps, and with the picture *beside* it.
 
-    A colour and a line's width say the same in both.
+    *every* has the numbers of both pictures. A colour, and the width of a line, has the same meaning in both.
     """
     limits, most = limits_of(every), _most_of(every)
     start = len(picture.flow.prefix)
@@ -98,7 +104,10 @@ def with_numbers(
 
 
 def with_numbers_on_states(picture: Picture, numbers: Numbers) -> Picture:
-    """*picture* with the *numbers* of its parts on the states that execute them, and of its transitions."""
+    """*picture* with the *numbers* of its parts and transitions.
+
+    A part's numbers are on the state that executes the part.
+    """
     limits, most = limits_of([numbers]), _most_of([numbers])
     words: list[str] = []
 
@@ -125,7 +134,7 @@ def with_numbers_on_states(picture: Picture, numbers: Numbers) -> Picture:
 
 
 def _most_of(every: Sequence[Numbers]) -> int:
-    """How often the transition was made that was made most."""
+    """The count of the most frequent transition."""
     return max([1, *(count for each in every for counts in each.flows.values() for count in counts.values())])
 
 

@@ -1,8 +1,8 @@
 """The content of a diagram, extracted from a built machine: nodes, edges and marks.
 
-Nodes and edges are the machine's states and moves, small print comes from the effect that is bound to a state's entry,
-marks from a run's records. No list of steps is read, so that a picture cannot drift from the machine. Coordinates,
-colours and formats must never enter this file.
+Nodes and edges are the machine's states and transitions. The small print of a node comes from the effect that its
+state has on entry. Marks come from a run's records. The list of steps is not read, so a picture cannot drift from the
+machine. Coordinates, colours and formats must never enter this file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fsm_mediator.states import (
 )
 
 View = Literal["steps", "detail"]
-"""The views: a box a step, and every state."""
+"""The names of the views: one box for each step, or every state."""
 
 STEPS: Final = "steps"
 DETAIL: Final = "detail"
@@ -48,7 +48,7 @@ VIEWS: Final[tuple[View, ...]] = (STEPS, DETAIL)
 
 
 def check_view(view: str) -> View:
-    """*view*, if it exists.
+    """Return *view* if it is the name of a view.
 
     Raises:
         DefinitionError: There is no such view.
@@ -62,17 +62,17 @@ def check_view(view: str) -> View:
 
 
 MOST_BRANCHES: Final = 12
-"""The most different courses of a group's items that are drawn."""
+"""The maximum number of different courses that are drawn for a group's items."""
 
 
 Hidden = Literal["stuck", "retrying", "undo", "unreached"]
-"""All that can be left out of a picture."""
+"""The kinds of elements that can be left out of a picture."""
 
 HIDDEN: Final[frozenset[Hidden]] = frozenset(get_args(Hidden))
 
 
 class EdgeKind(enum.StrEnum):
-    """The kind of transition that an edge shows; it decides how the edge looks."""
+    """The kind of transition that an edge shows. The kind determines the look of the edge."""
 
     FORWARD = "forward"
     LOOP = "loop"
@@ -101,7 +101,7 @@ EDGES: Final[dict[str, tuple[str, EdgeKind]]] = {
     "settled_done": ("settled done", EdgeKind.PERSON),
     "undo": ("undo", EdgeKind.PERSON),
 }
-"""Every event: the label and the kind of its edges."""
+"""The label and the kind of the edges of each event."""
 
 assert EDGES.keys() == EVENTS.keys()
 
@@ -114,25 +114,25 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reached(self) -> bool:
-        """Whether a run was here."""
+        """Whether the run that the picture shows was here."""
         return self.mark is not None and self.mark.reached
 
     @property
     def pale(self) -> bool:
-        """Whether the run that the picture shows was never here."""
+        """Whether the picture shows a run that was never here."""
         return self.mark is not None and not self.mark.reached
 
 
 class Node(Shown, frozen=True, kw_only=True):
     """One state."""
 
-    id: str  # the state; in the machine of a branch, after the branch's prefix
+    id: str  # the state, after the prefix of the branch
     phase: str
-    path: str = ""  # the part that it belongs to; empty for none
+    path: str = ""  # the part that the state belongs to; empty for none
     scope: str = ""  # the path of the nested saga around the part; empty at the top
     caption: str  # the phase in words: ``executing · pivot``
     title: str = ""  # the part's own name; empty where the caption is enough
-    notes: tuple[str, ...] = ()  # the small print, a line each
+    notes: tuple[str, ...] = ()  # the lines of small print
     pivot: bool = False  # whether the part is the go/no-go step
     forward_only: bool = False  # whether the part is the pivot or comes after it
     ended: bool = False  # whether the state is final
@@ -144,11 +144,11 @@ class Edge(Shown, frozen=True, kw_only=True):
     """One transition."""
 
     event: str
-    source: str  # the id of the node it leaves
-    target: str  # the id of the node it enters
+    source: str  # the id of the node at which it starts
+    target: str  # the id of the node at which it ends
     label: str  # the event in words
     kind: EdgeKind
-    share: float | None = None  # how often it was taken, of the edge that was taken most; None: not known
+    share: float | None = None  # its count, divided by the largest count; None: unknown
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,18 +167,21 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     heading: str  # the title
     subheading: tuple[str, ...] = ()  # a line or two below it
     nodes: tuple[Node, ...]  # the nodes in the machine's order
-    edges: tuple[Edge, ...]  # the edges, likewise
+    edges: tuple[Edge, ...]  # the edges in the machine's order
     clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
     children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
     prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
     group: str = ""  # for a branch, the path of its group in the machine around it
-    is_run: bool = False  # whether it marks a run
+    is_run: bool = False  # whether it shows a run
     alt: str = ""  # the machine, or the run, in a sentence: the alternative text
-    numbers: tuple[str, str] | None = None  # what the numbers on its nodes are, and the meaning of their signs
+    numbers: tuple[str, str] | None = None  # the meaning of the numbers on the nodes, and of their signs
     scale: tuple[str, ...] = ()  # the meaning of each colour, the palest first
 
     def without(self, hide: Collection[str]) -> Picture:
-        """The picture without what *hide* names, as in `Diagram`; its ends and its first part are always shown."""
+        """A copy of the picture without the elements that *hide* names, as in `Diagram`.
+
+        The ends and the first part are always shown.
+        """
         if not hide:
             return self
         undone = {node.path for node in self.nodes if node.phase == COMPENSATING}
@@ -199,20 +202,23 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def all_nodes(self) -> Iterator[Node]:
-        """Its nodes, then those of its children."""
+        """The nodes of this picture, then the nodes of its children."""
         yield from self.nodes
         for child in self.children:
             yield from child.all_nodes()
 
     def all_edges(self) -> Iterator[Edge]:
-        """Its edges, then those of its children."""
+        """The edges of this picture, then the edges of its children."""
         yield from self.edges
         for child in self.children:
             yield from child.all_edges()
 
 
 def _is_hidden(node: Node, hide: Collection[str], undone: Collection[str]) -> bool:
-    """Whether *node* is of a kind that *hide* names; *undone*: the paths of the parts that can be compensated."""
+    """Whether *hide* names a kind that *node* belongs to.
+
+    *undone* has the paths of the parts that can be compensated.
+    """
     of_undo = node.phase in (COMPENSATING, RETRYING_COMPENSATION) or (node.phase == STUCK and node.path in undone)
     return (
         ("stuck" in hide and node.phase in STUCK_PHASES)
@@ -223,12 +229,12 @@ def _is_hidden(node: Node, hide: Collection[str], undone: Collection[str]) -> bo
 
 
 def picture_of(machine: CompiledMachine, name: str, *, marks: Marks | None = None, prefix: str = "") -> Picture:
-    """The picture of *machine*, of the saga called *name*.
+    """The picture of *machine*, which belongs to the saga *name*.
 
     Args:
         machine: The built machine.
         name: The saga's name.
-        marks: The marks of a run, by node and by (event, source, target); None: no run.
+        marks: The marks of a run, by node and by (event, source, target). None for no run.
         prefix: The text before every id.
     """
     nodes = tuple(_states(machine, prefix, marks))
@@ -331,13 +337,13 @@ def _with_mark(tooltip: str, mark: Highlight | None) -> str:
 def saga_picture(
     saga: Saga, run: Run | None, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
 ) -> Picture:
-    """The picture of a saga's machine and of its branches; with the marks of *run*.
+    """The picture of a saga's machine and of its branches, with the marks of *run*.
 
     Args:
         saga: The definition.
-        run: The run that is marked; None: no run.
-        prefix: The text before every id, of a branch.
-        heading: The title of a branch.
+        run: The run that is marked. None for no run.
+        prefix: The text before every id, for a branch.
+        heading: The title, for a branch.
         about: The lines below the title.
     """
     machine, marks = saga.machine, None
@@ -359,13 +365,13 @@ def saga_picture(
 
 
 def _counted(branches: Iterable[Run]) -> str:
-    """How many branches are in which state."""
+    """The number of branches in each state, as text."""
     counts = Counter(map(became, branches))
     return " · ".join(f"{counts[state]} {state}" for state in StepState if state in counts)
 
 
 def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
-    """The pictures of branches; items with the same course have one picture, with their number."""
+    """The pictures of branches. Items with the same course share one picture; its title says how many there are."""
     if run is not None and run.branches is None:
         return
     for path, branches in saga.branches.items():
@@ -382,7 +388,7 @@ def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
 
 
 def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
-    """The runs of a branch by name: one, or as many as there are items."""
+    """The runs of a branch by name: one run, or one run for each item."""
     if run is None or run.branches is None:
         return {name: None}
     begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}

@@ -1,4 +1,4 @@
-"""Progress: the state of each step in a run, read from its records; for the steps view. Draws nothing."""
+"""Progress: the state of each step in a run, from the run's records. For the steps view. Draws nothing."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
     """The mark of a run on a step. In a group over items, one mark is for the step in all branches."""
 
     state: StepState = StepState.NEVER  # the worst state, if there are several branches
-    counts: tuple[tuple[StepState, int], ...] = ()  # how many of several branches are in each state
-    attempts: int = 0  # attempts to execute it
-    seconds: float | None = None  # how long it was executed, probed, retried or waited for; None where it never ended
-    leftover: bool = False  # whether it has an effect, or may have, that nothing undoes
-    errors: tuple[str, ...] = ()  # each once
+    counts: tuple[tuple[StepState, int], ...] = ()  # the number of branches in each state
+    attempts: int = 0  # the number of attempts to execute the step
+    seconds: float | None = None  # total seconds of executing, probing, retrying and waiting. None if it never ended
+    leftover: bool = False  # whether it has, or may have, an effect that nothing undoes
+    errors: tuple[str, ...] = ()  # without repetitions
 
     @property
     def is_silent(self) -> bool:
@@ -137,7 +137,7 @@ def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) 
 
 
 def merged(marks: Sequence[StepMark]) -> StepMark:
-    """One mark of a step in all branches over items."""
+    """One mark for a step, merged from the marks of the step in all branches of a group over items."""
     if len(marks) == 1:
         return marks[0]
     counts = Counter(mark.state for mark in marks)

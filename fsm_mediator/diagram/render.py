@@ -1,4 +1,4 @@
-"""Rendering: Graphviz draws the DOT, in this process if pygraphviz is installed, or with a ``dot`` on the PATH."""
+"""Rendering: Graphviz draws the DOT, with pygraphviz if it is installed, otherwise with the command ``dot``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsm_mediator.diagram.themes import dark_sheet
 from fsm_mediator.errors import MediatorError, MissingExtraError
 
 DPI: Final = 144
-"""The resolution of PNGs."""
+"""The resolution of PNGs, in dots per inch."""
 
 _SECONDS: Final = 120
 _one_at_a_time = threading.Lock()  # Graphviz keeps its state in globals
@@ -64,7 +64,7 @@ def _draw_by_command(dot: str, kind: str) -> bytes:
 
 
 def svg_of(dot: str, alt: str) -> str:
-    """The DOT as an SVG with an alternative text, with tooltips as titles, and with the digest of the DOT."""
+    """The DOT drawn as an SVG. The SVG has an alternative text, tooltips as titles, and the digest of the DOT."""
     return normalise_svg(draw(dot, "svg").decode(), alt, digest_of(dot))
 
 
@@ -74,7 +74,7 @@ _LINK: Final = re.compile(r'<g id="a_[^"]*"><a(?: xlink:title="([^"]*)")?>')
 
 
 def normalise_svg(svg: str, alt: str, digest: str) -> str:
-    """Graphviz's SVG without its version, with tooltips as titles, with *alt* and *digest*."""
+    """Graphviz's SVG without Graphviz's version, with tooltips as titles, and with *alt* and *digest*."""
     svg = _SHEET.sub("", _VERSION.sub("", svg))
     svg = _LINK.sub(lambda found: f"<g><title>{found.group(1) or ''}</title>", svg).replace("</a>\n</g>", "</g>")
     svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")

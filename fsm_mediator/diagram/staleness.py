@@ -1,7 +1,8 @@
-"""Staleness: the difference between a committed file and its diagram.
+"""Staleness: the difference between a committed file and the current diagram.
 
-Text formats are compared directly. Different versions of Graphviz draw different SVGs. Therefore an SVG has a digest of
-its DOT, and the digests are compared. The reported difference is the difference of the tooltips. No Graphviz is needed.
+Text formats are compared directly. SVGs are compared by the digest of their DOT, because different versions of
+Graphviz draw different SVGs. If the digests differ, the difference of the tooltips is reported. Graphviz is not
+needed.
 """
 
 from __future__ import annotations

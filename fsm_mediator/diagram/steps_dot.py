@@ -1,4 +1,4 @@
-"""The steps view as DOT, with every position given: Graphviz only draws, as it does for the other views."""
+"""The steps view as DOT, with all positions. Graphviz only draws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIGNS: Final = {
     StepState.WAITING: "‖ ",
     StepState.RUNNING: "▶ ",
 }
-"""The text before a step's state, so that states differ without colour."""
+"""The sign before a step's state, so that a reader can tell states apart without colour."""
 
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
@@ -76,7 +76,7 @@ class _Writer(Canvas):
         yield from map(self._route, sorted(layout.routes, key=lambda route: bool(route.edge.reached)))
 
     def _paint(self, shape: Shape) -> str:
-        """The look of a fork or join, of a choice, or of the line of no return."""
+        """The look of a fork, a join, a choice, or the double line after the pivot."""
         theme = self.theme
         colour = theme.pale if _is_pale(self.steps[shape.step].mark) else theme.edges[EdgeKind.FORWARD]
         if shape.kind == "choice":
@@ -101,7 +101,7 @@ class _Writer(Canvas):
         yield from self.cluster(area, paint, step.tooltip if step is not None else "a nested saga")
 
     def _cards(self, name: str, area: Box, step: StepBox) -> Iterator[str]:
-        """The cards of a stack behind a box, on the side without lines."""
+        """The two cards behind a box that make it a stack, on the side without lines."""
         line, _ = paint_of(step, self.theme)
         paint = f'shape=box style="rounded,filled" color="{line}" fillcolor="{self.theme.ground}" penwidth=0.9'
         for by in (6, 3):
@@ -158,7 +158,7 @@ class _Writer(Canvas):
         return self.shape(name, area, f"{how} id={dot_id(name)}")
 
     def _meanings(self) -> Iterator[tuple[str, bool]]:
-        """The meanings of the signs, and whether this picture has them."""
+        """Yield each entry of the legend, and whether this picture needs the entry."""
         shown = list(self.steps.values())
         if self.picture.numbers is not None:
             yield self.picture.numbers[1], True
@@ -196,7 +196,7 @@ class _Writer(Canvas):
 
 
 def paint_of(step: StepBox, theme: Theme) -> Paint:
-    """The colours of a step: of its line and its ground."""
+    """The colours of a step: its line and its background."""
     inner = shown_mark(step)
     if inner.numbers is not None:
         return Paint(theme.faint, theme.ground if inner.level is None else theme.ramp[inner.level])

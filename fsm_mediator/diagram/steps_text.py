@@ -1,4 +1,4 @@
-"""The steps view as text: a Mermaid flowchart, and a table in Markdown."""
+"""The steps view as text: a Mermaid flowchart, or a table in Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
-    """The picture as a Mermaid flowchart. If it is too large for Mermaid, it has only some branches of each group."""
+    """The picture as a Mermaid flowchart.
+
+    If the chart is too large for Mermaid, it has only some branches of each group.
+    """
     chart = _Chart(picture, theme, direction)
     text = chart.text()
     if len(chart.links) <= MOST_EDGES and len(text) <= MOST_TEXT:
@@ -28,7 +31,7 @@ def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
 
 
 def _with_few(flow: Flow) -> Flow:
-    """The steps with the first branches of each group, and the number of the other branches."""
+    """The steps with only the first branches of each group, and a note with the number of branches left out."""
     boxes = []
     for box in flow.boxes:
         few = tuple(msgspec.structs.replace(each, flow=_with_few(each.flow)) for each in box.branches[:MOST_BRANCHES])

@@ -1,4 +1,4 @@
-"""Tables: a machine's transitions, or a run's records, in Markdown."""
+"""Tables in Markdown: the transitions of a machine, or the records of a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Text for pictures: cleaned, shortened, measured and escaped. Knows no saga.
+"""Text for pictures: cleaned, shortened, measured and escaped. This module does not depend on sagas.
 
-Names of steps are checked when a saga is defined; labels of callbacks, errors, reasons and ids can be any text.
+Names of steps are checked when a saga is defined. Labels of callbacks, errors, reasons and ids can be any text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 MOST_ALT: Final = 300
-"""Characters of an alternative text."""
+"""The maximum number of characters of an alternative text."""
 
 # Characters that XML cannot hold (controls, lone surrogates, non-characters) or that make text read backwards.
 _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -38,9 +38,9 @@ def shorten(text: str, most: int) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """A list of names, with at most *most* characters. It has only whole names, and always the last name.
+    """A list of names, with at most *most* characters. It contains only whole names, and always the last name.
 
-    If the list is too long, it leaves out names in its middle, and says how many.
+    If the list is too long, names in the middle are left out, and the text says how many.
     """
     whole = ", ".join(names)
     if len(whole) <= most:
@@ -92,12 +92,12 @@ def seconds(value: float) -> str:
 
 
 def numbers(values: Sequence[int]) -> str:
-    """Numbers in short: ``3``, ``3, 5``, ``3 … 11``."""
+    """A short text for sorted numbers: ``3``, ``3, 5``, ``3 … 11``."""
     return ", ".join(map(str, values)) if len(values) < 3 else f"{values[0]} … {values[-1]}"
 
 
 _PLAIN: Final = re.compile(r"[\w\n :;,.'()!?\-→·…+*/=]*")
-"""Text that needs no escapes but for its newlines, as nearly every text."""
+"""Text that needs no escapes except for newlines. Nearly every text is of this kind."""
 
 
 def dot_text(text: str) -> str:
@@ -112,18 +112,21 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^\w.\-/]")
 
 
 def dot_name(text: str) -> str:
-    """*text* as a quoted identifier of DOT, with its number for a character that no state has."""
+    """*text* as a quoted identifier of DOT.
+
+    A character that cannot be in a state's name is written as its code number.
+    """
     return f'"{_NOT_IN_A_NAME.sub(lambda found: f"%{ord(found.group()):x}", text)}"'
 
 
 def dot_id(text: str) -> str:
-    """*text* as the quoted id of an element of an SVG, which XML takes as an id."""
+    """*text* as a quoted id of an SVG element. The id is a valid id in XML."""
     return dot_name(text).replace("/", "·").replace("%", "·")
 
 
 @functools.lru_cache(1024)
 def markup(text: str) -> str:
-    """*text* for XML, and for DOT's labels in markup."""
+    """*text* escaped for XML, and for DOT's labels in markup."""
     text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace('"', "&quot;").replace("'", "&#39;")
 

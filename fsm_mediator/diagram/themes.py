@@ -1,4 +1,7 @@
-"""Themes: the looks of phases and of kinds of edges. Shapes, line styles and signs repeat the meaning of colours."""
+"""Themes: the looks of phases and of kinds of edges.
+
+Shapes, line styles and signs repeat the meaning of the colours.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from fsm_mediator.states import (
 ThemeName = Literal["light", "dark", "auto", "red"]
 
 Pair = tuple[str, str]
-"""A colour in the light theme and in the dark one."""
+"""A colour in the light theme and the same colour in the dark theme."""
 
 
 class Paint(NamedTuple):
-    """The colours of a node: of its line and headline, and of its background."""
+    """The colours of a node: one for its line and headline, and one for its background."""
 
     line: str
     ground: str
@@ -89,7 +92,10 @@ RAMP: Final[tuple[Pair, ...]] = (
     ("#f99c38", "#784d04"),
     ("#ea7a1e", "#985304"),
 )
-"""From little to much. They differ in lightness, for readers who do not see all hues; text can be read on each."""
+"""The colours from the smallest to the largest numbers.
+
+The colours differ in lightness, for readers who do not see all hues. Text is readable on each of them.
+"""
 
 _GROUND, _FAINT = _COLOURS["ground"], _COLOURS["faint"]
 _BLUE, _PURPLE = ("#1d5fb8", "#6fa8f5"), ("#7d50c4", "#b795f0")
@@ -125,7 +131,7 @@ EDGES: Final[dict[EdgeKind, EdgeLook]] = {
 
 
 def _theme(name: str, column: int) -> Theme:
-    """The theme of the colours in one column of the tables."""
+    """The theme made from one column of the tables: 0 for light, 1 for dark."""
     return Theme(
         name,
         **{part: pair[column] for part, pair in _COLOURS.items()},
@@ -143,16 +149,16 @@ RED: Final = LIGHT._replace(
     nodes={phase: paint._replace(line="#d1121f") for phase, paint in LIGHT.nodes.items()},
     edges=dict.fromkeys(LIGHT.edges, "#d1121f"),
 )
-"""For a run that should be impossible: its path is red, all else pale."""
+"""For a run that should be impossible: its path is red, and everything else is pale."""
 
 AUTO: Final = LIGHT._replace(name="auto")
-"""Light; as an SVG it is dark on a dark page."""
+"""The light theme, as an SVG that becomes dark on a dark page."""
 
 THEMES: Final[dict[ThemeName, Theme]] = {"light": LIGHT, "dark": DARK, "auto": AUTO, "red": RED}
 
 
 def dark_sheet() -> str:
-    """The style sheet for SVGs of the theme `AUTO`. It makes them dark if the reader's page is dark."""
+    """The style sheet for SVGs of the theme `AUTO`. It makes the SVG dark if the reader's page is dark."""
     pairs = [*_COLOURS.values(), *RAMP, *(look.colour for look in EDGES.values())]
     pairs += [pair for look in NODES.values() for pair in (look.line, look.ground)]
     kinds = ("fill", "stroke")
@@ -161,10 +167,10 @@ def dark_sheet() -> str:
 
 
 def check_theme(name: str) -> ThemeName:
-    """*name*, if there is such a theme.
+    """Return *name* if it is the name of a theme.
 
     Raises:
-        DefinitionError: There is none.
+        DefinitionError: There is no such theme.
     """
     for known in THEMES:
         if name == known:
@@ -176,6 +182,6 @@ def theme_of(name: str) -> Theme:
     """The theme called *name*.
 
     Raises:
-        DefinitionError: There is none.
+        DefinitionError: There is no such theme.
     """
     return THEMES[check_theme(name)]

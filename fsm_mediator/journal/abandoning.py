@@ -1,7 +1,7 @@
 """Abandoning: a person closes an execution that no driver can drive. A record is written; nothing is undone.
 
-Abandoning needs no definition: the record is no transition of the saga's machine. A replay accepts the record in any
-state.
+Abandoning needs no definition, because the record is not a transition of the saga's machine. A replay accepts the
+record in any state.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from fsm_mediator.states import ABANDON, ENDED, FAILED, PENDING, SUCCEEDED, WAIT
 
 
 def abandon(journal: Journal, entry: Entry, reason: str, at: float, actor: str | None = None) -> list[str]:
-    """Close an undrivable execution as given up, with all its branches that have not ended.
+    """Close an undrivable execution as given up, together with all its branches that have not ended.
 
     Args:
         journal: The journal that keeps the execution.
         entry: The execution.
-        reason: The reason, as text. It is journaled.
+        reason: The reason, as text. The reason is journaled.
         at: The time, in seconds since the epoch.
         actor: The name of the person who gives the execution up.
 

@@ -1,6 +1,6 @@
-"""Acknowledging: a person notes that an alert of an execution was seen. The alert is not sent again.
+"""Acknowledging: a person notes that an alert of an execution was seen. The alert is then not sent again.
 
-The acknowledgement counts until the execution moves. A failed attempt that is repeated does not count as a move.
+The acknowledgement is valid until the execution changes its state. A failed attempt that is repeated does not end it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.states import ENDED
 
 _SAME_TROUBLE: Final = frozenset({"errored", "retry_due", "compensation_errored", "compensation_due"})
-"""Events of an attempt that failed and is repeated."""
+"""The events of an attempt that fails and is repeated."""
 
 
 def acknowledge(
     journal: Journal, entry: Entry, reason: str | None, actor: str | None, at: float, *, token: int = 0
 ) -> Note:
-    """Write a note that the alerts of an execution in its present state were seen. Returns the note.
+    """Write a note that a person has seen the alerts of an execution in its present state. Returns the note.
 
     Raises:
         RefusedError: The execution has ended, so no alerts are sent for it.
@@ -36,7 +36,10 @@ def acknowledge(
 
 
 def acknowledgement_of(journal: Journal, saga_id: str) -> Note | None:
-    """The newest acknowledgement of an execution, if it has not moved since. None if its alerts must be sent."""
+    """The newest acknowledgement of an execution.
+
+    None if there is none, or if the execution has changed its state since then.
+    """
     notes = journal.notes(saga_id, kind=ACKNOWLEDGED) if keeps_notes(journal) else []
     newest = notes[-1] if notes else None
     if newest is None:

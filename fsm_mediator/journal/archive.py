@@ -38,9 +38,9 @@ ENDING: Final = ".jsonl.gz"
 
 
 class Archive:
-    """A folder of compressed files with executions that ended.
+    """A folder of compressed files that hold ended executions.
 
-    If the journal has a cipher, the same texts are sealed in the archive, under the cipher's present first key.
+    Texts that are sealed in the journal are sealed in the archive too, under the first key of the cipher.
 
     Args:
         folder: The folder. It is created together with the first file, and only its owner can read it.
@@ -105,10 +105,12 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of the newest archived file with a name that sorts before *before*, the newest line first.
+    """The lines of one archived file, the newest line first: the newest file with a name that sorts before *before*.
+
+    *before* is None for the newest file of all.
 
     Returns:
-        The lines, and the *before* of the next page: the name of this file, or None if the file is the oldest.
+        The lines, and the *before* of the next page. This is the name of the file, or None if the file is the oldest.
 
     Raises:
         JournalError: The file cannot be read.
@@ -189,7 +191,7 @@ class ArchivedExecution:
                 yield entry
 
     def add_note(self, *_: Any, **_more: Any) -> int:
-        """As `NotesJournal.add_note`, but always refused."""
+        """As `NotesJournal.add_note`, but always raises `JournalError`, because an archive is only read."""
         raise JournalError("an archive is only read")
 
     def notes(self, saga_id: str, **_: Any) -> list[Note]:

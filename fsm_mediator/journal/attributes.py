@@ -15,22 +15,22 @@ from fsm_mediator.journal.rows import is_text
 Scalar: TypeAlias = str | int | float | bool
 
 MOST: Final = 32
-"""How many attributes an execution can have."""
+"""The maximum number of attributes of an execution."""
 
 LONGEST_NAME: Final = 64
 LONGEST_TEXT: Final = 256
-"""The most characters of a name, and of a value that is a text. Both are in an index."""
+"""The maximum number of characters of a name, and of a text value. Both are stored in an index."""
 
 
 def checked_attributes(attributes: Any, *, removes: bool = False) -> dict[str, Scalar | None]:
-    """The attributes in the form in which they are stored: a float without a fraction is stored as an integer.
+    """The attributes in the form in which they are stored: a float without a fraction becomes an integer.
 
     Args:
         attributes: The values, by name.
         removes: Whether a value may be None, which removes the attribute.
 
     Raises:
-        PayloadError: *attributes* is no mapping, there are too many, or a name or a value cannot be stored.
+        PayloadError: *attributes* is not a mapping, there are too many, or a name or a value cannot be stored.
     """
     if not isinstance(attributes, Mapping):
         raise PayloadError(f"attributes= is a mapping of names to JSON scalars, not {safe_repr(attributes)}")
@@ -67,18 +67,22 @@ def _value(name: str, value: Any) -> Scalar:
 
 
 def attribute_text(value: Scalar) -> str:
-    """The value of an attribute as JSON, the form in which it is stored and looked up."""
+    """The value of an attribute as JSON. The journal stores the value and looks it up in this form."""
     return msgspec.json.encode(value).decode()
 
 
 def changed_attributes(value: Any) -> tuple[dict[str, str], list[str]]:
-    """The new attributes as JSON by name, and the removed names, from the value of a note of kind ``attributes``."""
+    """The changes that *value*, the value of a note of kind ``attributes``, makes.
+
+    Returns:
+        The new attributes as JSON, by name, and the names of the removed attributes.
+    """
     kept = {name: attribute_text(each) for name, each in value.items() if each is not None}
     return kept, [name for name, each in value.items() if each is None]
 
 
 def scalar_of(text: str) -> Scalar:
-    """The JSON scalar that *text* is. A text that is no JSON scalar is returned as it is."""
+    """Decode *text* as a JSON scalar. If *text* is not a JSON scalar, it is returned unchanged."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError):

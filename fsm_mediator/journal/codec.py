@@ -1,6 +1,6 @@
 """Codec: encodes payloads, results and signal values as JSON, with msgspec. It refuses values that cannot be decoded.
 
-A value is encoded and decoded again before it is accepted. Steps see the decoded value, so they see the same value with
+Before a value is accepted, it is encoded and decoded. Steps get the decoded value, so they get the same value with
 and without a crash. A value is decoded as its declared type: the saga's ``payload``, or the return annotation of a
 step's `execute`.
 """
@@ -40,26 +40,26 @@ MAX_BYTES: Final = 1024 * 1024
 """The default limit of one encoded value, in bytes."""
 
 MAX_DEPTH: Final = 200
-"""How deep lists and objects may be nested. Every Python can decode that many levels, even deep in the call stack."""
+"""The maximum depth of nested lists and objects. Every Python can decode this depth, even deep in the call stack."""
 
 UNREADABLE: Final = msgspec.Raw(b"")
-"""Replaces a value that is in the journal and cannot be read."""
+"""Stands for a value whose row in the journal cannot be read."""
 
 
 class Codec:
     """Encodes and decodes the values of one journal.
 
     Args:
-        limit: The most bytes of one value.
+        limit: The maximum size of one value, in bytes.
         types: The hooks for types that msgspec does not know.
-        cipher: The cipher that seals the texts: see ``sealing.py``. The journal uses it on rows.
+        cipher: Seals texts: see ``sealing.py``. The journal applies the cipher when it writes and reads rows.
 
     Attributes:
-        limit: The argument, like *types* and *cipher*.
+        limit: The argument *limit*. The attributes ``types`` and ``cipher`` are the arguments of these names.
         to_json: Encodes any value, without a check.
 
     Raises:
-        DefinitionError: *types* is no pair of functions, or *cipher* is no cipher.
+        DefinitionError: *types* is not a pair of functions, or *cipher* is not a cipher.
     """
 
     def __init__(self, limit: int = MAX_BYTES, types: Types | None = None, cipher: Cipher | None = None) -> None:
@@ -80,10 +80,12 @@ class Codec:
     # Values
 
     def json(self, value: Any, what: str) -> bytes:
-        """*value* as JSON, for a value that was accepted earlier. Neither its size nor its depth is checked.
+        """*value* as JSON. The value was accepted earlier, so its size and its depth are not checked.
+
+        *what* names the value in messages.
 
         Raises:
-            PayloadError: It cannot be encoded.
+            PayloadError: The value cannot be encoded.
         """
         try:
             return self.to_json(value)
@@ -97,11 +99,11 @@ class Codec:
             ) from error
 
     def encode(self, value: Any, what: str) -> bytes:
-        """*value* as JSON.
+        """*value* as JSON. *what* names the value in messages.
 
         Raises:
-            PayloadError: The value cannot be encoded, is nested too deeply, holds numbers that JSON does not know, or
-                takes more bytes than the limit.
+            PayloadError: The value cannot be encoded, is nested too deeply, holds numbers that JSON does not have, or
+                is larger than the limit.
         """
         encoded = self.json(value, what)
         if len(encoded) > self.limit:
@@ -127,10 +129,10 @@ class Codec:
         return _holds_no_number(msgspec.to_builtins(value, enc_hook=plain))
 
     def decode(self, raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
-        """Decode *raw* as *type*.
+        """Decode *raw* as *type*. *what* names the value in messages.
 
         Raises:
-            PayloadError: *raw* holds no value of that type.
+            PayloadError: *raw* does not hold a value of this type.
         """
         if raw is UNREADABLE:
             raise PayloadError(f"{what} cannot be read: its row in the journal is damaged, or nested too deeply")
@@ -158,20 +160,20 @@ class Codec:
     # Values that are to be accepted
 
     def accept_payload(self, saga: Saga, payload: Any) -> Any:
-        """*payload* after encoding and decoding, as every step will see it.
+        """*payload* after encoding and decoding, as every step will get it.
 
         Raises:
-            PayloadError: It cannot be encoded, is too large, or cannot be decoded as the saga's payload type.
+            PayloadError: The payload cannot be encoded, is too large, or cannot be decoded as the saga's payload type.
         """
         if payload is None and saga.payload is None:
             return None
         return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}", in_order=True)
 
     def accept_signal(self, part: Part, value: Any) -> Any:
-        """A signal's value after encoding and decoding, as the saga will see it.
+        """A signal's value after encoding and decoding, as the saga will get it.
 
         Raises:
-            PayloadError: It cannot be encoded, is too large, or does not have the type of the signal.
+            PayloadError: The value cannot be encoded, is too large, or does not have the type of the signal.
         """
         what = f"the value of signal {part.path!r}"
         self.encode(value, what)
@@ -182,14 +184,14 @@ class Codec:
             raise PayloadError(f"signal {part.path!r} takes a {name_of_type(part.returns)}: {why}") from error
 
     def accept_result(self, part: Part, value: Any) -> Any:
-        """A result of *part* after encoding and decoding, as the later steps will see it.
+        """A result of *part* after encoding and decoding, as the later steps will get it.
 
         Raises:
-            ResultRefusedError: It cannot be encoded, is too large, or cannot be decoded as the annotated type.
+            ResultRefusedError: The result cannot be encoded, is too large, or cannot be decoded as the annotated type.
         """
         type = result_type(part)
         if value is None and (type is Any or type is NoneType):
-            return None  # the same after a round trip, and many steps return nothing
+            return None  # None is unchanged by a round trip, and many steps return None
         try:
             return self._accept(value, type, _result_of(part))
         except (PayloadError, DefinitionWarning) as error:  # a warning, if the user turns warnings into errors
@@ -198,7 +200,7 @@ class Codec:
     def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
         """*value* after encoding and decoding.
 
-        If *in_order* is set, the sets in the value have an order that is the same in every process.
+        If *in_order* is set, sets in the value are encoded in an order that is the same in every process.
         """
         back = self.decode(self.encode(value, what), type, what)
         if type is not Any:
@@ -209,7 +211,7 @@ class Codec:
         return self._in_order(value, back, type, what) if in_order and not same else back
 
     def _warn_of_change(self, value: Any, back: Any, what: str) -> None:
-        """Warn, once, of a value without a declared type if decoding changes it."""
+        """Warn if decoding changes *value*, which has no declared type. There is one warning for each *what*."""
         if what in self._warned:
             return
         self._compared.add(what)
@@ -227,9 +229,9 @@ class Codec:
             )
 
     def _in_order(self, value: Any, back: Any, type: Any, what: str) -> Any:
-        """*back* with the sets of *value* as sorted lists.
+        """*back*, with the sets of *value* as sorted lists.
 
-        Another process that starts the same id then writes the same text.
+        If another process starts the same id, it then writes the same text.
         """
         try:
             ordered = self.decode(self._to_sorted_json(value), type, what)
@@ -240,14 +242,14 @@ class Codec:
     # Values that were accepted earlier
 
     def payload(self, saga: Saga, value: Any) -> Any:
-        """A copy of an accepted payload, as the journal returns it."""
+        """A copy of an accepted payload, encoded and decoded as the journal does it."""
         if value is None and saga.payload is None:
             return None
         what = f"the payload of saga {saga.name!r}"
         return self.decode(self.json(value, what), payload_type(saga), what)
 
     def result(self, part: Part, value: Any) -> Any:
-        """A copy of an accepted result, as the journal returns it."""
+        """A copy of an accepted result, encoded and decoded as the journal does it."""
         what = _result_of(part)
         return self.decode(self.json(value, what), result_type(part), what)
 
@@ -315,9 +317,10 @@ class Codec:
     def check_type(self, type: Any) -> None:
         """Check that values of *type* can be decoded.
 
+        msgspec makes a decoder for any class, even if the decoder cannot decode any value.
+
         Raises:
-            Exception: Values cannot be decoded. The error can have any type. msgspec makes a decoder for any class, but
-                the decoder may be unable to decode any value.
+            Exception: Values cannot be decoded. The exception can have any type.
         """
         self._decoder(type)
         for info in types_within(type):
@@ -326,12 +329,12 @@ class Codec:
 
 
 def payload_type(saga: Saga) -> Any:
-    """The type as which the saga's payload is decoded."""
+    """The type as which a saga's payload is decoded. `Any` if the saga declares none."""
     return Any if saga.payload is None else saga.payload
 
 
 def result_type(part: Part) -> Any:
-    """The type as which the part's results are decoded."""
+    """The type as which the results of a part are decoded."""
     returns = part.execute.returns if part.execute is not None else part.returns
     return Any if returns is NoReturn or returns is Never else returns  # always raises: no result
 
@@ -348,7 +351,10 @@ def _too_deep(what: str) -> PayloadError:
 
 
 def is_nested_deeper(json: bytes, levels: int) -> bool:
-    """Whether lists and objects in *json* are nested deeper than *levels*. The time grows linearly with its length."""
+    """Whether lists and objects in *json* are nested deeper than *levels*.
+
+    The time is linear in the length of *json*.
+    """
     if json.count(b"[") + json.count(b"{") <= levels:
         return False
     brackets = _STRING.sub(b"", json).translate(_ALL_SQUARE, _NO_BRACKETS)

@@ -1,7 +1,7 @@
-"""Copying: copies a whole journal into an empty one, as rows of plain data.
+"""Copying: copies a whole journal into an empty journal, as rows of plain data.
 
-Drivers are not copied, and none may be alive. Executions that a dead driver owned have no owner in the copy. Nothing is
-written to the old journal, and the copy is written in one transaction.
+Drivers are not copied, and no driver may be alive. Executions that a dead driver owned have no owner in the copy. The
+old journal is not changed, and the copy is written in one transaction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TABLES: Final = {
     "answers": ("number", "name", "seq", "refusal", "at"),
     "notes": ("number", "execution", "saga", "step", "kind", "value", "actor", "reason", "at"),
 }
-"""The tables of a copy and their columns, in the order in which they are written. Texts may contain NUL."""
+"""The tables of a copy and their columns, in the order in which they are written. Texts may contain NUL characters."""
 
 Kept: TypeAlias = Iterable[tuple[str, Iterator[Row]]]
 """The rows of each table of `TABLES`."""
@@ -40,7 +40,7 @@ class CopyableJournal(Protocol):
     """A journal that can be copied, and can become the copy of another journal."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
-        """Call *take* with every row, in a transaction that locks writers out.
+        """Call *take* with every row, in a transaction that locks out writers.
 
         Raises:
             RefusedError: A living driver is enlisted.
@@ -55,14 +55,14 @@ class CopyableJournal(Protocol):
 
 
 def copy(old: Journal, new: Journal) -> dict[str, int]:
-    """Copy a journal completely, or not at all. Returns the number of rows that were written, by table.
+    """Copy a journal completely, or not at all. Returns the number of rows written to each table.
 
     Args:
-        old: The journal that is copied. It is not changed, and must not be driven afterwards.
+        old: The journal to copy. It is not changed, and must not be driven afterwards.
         new: An empty journal, which becomes the copy.
 
     Raises:
-        DefinitionError: One of the two journals is no `CopyableJournal`.
+        DefinitionError: One of the two journals is not a `CopyableJournal`.
         RefusedError: A living driver is enlisted in *old*, or *new* is not empty.
         JournalError: *old* cannot be read, or *new* cannot be written.
     """
@@ -81,10 +81,10 @@ def _copyable(journal: Any) -> CopyableJournal:
 
 
 def check_undriven(drivers: Iterable[Driver], shown: str) -> None:
-    """Refuse to copy a journal that has living *drivers*.
+    """Refuse to copy a journal that has living *drivers*. *shown* is the name of the journal in the message.
 
     Raises:
-        RefusedError: There is a living driver. The message names the first.
+        RefusedError: There is a living driver. The message names the first one.
     """
     for driver in drivers:
         raise RefusedError(
@@ -94,7 +94,7 @@ def check_undriven(drivers: Iterable[Driver], shown: str) -> None:
 
 
 def check_empty(counts: Iterable[int], shown: str) -> None:
-    """Refuse to write a copy into a journal that is not empty.
+    """Refuse to write a copy into a journal that is not empty. *shown* is the name of the journal in the message.
 
     Raises:
         RefusedError: One of *counts* is not 0.
@@ -104,9 +104,9 @@ def check_empty(counts: Iterable[int], shown: str) -> None:
 
 
 def freed(row: Row) -> Row:
-    """A row of ``executions``, changed so that the execution has no owner.
+    """A row of the table ``executions``, changed so that the execution has no owner.
 
-    *row* has two more columns: the owner, and the kinds of the items in the execution's inbox.
+    *row* has two more columns than the result: the owner, and the kinds of the items in the execution's inbox.
     """
     *kept, driver, kinds = row
     if driver is not None:

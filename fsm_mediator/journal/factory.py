@@ -16,9 +16,11 @@ _SUPPORTED = (
 
 
 def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
-    """Open a journal by the path or URL of a SQLite file, or by a PostgreSQL URL. ``:memory:`` and None are in memory.
+    """Open a journal by a path or URL of a SQLite file, or by a PostgreSQL URL.
 
-    A `Journal` is returned as it is.
+    ``:memory:`` and None open one in memory.
+
+    A `Journal` is returned unchanged.
 
     Raises:
         DefinitionError: *journal* is neither a `Journal` nor a path or URL of a journal.
@@ -45,7 +47,7 @@ def open_for_reading(spec: str | os.PathLike[str]) -> Journal:
     """Open an existing journal by its path or URL, only for reading.
 
     Raises:
-        DefinitionError: *spec* is no path and no URL of a journal.
+        DefinitionError: *spec* is neither a path nor a URL of a journal.
         MissingExtraError: The journal is on PostgreSQL, and psycopg is not installed.
         JournalError: There is no journal at *spec*.
     """
@@ -64,7 +66,7 @@ def is_postgres(spec: str) -> bool:
 
 
 def without_password(spec: str) -> str:
-    """*spec*, a path or URL of any kind, for display: without the parts that can be a password."""
+    """*spec*, a path or URL of any kind, without the parts that can be a password. For display."""
     scheme, separator, rest = spec.partition("://")
     if not separator:
         return spec
@@ -74,10 +76,10 @@ def without_password(spec: str) -> str:
 
 
 def path_of(spec: str) -> str:
-    """The path of the file that a journal's path or URL names. For a journal in memory: ``:memory:``.
+    """The file path in a journal's path or URL. ``:memory:`` for a journal in memory.
 
     Raises:
-        DefinitionError: *spec* is empty, or a URL of another scheme.
+        DefinitionError: *spec* is empty, or is a URL of another scheme.
     """
     scheme, separator, rest = spec.partition("://")
     if not separator:

@@ -21,9 +21,10 @@ KEYS: Final = ("state", "saga", "version", "error", "step")
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Conditions by which executions are found. An execution fits if it fits all fields.
+    """Conditions by which executions are found. An execution fits if it meets the conditions of all fields.
 
-    An execution's *failure* is the last record that gave a part up; if there is none, the last record with an error.
+    The *failure* of an execution is its last record that gave a part up. Without such a record, the failure is the
+    last record with an error.
 
     Attributes:
         saga: Only executions of the saga with this name.
@@ -73,12 +74,12 @@ class Filter(msgspec.Struct, frozen=True):
         return self.states == ("failed",)
 
     def fits_attributes(self, attributes: Mapping[str, Scalar]) -> bool:
-        """Whether *attributes*, those of an execution, include all attributes of the filter."""
+        """Whether *attributes*, the attributes of an execution, include all attributes of the filter."""
         has = {name: attribute_text(value) for name, value in attributes.items()}
         return all(has.get(name) == attribute_text(value) for name, value in self.attributes)
 
     def fits(self, entry: Entry, attributes: Mapping[str, Scalar], history: Iterable[Record]) -> bool:
-        """Whether an execution fits. For journals that look at each execution instead of an index."""
+        """Whether an execution fits. Used by journals that check each execution instead of an index."""
         accepted = entry.acceptance
         named = (self.saga, accepted.saga), (self.version, accepted.version), (self.parent, accepted.parent)
         if any(asked not in (None, has) for asked, has in named) or (self.roots and accepted.parent is not None):
@@ -100,7 +101,10 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def failure_of(state: str, history: Iterable[Record]) -> tuple[str | None, str | None]:
-    """The type of an execution's failure, and the path of its present step. Once ended: the path of the failed step."""
+    """The type of an execution's last failure, and the path of its present step. Each can be None.
+
+    Once the execution has ended, the path is the path of the failed step.
+    """
     failing = [record for record in history if record.error is not None]
     failures = [record for record in failing if record.event in FAILURES] or failing
     last = failures[-1] if failures else None
@@ -109,26 +113,31 @@ def failure_of(state: str, history: Iterable[Record]) -> tuple[str | None, str |
 
 
 class FindingJournal(Protocol):
-    """A journal that finds and counts executions, in the order of their opening, the newest first.
+    """A journal that finds and counts executions. Executions are ordered by when they were opened, the newest first.
 
-    A cursor (`Entry.cursor`) is a text that names a place in that order.
+    A cursor (`Entry.cursor`) is a text that names a position in this order.
     """
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """At most *limit* executions that fit *chosen* and are older than the cursor *after*, each with its cursor.
+        """At most *limit* executions that fit *chosen* and are older than the cursor *after*.
+
+        Each entry has its cursor.
 
         Raises:
-            JournalError: *after* is no cursor of this journal.
+            JournalError: *after* is not a cursor of this journal.
         """
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """The number of executions that fit *chosen*, by the values of *by*, one of `KEYS`.
+        """The number of executions that fit *chosen*, for each value of the property *by* (one of `KEYS`).
 
-        If *by* is None, the only key is an empty text. The method may read all these executions.
+        If *by* is None, the only key is an empty text. The method may have to read all these executions.
         """
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """The number of executions that fit *chosen* and are older than the cursor *after*, but *most* at most."""
+        """The number of executions that fit *chosen* and are older than the cursor *after*.
+
+        Counting stops at *most*.
+        """
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
         """The attributes of executions, by id. Executions without attributes are left out."""
@@ -143,7 +152,7 @@ def finds(journal: object) -> TypeGuard[FindingJournal]:
 
 
 def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict[str, list[Entry]]:
-    """The newest executions in each of these phases, at most *limit* of each. None of the phases may be an end.
+    """The newest executions in each of these phases, at most *limit* for each phase. No phase may be a final state.
 
     If the journal has a method ``newest_by_phase(phases, limit)``, one call finds the executions of all phases.
     """
@@ -159,15 +168,16 @@ def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict
 
 
 def left_alone(journal: Journal, at: float, limit: int) -> list[Entry]:
-    """At most *limit* executions without an owner that a driver should have claimed before time *at*, the oldest first.
+    """At most *limit* executions that have no owner although a driver should have claimed them before time *at*.
 
-    The list is empty if the journal has no method ``left_alone(at, limit)``.
+    The oldest come first. *at* is in seconds since the epoch. The list is empty if the journal has no method
+    ``left_alone(at, limit)``.
     """
     return journal.left_alone(at, limit) if hasattr(journal, "left_alone") else []
 
 
 def for_finding(journal: object) -> FindingJournal:
-    """*journal*, as a `FindingJournal`.
+    """Return *journal* as a `FindingJournal`.
 
     Raises:
         JournalError: *journal* lacks a method of `FindingJournal`.
@@ -194,7 +204,7 @@ def place_of_cursor(after: str) -> int:
     """The number in a cursor of a journal in a database.
 
     Raises:
-        JournalError: *after* is no such cursor.
+        JournalError: *after* is not such a cursor.
     """
     if not isinstance(after, str) or not after.isdecimal() or len(after) > 18:
         raise no_cursor(after)
@@ -204,7 +214,9 @@ def place_of_cursor(after: str) -> int:
 def conditions(
     chosen: Filter, templates: Mapping[str, str], mark: str, many: Callable[[Sequence[str]], Any]
 ) -> tuple[str, list[Any]]:
-    """SQL for the conditions of *chosen* except saga and version, and its parameters. The SQL begins with AND.
+    """The SQL for the conditions of *chosen*, except saga and version, and the parameters of the SQL.
+
+    It begins with AND.
 
     Args:
         chosen: The filter.

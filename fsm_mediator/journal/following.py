@@ -1,4 +1,4 @@
-"""Following: reads the records of all executions of a journal in the order of their commits, after a cursor."""
+"""Following: reads the records of all executions in a journal, in the order of their commits, from a cursor on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Change(NamedTuple):
     """One row of a journal.
 
     Attributes:
-        cursor: The place after this row, for the next call. A text that only this journal understands.
+        cursor: The position after this row, for the next call. The text has a meaning only for this journal.
         saga_id: The execution.
         record: The record. None if the row is the acceptance of the execution.
     """
@@ -27,18 +27,18 @@ class FollowedJournal(Protocol):
     """A journal that can be followed."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """At most *limit* changes after a cursor. Empty if there are no changes yet.
+        """At most *limit* changes after a cursor. Empty if there are no later changes yet.
 
-        A follower that keeps the last cursor misses no change, even if other transactions commit at the same time. The
-        rows of a transaction that is still open come later than all rows that are returned. The records of one
-        execution come in their order. Records that are pruned before they are read are not returned.
+        A follower that keeps the last cursor misses no change, even if other transactions commit at the same time. If
+        a transaction is still open, its rows come after all rows that are returned. The records of one execution are
+        in order. Records that are pruned before they are read are not returned.
 
         Args:
             after: The cursor of the last change that was read. If it is empty, the changes are read from the beginning.
-            limit: The most changes that are returned.
+            limit: The maximum number of changes that are returned.
 
         Raises:
-            JournalError: *after* is no cursor of this journal, or the journal cannot be read.
+            JournalError: *after* is not a cursor of this journal, or the journal cannot be read.
         """
 
 
@@ -57,15 +57,15 @@ def changes_of(journal: Journal, after: str = "", limit: int = 1000) -> list[Cha
 
 
 class Move(NamedTuple):
-    """One row of a journal without the values that a cipher seals. It is enough to count executions.
+    """One row of a journal without the values that a cipher seals. These fields are enough to count executions.
 
     Attributes:
-        cursor: The place after this row, as in `Change`.
+        cursor: The position after this row, as in `Change`.
         execution: The number of the execution in this journal. The number of a deleted execution may be used again.
         seq: The number of the record; 0 for the acceptance of the execution, `REMOVED` for its deletion.
         saga_id: The execution. This field and all fields below are empty if the execution was deleted.
-        saga: The name of its saga.
-        version: The saga's version.
+        saga: The name of the execution's saga.
+        version: The version of the saga.
         is_branch: Whether the execution is a branch.
         event: The record's event.
         source: The state before the record.
@@ -97,7 +97,7 @@ REMOVED: Final = -1
 
 
 class CountedJournal(Protocol):
-    """A journal that returns its changes without their values, deletions included."""
+    """A journal that returns its changes without their values. Deletions are included."""
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
         """As `FollowedJournal.changes`, with the same cursors, but without values.
@@ -118,10 +118,10 @@ def is_counted(journal: object) -> TypeGuard[CountedJournal]:
 
 
 def places_in(after: str, count: int) -> list[int]:
-    """The numbers that a cursor consists of.
+    """The numbers in a cursor.
 
     Raises:
-        JournalError: *after* is no cursor of *count* numbers.
+        JournalError: *after* is not a cursor of *count* numbers.
     """
     numbers = after.split(":")
     if len(numbers) != count or not all(number.isdecimal() for number in numbers):

@@ -6,14 +6,16 @@ from collections import deque
 from typing import Final
 
 MOST_FORGOTTEN: Final = 1_000_000
-"""How many ids are remembered after their executions were deleted: the ids that were deleted last."""
+"""The maximum number of deleted ids that are remembered. If there are more, the ids that were deleted first are
+forgotten.
+"""
 
 
 class ForgottenIds:
-    """Digests of ids, some 70 bytes each. There are 2**64 digests, so two ids hardly ever share one.
+    """Digests of deleted ids. Each takes some 70 bytes. There are 2**64 digests, so two ids hardly ever share one.
 
     Attributes:
-        digests: The digests. The digest of an id is its ``hash``, which differs from process to process.
+        digests: The digests. The digest of an id is the result of ``hash``, which differs from process to process.
     """
 
     __slots__ = ("_by_age", "digests")

@@ -1,15 +1,15 @@
-"""Group commit: threads that write at the same time share one transaction. There is a leader, and no extra thread.
+"""Group commit: threads that write at the same time share one transaction. One of them leads; there is no extra thread.
 
-A thread that comes while no other writes is the *leader*: it executes the jobs of all threads that have queued by then,
-and sets their results. A thread that comes later queues, and the first in the queue leads the next group. A lone writer
-passes two uncontended locks and nothing else.
+A thread that arrives while no other thread writes is the *leader*: it executes the jobs of all threads in the queue and
+sets their results. A thread that arrives later queues, and the first thread in the queue leads the next group. A single
+writer only passes two uncontended locks.
 
 Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: the leader wakes one follower, and each
-wakes its neighbour. The *linger*: the next leader first lets these followers run, for `LINGER` seconds at most, because
-most of them come back with their next record and share its commit.
+follower wakes its neighbour. The *linger*: the next leader first lets these followers run, for at most `LINGER`
+seconds, because most of them return with their next record and share its commit.
 
-An interrupt can hit the leader between any two lines. No thread waits endlessly then: every `PATIENCE` seconds a
-waiting thread checks whether it is done, leads, or was lost.
+An interrupt can hit the leader between any two lines. Even then no thread waits forever: every `PATIENCE` seconds a
+waiting thread checks whether its jobs are done, whether it leads, or whether its jobs were lost.
 
 This file must never know the content of a job, nor the database.
 
@@ -31,28 +31,29 @@ from fsm_mediator.errors import JournalError
 J = TypeVar("J")
 
 LINGER: Final = 0.005
-"""The most seconds for which a leader lets followers run first: the interpreter's own switch interval."""
+"""The maximum number of seconds for which a leader lets followers run first. It is the interpreter's switch interval.
+"""
 
 PATIENCE: Final = 0.25
-"""Seconds after which a waiting thread checks for itself: its neighbour may get to run late, or never."""
+"""Seconds after which a waiting thread checks its jobs itself, because its neighbour may run late or never."""
 
 
 class _NotWrittenError(JournalError):
-    """The leader was interrupted before the jobs were done: their threads can submit them again."""
+    """The leader was interrupted before the jobs were done. The threads of the jobs can submit them again."""
 
 
 class Waiter(Generic[J]):
-    """A thread's place in the queue: its jobs, and their results.
+    """A thread's place in the queue, with its jobs and their results.
 
     Attributes:
-        jobs: The jobs; empty: the thread only wants to lead.
-        results: The result of each job: a value, or the error that refused it; None: not done yet.
-        failure: Why none of the jobs was done, if the whole group failed.
-        wake: Released to wake the thread; None: the thread does not wait.
+        jobs: The jobs. Empty if the thread only wants to lead.
+        results: The result of each job: a value, or the error that refused the job. None if the jobs are not done yet.
+        failure: The reason why none of the jobs was done, if the whole group failed.
+        wake: A lock that is released to wake the thread. None if the thread does not wait.
         neighbour: The lock that the thread releases after it was woken.
     """
 
-    # Class attributes until they are set: the waiter of a lone writer never sets most of them.
+    # Class attributes until they are set: the waiter of a single writer never sets most of them.
     results: list[Any] | None = None
     failure: BaseException | None = None
     wake: threading.Lock | None = None
@@ -64,7 +65,7 @@ class Waiter(Generic[J]):
 
     @property
     def done(self) -> bool:
-        """Whether its jobs were done, or failed."""
+        """Whether the jobs were done, or failed."""
         return self.results is not None or self.failure is not None
 
 
@@ -74,7 +75,8 @@ class GroupCommit(Generic[J]):
     Args:
         commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
             Raises nothing but interrupts.
-        alone: Does the only job there is and returns its result; or does nothing and returns None: *commit* has to.
+        alone: Does a single job and returns its result. Or it does nothing and returns None; *commit* then does the
+            job.
 
     Attributes:
         waiting: The queue: the waiters whose jobs no leader has taken yet.
@@ -96,10 +98,10 @@ class GroupCommit(Generic[J]):
         return self._leader is not None
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
-        """Have *jobs* done, durably, in one transaction. Returns the result of each.
+        """Do *jobs* durably, in one transaction that other threads may share. Returns the result of each job.
 
         Raises:
-            JournalError: The transaction failed; nothing was done.
+            JournalError: The transaction failed. Nothing was done.
         """
         waiter = Waiter(jobs)
         try:
@@ -113,7 +115,7 @@ class GroupCommit(Generic[J]):
                         return [result]
                 self._lead(waiter)
         except BaseException:
-            self.release(waiter)  # an interrupt must not leave the others without a leader
+            self.release(waiter)  # an interrupt must not leave the other threads without a leader
             raise
         if waiter.failure is not None:
             if isinstance(waiter.failure, _NotWrittenError):
@@ -124,7 +126,7 @@ class GroupCommit(Generic[J]):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep all others from writing while the ``with`` block lasts."""
+        """Keep all other threads from writing during the ``with`` block."""
         waiter: Waiter[J] = Waiter(())
         try:
             if not self.lead_or_queue(waiter):
@@ -134,13 +136,13 @@ class GroupCommit(Generic[J]):
             self.release(waiter)
 
     def acquire(self, timeout: float = -1) -> Waiter[J] | None:
-        """Keep all others from writing, until `release` is called with the returned waiter.
+        """Keep all other threads from writing until `release` is called with the returned waiter.
 
         Args:
-            timeout: Seconds to wait; -1: without limit.
+            timeout: Seconds to wait. -1 for no limit.
 
         Returns:
-            None if it took longer.
+            The waiter. None if the time was too short.
         """
         waiter: Waiter[J] = Waiter(())
         try:
@@ -153,10 +155,10 @@ class GroupCommit(Generic[J]):
         return None
 
     def lead_or_queue(self, waiter: Waiter[J]) -> bool:
-        """Lead, if no other thread leads, or join the queue. Returns whether *waiter* leads.
+        """Lead if no other thread leads; otherwise join the queue. Returns whether *waiter* leads.
 
         Raises:
-            JournalError: This thread leads or waits already; it would wait for itself.
+            JournalError: This thread already leads or waits, so it would wait for itself.
         """
         with self._mutex:
             if self._leader is None:
@@ -168,13 +170,14 @@ class GroupCommit(Generic[J]):
     def release(self, waiter: Waiter[J]) -> None:
         """Give up the lead, or the place in the queue."""
         try:
-            if self._leader is not waiter:  # else the next call passes the lead, so that no interrupt comes before
+            if self._leader is not waiter:  # the next call passes the lead before any interrupt
                 with self._mutex:
                     if waiter in self.waiting:
                         self.waiting.remove(waiter)
             if self._leader is waiter:
                 self._pass_lead()
-            # If the leader has its jobs: an interrupted thread leaves when these are done, so that they can be undone.
+            # If the leader has this thread's jobs, an interrupted thread waits until they are done, so that they can be
+            # undone.
             while not waiter.done and waiter in self._under_way and waiter.wake is not None:
                 waiter.wake.acquire(timeout=PATIENCE)
         finally:
@@ -193,7 +196,7 @@ class GroupCommit(Generic[J]):
         self.waiting.append(waiter)
 
     def _wait_for_turn(self, waiter: Waiter[J], timeout: float = -1) -> bool:
-        """Wait until *waiter* leads, or is done. Returns whether it leads."""
+        """Wait until *waiter* leads or its jobs are done. Returns whether it leads."""
         assert waiter.wake is not None
         if timeout >= 0:
             waiter.wake.acquire(timeout=timeout)
@@ -212,7 +215,7 @@ class GroupCommit(Generic[J]):
                 )
 
     def _leave_queue(self, waiter: Waiter[J]) -> None:
-        """Wait no longer, and wake the neighbour."""
+        """Stop waiting, and wake the neighbour."""
         with self._mutex:
             waiter.wake = None
             if self._queued.get(waiter.thread) is waiter:

@@ -1,4 +1,4 @@
-"""Lines: writes executions as JSON, one a line, for exports and archives, with texts sealed or hidden."""
+"""Lines: writes executions as JSON, one execution per line, for exports and archives. Texts can be sealed or hidden."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Lines:
     """Makes the lines of exports and archives.
 
     Args:
-        cipher: Seals the texts of users. If None, these texts are written as the journal returns them. Texts that the
+        cipher: Seals the texts of users. If None, texts are written as the journal returns them. Texts that the
             journal could not open stay sealed.
         redaction: Hides parts of values and texts.
     """
@@ -63,7 +63,10 @@ class Lines:
         self._hidden = redaction.field
 
     def of(self, journal: Journal, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-        """The line of each execution, with its inbox and all its records, or the reason why these cannot be read."""
+        """Yield the line of each execution, with its inbox and its records.
+
+        If the records cannot be read, the line has the reason.
+        """
         for listed in entries:
             entry = msgspec.structs.replace(listed, attributes=attributes_of(journal, listed.saga_id))
             inbox = [self._item(entry.saga_id, item) for item in journal.inbox(entry.saga_id)]
@@ -116,7 +119,10 @@ class Lines:
     def _secrets(
         self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
     ) -> dict[str, Any]:
-        """The fields with texts of a person or a user's code (*name*, ``error``, ``reason``), or the sealed fields."""
+        """The fields with texts of people and of user code: *name*, ``error`` and ``reason``.
+
+        Or one field with all of them sealed.
+        """
         fields = {"error": error, "reason": reason} if name == "value" else {}
         if is_sealed(value):
             return {**fields, name: None, "sealed": bytes(value).decode()}

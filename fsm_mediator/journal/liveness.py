@@ -1,11 +1,12 @@
 """Liveness: describes the driver of this process, and decides whether a driver that a journal knows is alive.
 
-If a driver runs on the same boot and in the same pid namespace, it is alive as long as its process exists. So a driver
-that is stopped, swapped out or in a debugger keeps its executions. Any other driver is alive until its lease expires,
-which is renewed by heartbeats. In both cases the epochs keep a replaced driver from writing.
+If a driver runs on the same boot of the machine and in the same pid namespace as this process, the driver is alive as
+long as its process exists. Therefore a driver keeps its executions while it is stopped, swapped out or in a debugger.
+Any other driver is alive until its lease expires; heartbeats renew the lease. In both cases epochs prevent a replaced
+driver from writing.
 
-Source: ids that distinguish a process from a later process with the same pid, as in pidfd_open(2) and systemd's
-boot id.
+Source: ids that distinguish a process from a later process with the same pid, as in pidfd_open(2) and systemd's boot
+id.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 
 _PROC: Final = "/proc"
 _DEAD: Final = frozenset(b"ZXx")
-"""States of a process that will never run again. A zombie (Z) has ended, but its parent has not collected it yet."""
+"""The states of a process that will never run again. A zombie (Z) has ended, but its parent has not collected it yet.
+"""
 
 _REMEMBERED: Final = 7 * 24 * 3600.0
-"""Seconds for which a journal remembers a driver that owns no execution, if this process cannot see its process."""
+"""Seconds for which a journal keeps a driver that owns no execution, if this process cannot see the driver's process.
+"""
 
 
 def this_driver() -> Driver:
@@ -56,13 +59,13 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
 
 
 def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
-    """Whether a journal can delete *driver*, which owns no execution."""
+    """Whether a journal can delete *driver*. The driver owns no execution."""
     exists = process_exists(driver)
     return now - last_beat > _REMEMBERED if exists is None else not exists
 
 
 class LivenessCheck:
-    """Decides whether drivers are alive, from their rows in a journal. It remembers the processes that have ended.
+    """Decides whether drivers are alive, from their rows in a journal. It remembers the drivers with an ended process.
 
     Args:
         clock: Returns the time in seconds since the epoch.
@@ -92,7 +95,7 @@ class LivenessCheck:
 
 
 def process_exists(driver: Driver) -> bool | None:
-    """Whether the process of *driver* exists. None if this process cannot see it. An engine always exists."""
+    """Whether the process of *driver* exists. None if this process cannot see that process. An engine always exists."""
     if driver.is_engine:
         return True
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
@@ -156,9 +159,9 @@ def proc_shows_our_pids() -> bool:
 
 
 def process_start_time(pid: str) -> str | None:
-    """When the process started, in ticks since boot.
+    """The time at which a process started, in ticks since boot.
 
-    Empty if the process has ended. None if there is no such process, or if it is hidden.
+    Empty if the process has ended. None if there is no such process, or if the process is hidden.
     """
     try:
         stat = _proc(f"{pid}/stat").read_bytes()
@@ -172,7 +175,7 @@ def process_start_time(pid: str) -> str | None:
 
 
 class _Caches:
-    """The cached results, which a forked child must compute again: it may be in another pid namespace."""
+    """The cached results. A forked child may be in another pid namespace, so it clears them."""
 
     def reset(self) -> None:
         """Clear the caches."""

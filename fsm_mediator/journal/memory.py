@@ -46,16 +46,16 @@ class MemoryJournal(FindingRows, OperatorRows):
     The journal belongs to the process that made it: after a fork, the journal of the child is empty.
 
     Args:
-        encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors. So a
-            test sees the same values as with a durable journal. Otherwise objects are kept as they are.
+        encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors. A
+            test then sees the same values as with a durable journal. If False, objects are kept unchanged.
         max_value_bytes: The limit of one value in bytes, if *encode* is set.
-        types: The hooks of `SQLiteJournal`, if *encode* is set.
-        keep: How many ended executions to keep. When another ends, the earliest ended execution is deleted with its
-            branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The journal
-            refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.
+        types: Hooks as for `SQLiteJournal`, if *encode* is set.
+        keep: The number of ended executions to keep. If there are more, the execution that ended first is deleted
+            with its branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The
+            journal refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.
 
     Raises:
-        JournalError: *keep* is no whole number of at least 1.
+        JournalError: *keep* is not a whole number of at least 1.
         DefinitionError: *max_value_bytes* is not a number above 0.
     """
 
@@ -89,7 +89,10 @@ class MemoryJournal(FindingRows, OperatorRows):
         self._last_item = 0
 
     def reset(self) -> None:
-        """Forget all executions. A forked child calls it, because they belong to the parent."""
+        """Forget all executions.
+
+        A forked child calls this method, because the executions belong to the parent process.
+        """
         for row in self._rows.values():
             row.driver = None  # a run that forked during an attempt sees this, and stops
         self._empty()
@@ -175,10 +178,10 @@ class MemoryJournal(FindingRows, OperatorRows):
         return row
 
     def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> Row | None:
-        """Open an execution that *driver* owns, with *records* itself as its list of records. None if the id is taken.
+        """Open an execution that *driver* owns. Returns its row, or None if the id is taken.
 
-        The driver journals a record by appending it to the list. More is not necessary in one process and without
-        encoding. Call `unshare` before anything else is written.
+        The row uses the list *records* itself: the driver journals a record by appending it. This is enough within
+        one process and without encoding. Call `unshare` before anything else is written.
         """
         row = Row(acceptance, records)
         row.shared = True
@@ -192,7 +195,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             return row
 
     def end_shared(self, row: Row) -> None:
-        """Free an execution from its driver, once it has ended. It was opened by `open_shared`."""
+        """Release an ended execution from its driver. `open_shared` opened the execution."""
         keep, ended = self.keep, self._ended
         if keep is not None:
             ended.append(row.acceptance.saga_id)
@@ -203,10 +206,7 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     @staticmethod
     def unshare(row: Row) -> None:
-        """Give the row its own list of records, for later commits.
-
-        If the last record has branches, it is removed: its commit writes it.
-        """
+        """Give the row its own copy of its records. If the last record starts branches, the copy is made without it."""
         if row.shared:
             records = list(row.records)
             if records and records[-1].children is not None:
@@ -331,7 +331,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             row = self._rows.get(saga_id)
             if row is not None and row.epoch == epoch and row.driver is not None:
                 if row.shared and row.state in ENDED:
-                    self._ended.append(saga_id)  # an interrupt came before the call of `end_shared`
+                    self._ended.append(saga_id)  # an interrupt came before `end_shared` was called
                 self._free(row)
 
     def _free(self, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""FindingRows: finds executions in a `MemoryJournal` by looking at each of them."""
+"""FindingRows: finds executions in a `MemoryJournal` by checking every execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes: the notes of a `MemoryJournal`."""
+"""Notes: the part of a `MemoryJournal` that keeps notes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fsm_mediator.journal.attributes import Scalar
 from fsm_mediator.journal.notes import ATTRIBUTES, Note, note_text
 
 TOKENS_KEPT: Final = 1000
-"""How many tokens of `NotesJournal.add_note` are remembered: the tokens of the last calls."""
+"""The number of tokens of `NotesJournal.add_note` that are remembered. The oldest tokens are forgotten first."""
 
 
 class Notes:
-    """The notes of one journal. Callers hold the lock of the journal.
+    """The notes of one journal. The caller must hold the lock of the journal.
 
     Attributes:
         attributes: The attributes of executions, by id.

@@ -19,7 +19,7 @@ from fsm_mediator.states import ENDED, phase_of
 
 
 class OperatorRows:
-    """Methods of a `MemoryJournal` for answers to verbs, notes, planned and counted branches, and later inbox items."""
+    """Optional methods of a `MemoryJournal`: answers to verbs, notes, planned and counted branches, and later items."""
 
     _table: Table
     _drivers: dict[str, Driver]

@@ -11,7 +11,10 @@ from fsm_mediator.journal.protocol import Commit, Driver
 
 
 class Slots:
-    """Decides which attempts have a slot. `Row.place` is the place of one execution; `Slots` has the places of a limit.
+    """Decides which executions have a slot of a concurrency limit.
+
+    The place of one execution is in `Row.place`. This class keeps, for each limit, the ids of the executions that
+    have a slot or are queued.
 
     Args:
         rows: The executions, by id.
@@ -21,11 +24,12 @@ class Slots:
     def __init__(self, rows: Mapping[str, Row], drivers: Mapping[str, Driver]) -> None:
         self._rows = rows
         self._drivers = drivers
-        # Ids in the order of arrival, by the limit's name and whether they have a slot. Some may have lost their place.
+        # Ids in the order of arrival. The key is the limit's name and whether the executions have a slot. An id can
+        # be outdated: the execution may have lost its place.
         self._ids: dict[tuple[str, bool], dict[str, None]] = {}
 
     def ask(self, row: Row, commit: Commit) -> bool:
-        """Set the place of *row*, the row of the execution after *commit*. Returns whether the execution queues."""
+        """Set the place of *row*, the row of the execution after *commit*. Returns True if the execution is queued."""
         saga_id, limit, before = commit.saga_id, commit.slot, row.place
         row.place = None
         if not limit:
@@ -46,7 +50,10 @@ class Slots:
         return not begins
 
     def next_in_queue(self, limit: str, candidate: str | None = None) -> list[str]:
-        """The queued executions for which a slot is free. *candidate* asks for a slot, and counts as queued."""
+        """The ids of queued executions for which a slot is free.
+
+        *candidate* asks for a slot now and counts as queued.
+        """
         most = [number for driver in self._drivers.values() for name, number in driver.limits if name == limit]
         free = min(most, default=math.inf) - sum(saga_id != candidate for saga_id in self._owned(limit, begun=True))
         queue = self._owned(limit, begun=False, candidate=candidate)

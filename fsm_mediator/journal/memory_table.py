@@ -1,4 +1,4 @@
-"""Table: the executions of a `MemoryJournal`, each a `Row`, and the ids of deleted executions."""
+"""Table: the executions of a `MemoryJournal` and the ids of deleted executions. Each execution is a `Row`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAns
 from fsm_mediator.states import ENDED, PENDING, is_settled
 
 TOKENS_KEPT: Final = 1000
-"""How many tokens of `Journal.prune` are remembered: the tokens of the last calls."""
+"""The number of tokens of `Journal.prune` that are remembered. The oldest tokens are forgotten first."""
 
 
 class PlannedBranches(NamedTuple):
     """The planned branches of one execution.
 
     Attributes:
-        branches: The branches by their number in the group, each with whether it is created dormant.
+        branches: For each branch, by its number in the group: its acceptance, and whether it is created dormant.
         ended: The error with which the branches ended before they were created. None if they will be created.
     """
 
@@ -38,7 +38,7 @@ class PlannedBranches(NamedTuple):
         return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
 
     def after(self, plan: Plan) -> PlannedBranches:
-        """The planned branches after *plan*."""
+        """The branches that are still planned after *plan*."""
         created, later = self.created_by(plan), {branch.successor for branch in plan.branches}
         left = {number: branch for number, branch in self.branches.items() if number not in created}
         left |= {number: (branch, branch.saga_id in later) for number, branch in enumerate(plan.branches)}
@@ -71,7 +71,7 @@ class Place(NamedTuple):
 
 
 class Row:
-    """One execution. A commit replaces the row by a new row. A change of one attribute is made in the row itself."""
+    """One execution. A commit replaces the row by a new row. A change of a single attribute changes the row itself."""
 
     __slots__ = (
         "abandoned",
@@ -128,7 +128,7 @@ class Row:
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
-        """Whether *commit* is the last commit that was written. It is then repeated only to get its result."""
+        """Whether *commit* is the last commit that was written. The caller then repeats it only to get its result."""
         if self.epoch != commit.epoch:
             return False
         if not commit.records and commit.acceptance is None:
@@ -160,7 +160,7 @@ class Row:
     @property
     def has_unseen_message(self) -> bool:
         """Whether the inbox has an item that no driver has seen and that calls a driver: see `has_driver_look`."""
-        if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
+        if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and an inbox can be long
             return False
         state = self.state
         return any(item.number > self.seen and has_driver_look(item.kind, state) for item in reversed(self.mail))
@@ -189,13 +189,13 @@ class Table:
     Attributes:
         rows: The executions, by id, in the order of opening.
         branches: The ids of branches, in order, by the id of their parent. Some of these branches may not exist.
-        ended: The ids of ended executions that are no branches, in the order of their ends. Used only if the journal
-            does not keep all executions.
+        ended: The ids of ended executions that are not branches, in the order in which they ended. Used only if the
+            journal does not keep all executions.
         forgotten: The ids of deleted executions.
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
         posted: The tokens of the items that were posted to an execution, by its id.
-        pruned: How many executions the calls with a token deleted, by token.
+        pruned: The number of executions that the calls with each token deleted, by token.
         notes: The notes.
     """
 
@@ -258,9 +258,9 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete the executions that ended first, at most two, until *keep* are left.
+        """Delete the executions that ended first, until *keep* are left. One call deletes at most two.
 
-        An execution that can still move goes to the end of the queue instead.
+        An execution that can still change goes to the end of the queue instead.
         """
         ended, rows = self.ended, self.rows
         for _ in range(min(2, len(ended) - keep)):
@@ -279,7 +279,10 @@ class Table:
                 ended.append(oldest)
 
     def _ended_whole(self, saga_id: str) -> list[str]:
-        """The execution and all its branches, each after its parent. Empty if one of them is unfinished."""
+        """The ids of an execution and all its branches; each branch comes after its parent.
+
+        Empty if one of them is unfinished.
+        """
         rows = self.rows
         if rows[saga_id].state not in ENDED:
             return []

@@ -11,7 +11,7 @@ from fsm_mediator.journal.sealing import seal, unseal
 
 
 def note_row(note: Note, cipher: Cipher | None) -> Row:
-    """A note as a row, without the number of the note and the number of its execution.
+    """A note as a row. The row has neither the note's number nor the execution's number.
 
     Raises:
         JournalError: The value of the note does not consist of JSON types.

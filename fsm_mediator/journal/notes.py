@@ -1,7 +1,7 @@
-"""Notes: texts about an execution, a saga or a step. A note never moves an execution.
+"""Notes: texts about an execution, a saga or a step. A note never changes the state of an execution.
 
-Every record is still a transition: neither a replay nor a check of conformance reads notes. A note can be added without
-a claim or an epoch. Notes are never changed. Notes about an execution are deleted together with it.
+Notes are not records: neither a replay nor a check of conformance reads them. A note can be added without a claim or
+an epoch. Notes are never changed. Notes about an execution are deleted together with the execution.
 """
 
 from __future__ import annotations
@@ -41,12 +41,18 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class NotesJournal(Protocol):
-    """A journal that keeps notes. Other journals can drive sagas, too; a feature that needs notes reports an error."""
+    """A journal that keeps notes.
+
+    A journal without notes can drive sagas, but features that need notes report an error.
+    """
 
     def add_note(self, note: Note, *, token: int = 0) -> int:
-        """Write *note* durably. Returns the number of the note, or 0 without an effect if the execution does not exist.
+        """Write *note* durably. Returns the note's number.
 
-        A repeated call is recognised by its *token*: see `new_token`. With token 0 it is not recognised.
+        Returns 0 and writes nothing if the execution does not exist.
+
+        A repeated call is recognised by its *token*: see `new_token`. With token 0, a repeated call writes a second
+        note.
         """
 
     def notes(
@@ -58,7 +64,7 @@ class NotesJournal(Protocol):
             saga_id: Only notes about this execution. None for notes about anything.
             kind: Only notes of this kind.
             after: Only notes with a higher number.
-            limit: The most notes that are returned.
+            limit: The maximum number of notes that are returned.
         """
 
 
@@ -68,10 +74,10 @@ def keeps_notes(journal: object) -> TypeGuard[NotesJournal]:
 
 
 def for_notes(journal: object) -> NotesJournal:
-    """*journal*, as a `NotesJournal`.
+    """Return *journal* as a `NotesJournal`.
 
     Raises:
-        JournalError: It keeps no notes.
+        JournalError: The journal keeps no notes.
     """
     if not keeps_notes(journal):
         raise JournalError(
@@ -95,14 +101,16 @@ UNHOLD: Final = "unhold"
 
 AGAIN: Final = "run_again"
 AGAIN_OF: Final = "runs_again"
-"""The kinds of the two notes that link an execution to its repetition, and the repetition to the execution."""
+"""The kinds of two notes: one links an execution to its repetition, the other links the repetition to the execution."""
 
 ACKNOWLEDGED: Final = "acknowledged"
 """The kind of a note that a person has seen the alerts of an execution: see ``acknowledging.py``."""
 
 BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
-"""The kinds of notes with the ids of a batch and with the result of its verb for each id: see ``mediator/bulk.py``."""
+"""The kinds of notes with the ids of a batch, and with the result of the batch's verb for each id: see
+``mediator/bulk.py``.
+"""
 
 BATCH_CLAIM: Final = "batch_claim"
 """The kind of a note that names the driver that executes a batch: see ``mediator/bulk_claims.py``."""

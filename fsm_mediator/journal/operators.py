@@ -21,7 +21,7 @@ from fsm_mediator.states import ENDED
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """The reason why a driver could not decode an execution, although it knows the definition.
+    """The reason why a driver could not decode an execution although the driver knows the definition.
 
     Attributes:
         type: The name of the type as which a value was decoded. Empty if a record is damaged.
@@ -55,10 +55,10 @@ def fault_of(row: Sequence[str], saga_id: str, cipher: Cipher | None) -> Fault:
 
 
 class OperatorJournal(Protocol):
-    """A journal that keeps the answers to verbs, and knows which definitions drivers can drive."""
+    """A journal that keeps the answers to verbs, and knows the definitions that living drivers can drive."""
 
     def answer(self, name: str) -> VerbAnswer | None:
-        """The answer to the verb with this name. None if it is not answered yet, or the answer was deleted."""
+        """The answer to the verb with this name. None if there is no answer yet, or if the answer was deleted."""
 
     def forget_answer(self, name: str) -> None:
         """Delete the answer to the verb with this name. Does nothing if there is no answer."""
@@ -70,7 +70,10 @@ class OperatorJournal(Protocol):
         """The shape with this fingerprint, as JSON. None if no driver has enlisted with it."""
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode the execution. The fault counts until the execution has another epoch."""
+        """Note that a driver could not decode the execution.
+
+        The fault is valid until the execution has another epoch.
+        """
 
     def faults(self) -> Mapping[str, Fault]:
         """The faults of executions that have not ended, by id."""
@@ -85,7 +88,7 @@ def has_operators(journal: Journal) -> bool:
 
 
 def for_operators(journal: Journal) -> OperatorJournal:
-    """*journal*, as an `OperatorJournal`.
+    """Return *journal* as an `OperatorJournal`.
 
     Raises:
         JournalError: *journal* lacks a method of `OperatorJournal`.
@@ -100,10 +103,10 @@ def for_operators(journal: Journal) -> OperatorJournal:
 
 
 class Drivability:
-    """Which executions can be driven, at the time of one look at the journal.
+    """Says which executions can be driven. The information is read from the journal once, when the object is made.
 
     Attributes:
-        known: The fingerprints of the definitions that living drivers know. None if the journal does not know them.
+        known: The fingerprints of the definitions that living drivers know. None if the journal does not keep them.
         faults: The faults of executions that a driver could not decode, by id.
     """
 
@@ -125,9 +128,9 @@ class Drivability:
         return "no living driver knows its definition"
 
     def is_undrivable(self, entry: Entry) -> bool:
-        """Whether to mark and count an execution as undrivable.
+        """Whether an execution should be marked and counted as undrivable.
 
-        If no driver is alive, only executions that a driver could not decode are undrivable.
+        If no driver is alive, only executions that a driver could not decode count as undrivable.
         """
         return bool(self.known or entry.saga_id in self.faults) and self.why_not(entry) is not None
 

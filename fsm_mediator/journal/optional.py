@@ -1,4 +1,4 @@
-"""Optional parts of a journal, and functions that replace a part that a journal does not have."""
+"""Optional parts of a journal, and functions that work without a part that a journal does not have."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from fsm_mediator.journal.protocol import Entry, Forgotten, Journal, Written
 from fsm_mediator.records import Acceptance, InboxItem
 
 OVERTAKEN: Final = 2
-"""How many later attempts can overtake a queued attempt for which a slot is free, for each slot of the limit."""
+"""The number of later attempts that can overtake a queued attempt although a slot is free for it, per slot of the
+limit.
+"""
 
 
 class SlotJournal(Journal, Protocol):
-    """A journal that keeps the slots of concurrency limits. So a limit holds for all processes that use the journal.
+    """A journal that keeps the slots of concurrency limits. Therefore a limit applies to all processes of the journal.
 
     A driver announces an attempt under a limit by a commit with `Commit.slot`. In the same transaction the journal
     decides whether the attempt has a slot. The number of slots is the smallest number that a living driver declares for
@@ -29,9 +31,9 @@ class SlotJournal(Journal, Protocol):
     If a slot is free for a queued attempt, the slot stays free until the driver of the attempt asks for it. Meanwhile a
     journal may give other free slots to later attempts, but at most to twice as many attempts as there are slots.
 
-    A slot is free again after a commit that gives it up, when the execution has no living owner, or when it is claimed.
-    A place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not
-    delay other processes.
+    A slot becomes free when a commit gives it up, when its execution has no living owner, or when its execution is
+    claimed. A place in the queue counts only while the execution's owner renews its lease, so that a stopped process
+    does not delay other processes.
     """
 
     def turns(self, driver_id: str) -> list[str]:
@@ -40,7 +42,10 @@ class SlotJournal(Journal, Protocol):
 
 
 def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
-    """The journal's `SlotJournal.turns`. None if it keeps no slots: then a limit holds for each process alone."""
+    """The method `SlotJournal.turns` of a journal.
+
+    None if the journal keeps no slots; a limit then applies per process.
+    """
     turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
     return turns
 
@@ -67,9 +72,9 @@ class TransactionJournal(Journal, Protocol):
     """A journal in the application's database, which can open executions in transactions of the application."""
 
     async def open_within(self, connection: Any, acceptance: Acceptance) -> Entry | None:
-        """Open an execution, pending and without an owner, in the transaction that *connection* is in.
+        """Open an execution, pending and without an owner, in the present transaction of *connection*.
 
-        The execution exists once the caller commits. If it is refused, the transaction can still be used.
+        The execution exists when the caller commits. If the execution is refused, the transaction can still be used.
 
         Returns:
             The existing execution with this id. None if the execution was opened.
@@ -123,7 +128,10 @@ def post_item(
 
 
 def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
-    """`Journal.beat` with *everything*. If the journal does not take it, the executions of all drivers are listed."""
+    """The ids of a driver's executions: `Journal.beat` with *everything*.
+
+    If the journal's `beat` has no parameter *everything*, the executions of all drivers are listed and filtered.
+    """
     if everything := _taken_by(journal.beat, everything=True):
         return journal.beat(driver_id, **everything)
     journal.beat(driver_id)
@@ -132,7 +140,7 @@ def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
 
 
 def forgotten_of(journal: Journal, saga_id: str) -> Forgotten | None:
-    """As `Journal.forgotten`. None if the journal has no such method: it keeps no rows of deleted executions."""
+    """As `Journal.forgotten`. None if the journal has no such method and so keeps no rows of deleted executions."""
     return journal.forgotten(saga_id) if hasattr(journal, "forgotten") else None
 
 
@@ -157,7 +165,8 @@ def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids
     """As `Journal.prune`.
 
     Raises:
-        JournalError: The journal cannot delete them. Or *forget_ids* is set, and its method does not take *forget_ids*.
+        JournalError: The journal cannot delete the executions. Or *forget_ids* is set, and the method of the journal
+            has no parameter *forget_ids*.
     """
     taken = _taken_by(journal.prune, forget_ids=forget_ids)
     if forget_ids and not taken:

@@ -1,7 +1,7 @@
-"""Plain data: converts objects of types that msgspec does not know to JSON types, and back.
+"""Plain data: converts objects to JSON types and back, for types that msgspec does not know.
 
-Models of pydantic convert themselves (``fsm_mediator.models``). For other types the user gives the journal hooks, as
-msgspec defines them (https://jcristharif.com/msgspec/extending.html).
+Models of pydantic convert themselves (``fsm_mediator.models``). For other types the user gives the journal two hooks,
+as msgspec defines them (https://jcristharif.com/msgspec/extending.html).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
     """*value* as plain data. A model converts itself; *hook* converts any other value.
 
     Raises:
-        TypeError: *value* is no model, and *hook* does not know its type.
+        TypeError: *value* is not a model, and *hook* does not know its type.
     """
     if is_model(type(value)):
         return fields_of(value)
@@ -58,7 +58,7 @@ def from_plain(hook: Callable[[type, Any], Any] | None, kind: Any, plain: Any) -
 
 @functools.lru_cache(maxsize=1024)
 def _names(model: Any) -> dict[str, bool]:
-    """The arguments with which *model* accepts fields by name, as they are journaled, even if they have aliases.
+    """The arguments with which *model* accepts fields by name, even if the fields have aliases. The journal has names.
 
     Empty before pydantic 2.11, which has no such arguments.
     """
@@ -89,7 +89,7 @@ def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
 
 
 def describe_change(value: Any, back: Any, where: str = "it") -> str | None:
-    """The first difference between a value and the decoded value, as text. None if there is no difference."""
+    """The first difference between *value* and *back*, the decoded value, as text. None if there is no difference."""
     if type(value) is dict and type(back) is dict:
         for key, each in value.items():
             if key not in back:

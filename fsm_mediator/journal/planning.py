@@ -1,4 +1,4 @@
-"""Planning: branches of a large group that are in the journal but not created yet. Also counts branches."""
+"""Planning: branches of a large group that are in the journal but not created yet. The module also counts branches."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from fsm_mediator.records import Acceptance, Failure
 class Plan(msgspec.Struct, frozen=True):
     """The change that a commit makes to planned branches.
 
-    The branches of a group are planned if they are too many to be created in one commit. A planned branch is not an
-    execution yet: it cannot be claimed, and it has no inbox.
+    If a group has too many branches to create in one commit, its branches are planned first. A planned branch is not
+    an execution yet: it cannot be claimed, and it has no inbox.
 
     Attributes:
         branches: The branches that this commit plans: all branches of the group. They are numbered from 0. A branch
             that another branch names as its successor is created dormant.
-        creates: The planned branches to create: their first number, and the number after the last. Branches that were
-            created before, or have ended, do not change. So a repetition has no effect.
-        ends: The error with which all branches end that are still planned. They are never created. None to end none.
+        creates: The planned branches to create: the first number, and the number after the last. Branches that were
+            created before, or have ended, do not change. Therefore a repetition has no effect.
+        ends: The error with which all branches that are still planned end. These branches are never created. None to
+            end no branch.
     """
 
     branches: tuple[Acceptance, ...] = ()
@@ -35,8 +36,8 @@ class Planned(NamedTuple):
     Attributes:
         first: The number of the first planned branch in the group.
         end: The number after the last planned branch. All branches from *first* on are planned.
-        dormant: The number of the first branch that is created dormant. All later branches are created dormant, too.
-            Equal to *end* if no branch is.
+        dormant: The number of the first branch that is created dormant. All later branches are created dormant too.
+            Equal to *end* if no branch is created dormant.
         ended: The error with which the branches ended before they were created. None if they will be created.
     """
 
@@ -47,23 +48,23 @@ class Planned(NamedTuple):
 
 
 class PlanningJournal(Protocol):
-    """An optional method of a journal, which accepts commits with a `Plan`.
+    """An optional method of a journal. A journal with this method accepts commits with a `Plan`.
 
     In a journal without this method every group is created in one commit, even a large group.
     """
 
     def planned(self, saga_id: str) -> Planned | None:
-        """The planned branches of an execution; None: there are none."""
+        """The planned branches of an execution. None if there are none."""
 
 
 class CountingJournal(Protocol):
     """An optional method of a journal, which counts the branches of a large group.
 
-    In a journal without this method a driver lists all branches at each look.
+    In a journal without this method a driver lists all branches each time that it checks the group.
     """
 
     def count_branches(self, saga_id: str) -> dict[str, int]:
-        """How many branches of an execution are in each phase. Planned branches are not counted."""
+        """The number of branches of an execution in each phase. Planned branches are not counted."""
 
 
 def branches_counted(journal: object, saga_id: str) -> dict[str, int] | None:
@@ -78,5 +79,5 @@ def plans_branches(journal: object) -> TypeGuard[PlanningJournal]:
 
 
 def planned_of(journal: object, saga_id: str) -> Planned | None:
-    """The planned branches of an execution; None: there are none."""
+    """The planned branches of an execution. None if there are none."""
     return journal.planned(saga_id) if plans_branches(journal) else None

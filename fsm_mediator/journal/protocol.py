@@ -1,7 +1,7 @@
 """The `Journal` protocol, and the data types of its arguments and results.
 
-A journal stores executions by id, their records as rows, and the driver that owns each execution. It decides nothing.
-It never calls a step, an observer or a machine, and reads only the fields of a record that this module names.
+A journal stores executions by id, their records as rows, and the driver that owns each execution. A journal never calls
+a step, an observer or a machine. It reads only the fields of a record that this module names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 ENGINE: Final = "engine:"
-"""The beginning of the id of a driver that is an engine."""
+"""The prefix of the id of a driver that is an engine."""
 
 
 class Driver(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid: The id of the process.
         started: When the process started, in ticks since boot. A later process with the same pid has another value.
         limits: The name of each limit, and the number of attempts that it allows at a time. Empty in entries.
-        definitions: The definitions that it can drive. Empty in entries.
+        definitions: The definitions that the driver can drive. Empty in entries.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Driver(msgspec.Struct, frozen=True):
 class Recoveries(NamedTuple):
     """How often an execution was claimed from a dead driver during an attempt, a probe or a decision.
 
-    *total* counts since the execution last made progress, *here* counts since its last record.
+    *total* counts these claims since the execution last made progress. *here* counts them since its last record.
     """
 
     total: int = 0
@@ -85,7 +85,7 @@ NO_RECOVERIES: Final = Recoveries()
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """The rows that are written for one execution in one transaction, all or none.
+    """The rows that are written for one execution in one transaction: either all of them or none.
 
     Attributes:
         saga_id: The execution.
@@ -94,26 +94,25 @@ class Commit(msgspec.Struct, frozen=True):
         epoch: The execution's epoch as the driver knows it. If the journal has another epoch, the lease is lost. A new
             execution starts with epoch 1.
         held: Whether the driver owns the execution after the commit. False if it is parked, stuck or ended.
-        wake_at: When a driver must look at the execution again, even without a new inbox item. None for never. If it
-            is set in the state of an attempt, the attempt has not begun.
+        wake_at: When a driver must drive the execution again, even without a new inbox item. None for never. If
+            *wake_at* is set in the state of an attempt, the attempt has not begun.
         awaits: Whether the execution is parked between two attempts and waits for *wake_at* or an inbox item.
         seen: The number of the newest inbox item that the driver has seen. A later item calls a driver.
         taken: The numbers of the inbox items that the commit handles and deletes.
         acceptance: The acceptance that opens the execution. None if the execution exists.
         children: New executions, pending and without an owner.
-        dormant: New executions like *children*, but they may be claimed only after an item has come to their inbox.
+        dormant: New executions like *children*, but they can be claimed only after their inbox has got an item.
         posts: Items for the inboxes of other executions: (saga id, item).
         unless_mail: The kind and name of an inbox item. If the inbox has such an item with a number above *seen*,
             nothing is written. A commit that ends a signal's wait by its timeout sets this field, so that an accepted
             signal always counts.
         recoveries: The execution's new count of recoveries. None if the count does not change.
         slot: The name of the limit for which an announced attempt asks for a slot: see `SlotJournal`. *driver* must
-            declare this limit. If empty, the execution gives up its slot or its place in the queue, as it must when
+            declare this limit. If empty, the execution gives up its slot or its place in the queue, as it must do when
             it ends. If None, the execution keeps its slot or place.
         answers: The answers to verbs in the inbox. The numbers of these verbs are in *taken*, too.
         plan: The change to the planned branches of the execution. Only for a `PlanningJournal`.
-        token: A unique number by which a repetition of a commit without records is recognised. 0 if it is not to be
-            recognised.
+        token: A unique number by which a repetition of a commit without records is recognised. 0 for no recognition.
         notes: Notes about this or other executions. Only for a `NotesJournal`.
     """
 
@@ -158,7 +157,7 @@ class Entry(msgspec.Struct, frozen=True):
         abandoned: In entries of `Journal.claim`: whether the execution was claimed from a dead driver.
         queued: The name of the concurrency limit on which the execution is queued. If the journal keeps no slots, only
             the mediator that drives the execution sets it.
-        undrivable: The reason why no living driver can drive it, as text. None if no reason is known. Set by mediators.
+        undrivable: The reason why no living driver can drive the execution. None if not known. Set by mediators.
         cursor: The execution's place in a listing, for ``after=``. None if it was not listed.
         attributes: The execution's attributes. Set by mediators.
     """
@@ -205,21 +204,21 @@ class IdTakenError(JournalError):
 
 
 class InboxChangedError(JournalError):
-    """The item that `Commit.unless_mail` names is in the inbox. Nothing was written: read the inbox and continue."""
+    """The inbox has the item that `Commit.unless_mail` names. Nothing was written: read the inbox and continue."""
 
 
 Written: TypeAlias = tuple[InboxItem, ...]
 
 
 class Queued(tuple[InboxItem, ...]):
-    """The inbox after a commit that announces an attempt, if the attempt has no slot yet and must not begin."""
+    """The inbox after a commit that announces an attempt, if the attempt is queued for a slot and must not begin."""
 
     __slots__ = ()
 
 
 @runtime_checkable
 class Journal(Protocol):
-    """A durable log of records, by execution. Every method may be called from any thread.
+    """A durable log of the records of executions. Every method may be called from any thread.
 
     If *encodes* is True, *codec* encodes values (payloads, results) to JSON when they are written. They are returned as
     `msgspec.Raw`, because only the caller knows their types. A value that *codec* does not accept is refused. If
@@ -233,7 +232,7 @@ class Journal(Protocol):
 
     A journal may also be a `PlanningJournal` and a `CountingJournal`: see ``planning.py``.
 
-    Every method raises `JournalError` if the journal cannot do its work. Then either nothing was written, or it was
+    Every method raises `JournalError` if the journal cannot do its work. Then either nothing was written, or all was
     written and the answer was lost. So the driver may repeat the call. If the execution has not changed since the first
     call, the repetition writes nothing more and has the same result. Calls of `post` and `prune` are repetitions if
     they have the same token, a number that no other call has. Without a token (0) a repeated `post` adds another item,
@@ -287,7 +286,7 @@ class Journal(Protocol):
             saga: Only executions of the saga with this name.
             parent: Only the children of this execution.
             before: Only executions that entered their state before this time.
-            limit: The most executions that are listed.
+            limit: The maximum number of executions that are listed.
         """
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
@@ -323,7 +322,7 @@ class Journal(Protocol):
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """Give an execution without a living owner to this driver, under a new epoch. None if it has a living owner.
 
-        `Entry.abandoned` says whether a dead driver owned it.
+        In the result, `Entry.abandoned` says whether a dead driver owned the execution.
 
         If the driver owns the execution already, the entry is returned under the current epoch, because the answer to
         the first claim may have been lost.
@@ -344,9 +343,9 @@ class Journal(Protocol):
         Args:
             driver_id: The new owner.
             at: The time, in seconds since the epoch.
-            limit: The most executions that are claimed: as many as the driver can drive at once.
+            limit: The maximum number of executions that are claimed: as many as the driver can drive at once.
             skip: Fingerprints of definitions that the driver cannot drive.
-            leave: Ids of executions that it does not claim now.
+            leave: Ids of executions that are not claimed now.
 
         Returns:
             The claimed executions, each as `claim` returns it.
@@ -368,26 +367,26 @@ class Journal(Protocol):
 
         Args:
             at: The time, in seconds since the epoch.
-            limit: The most executions that are listed.
+            limit: The maximum number of executions that are listed.
             skip: Fingerprints of definitions that the driver cannot drive.
         """
 
     def next_wake(self) -> float | None:
-        """The earliest ``wake_at`` of all executions without an owner. None if there is none."""
+        """The earliest ``wake_at`` of all executions without an owner. None if none of them has a ``wake_at``."""
 
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """Delete at most *limit* executions that ended before time *before*, with their records. Returns how many.
+        """Delete at most *limit* executions that ended before *before*, with their records. Returns the number deleted.
 
-        An execution is deleted together with its branches, once no branch can change. A stuck branch of an ended
-        execution cannot change, because a person settled both.
+        An execution is deleted together with its branches, when no branch can change any more. A stuck branch of an
+        ended execution cannot change, because a person settled both.
 
-        A deleted id cannot be opened again: the journal keeps a row for it, see `forgotten`. With *forget_ids* the
-        journal keeps no rows, and also deletes the rows of executions that it knows to have ended before this time.
+        A deleted id cannot be opened again, because the journal keeps a row for it: see `forgotten`. With *forget_ids*
+        the journal keeps no rows, and deletes the rows of executions that ended before *before*.
 
-        A call with the token of an earlier call continues where that call ended, and returns the total. Tokens are kept
-        for a day.
+        A call with the token of an earlier call continues where the earlier call stopped, and returns the total. Tokens
+        are kept for a day.
         """
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
@@ -405,7 +404,7 @@ class Journal(Protocol):
 
 
 def new_token() -> int:
-    """A number that no other call has: see `Journal`."""
+    """A number that no other call has, to recognise a repeated call: see `Journal`."""
     return uuid.uuid4().int >> 65
 
 
@@ -435,10 +434,10 @@ def is_journal(candidate: object) -> TypeGuard[Journal]:
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse a time that is no number: SQLite sorts any text after all numbers, so a text would prune everything.
+    """Refuse invalid bounds. SQLite sorts any text after all numbers, so a text as *before* would delete everything.
 
     Raises:
-        DefinitionError: *before* is no number, or *limit* is no whole number.
+        DefinitionError: *before* is not a number, or *limit* is not a whole number.
     """
     is_time = isinstance(before, (int, float)) and not isinstance(before, bool) and -math.inf <= before <= math.inf
     if before is not None and not is_time:

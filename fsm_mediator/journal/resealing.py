@@ -1,7 +1,7 @@
 """Resealing: seals every text of a journal under the first key of its cipher, so that old keys can be removed.
 
 A text under another key is opened and sealed again. A plain text is sealed. A row is written only if it has not changed
-since it was read, so drivers may run at the same time. If the process is killed, a second call continues.
+since it was read, so drivers may run at the same time. If the process is killed, a second call completes the work.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class ResealingJournal(Protocol):
     """A journal with a cipher that can seal its texts again."""
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
-        """Seal each text that is not sealed under the first key of the cipher under that key.
+        """Seal all texts under the first key of the cipher. Texts that this key has already sealed are not changed.
 
         *advance* is called several times, with the number of rows that were read since the last call.
 
         Raises:
-            DefinitionError: There is no cipher, or it does not say which key seals.
+            DefinitionError: There is no cipher, or the cipher does not say which key seals.
         """
 
 
 def for_resealing(journal: Any) -> ResealingJournal:
-    """*journal*, as a `ResealingJournal`.
+    """Return *journal* as a `ResealingJournal`.
 
     Raises:
-        JournalError: *journal* is no `ResealingJournal`.
+        JournalError: *journal* is not a `ResealingJournal`.
     """
     if not hasattr(journal, "reseal"):
         raise JournalError(f"a {type(journal).__name__} cannot seal its texts again: it lacks reseal")
@@ -69,7 +69,7 @@ class Sealer:
         unopened: As in `Resealed`.
 
     Raises:
-        DefinitionError: There is no cipher, or it does not say which key seals.
+        DefinitionError: There is no cipher, or the cipher does not say which key seals.
     """
 
     def __init__(self, cipher: Cipher | None) -> None:
@@ -83,15 +83,18 @@ class Sealer:
         self.unopened: dict[str, int] = {}
 
     def text(self, text: str | None, about: str) -> str | None:
-        """*text* sealed under the first key. If it cannot be opened, it is returned unchanged."""
+        """*text* sealed under the first key. If *text* cannot be opened, it is returned unchanged."""
         return self._tried(reseal, text, about)
 
     def details(self, text: str, about: str) -> str | None:
-        """The details of a record, sealed under the first key. Unchanged if they cannot be opened."""
+        """The details of a record, sealed under the first key. Details that cannot be opened are returned unchanged."""
         return self._tried(reseal_details, text, about)
 
     def ending(self, text: str | None, about: str) -> str | None:
-        """The error that ended planned branches, sealed under the first key. Unchanged if it cannot be opened."""
+        """The error that ended planned branches, sealed under the first key.
+
+        If it cannot be opened, it is returned unchanged.
+        """
         if text is None:
             return None
         kind, message = msgspec.json.decode(text, type=tuple[str, str])
@@ -101,7 +104,7 @@ class Sealer:
     def batch(self, value: str) -> str:
         """The value of a note that confirms a batch, with the arguments of the verb sealed under the first key.
 
-        Unchanged if they cannot be opened.
+        Arguments that cannot be opened are returned unchanged.
         """
         kept = msgspec.json.decode(value)
         arguments = kept["arguments"]
@@ -121,12 +124,12 @@ class Sealer:
 
 
 class _Table(NamedTuple):
-    """A column of a table that holds sealed texts.
+    """A column of a table, with sealed texts.
 
     Attributes:
-        keys: How many columns the row's key has. They are the first columns of *select*.
-        select: A statement that reads rows after a key, in order. Its columns: the key, the text to which a cipher
-            binds the sealed text, the sealed text.
+        keys: The number of columns of the row's key. They are the first columns of *select*.
+        select: A statement that reads rows after a key, in order. Its columns are the key, the values that the cipher
+            binds to the text, and the sealed text.
         update: A statement that writes the text of a row, by key, if the text has not changed since it was read.
         sealed: A function that returns the text of a row, sealed again.
     """
@@ -138,7 +141,7 @@ class _Table(NamedTuple):
 
 
 def _texts(table: str, column: str, about: str, sealed: Callable[[Sealer, Row], str | None]) -> _Table:
-    """A table with a number as its key. *about*: the columns to which a cipher binds the text, after a join."""
+    """A table with a number as its key. *about* is the SQL of the columns that the cipher binds to the text."""
     key = "execution" if table == "faults" else "number"
     return _Table(
         1,
@@ -151,7 +154,7 @@ def _texts(table: str, column: str, about: str, sealed: Callable[[Sealer, Row], 
 
 
 def _details(table: str, number: str, column: str, about: str, sealed: Callable[[Sealer, Row], str | None]) -> _Table:
-    """A table with a key of an execution, and a number within the execution."""
+    """A table with a key of two numbers: the execution, and a number within the execution."""
     return _Table(
         2,
         f"SELECT t.execution, t.{number}, {about}, t.{column} FROM journal.{table} t "  # noqa: S608 - names of our own
@@ -184,7 +187,7 @@ TABLES: Final = (
         lambda seals, row: seals.text(row[2], row[1]),
     ),
 )
-"""All columns with sealed texts, of a journal in a database."""
+"""All columns with sealed texts in a journal in a database."""
 
 
 def reseal_all(
@@ -193,11 +196,12 @@ def reseal_all(
     write: Callable[[str, Sequence[Row]], object],
     advance: Callable[[int], object],
 ) -> Resealed:
-    """Seal all texts of a database again.
+    """Seal all texts of a database again. Returns the number of changed rows, and the texts that could not be opened.
 
     Args:
         cipher: The journal's cipher.
-        read: Returns the rows of a statement, in which parameters are written ``?``, and tables ``journal.NAME``.
+        read: Returns the rows of a statement. In the statement, parameters are written ``?``, and tables
+            ``journal.NAME``.
         write: Executes a statement once for each row of parameters, in one transaction.
         advance: As for `ResealingJournal.reseal`.
     """

@@ -1,4 +1,4 @@
-"""Retention: archives and deletes executions a certain time after they ended.
+"""Retention: archives and deletes ended executions after a certain time.
 
 An execution is archived and deleted together with all its branches.
 """
@@ -20,19 +20,19 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED
 
 BATCH: Final = 100
-"""How many executions are archived in one file and deleted at a time. Their branches are not counted."""
+"""The number of executions that are archived in one file and then deleted together. Branches are not counted."""
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
 
 
 class RetainingJournal(Protocol):
-    """A journal that can delete executions by id. In other journals only `Journal.prune` deletes."""
+    """A journal that can delete executions by id. Other journals delete only by `Journal.prune`."""
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """Delete each of these executions that ended before time *before*, with its branches, if no branch can move.
+        """Delete each of these executions that ended before time *before* and has no branch that can still change.
 
-        A branch is not deleted without its parent. Rows of the deleted ids are kept: see `Journal.forgotten`. A
-        repetition of the call has no effect.
+        Branches are deleted together with their parent, and never without it. Rows of the deleted ids are kept: see
+        `Journal.forgotten`. A repetition of the call has no effect.
 
         Returns:
             The number of deleted executions, branches included.
@@ -40,10 +40,10 @@ class RetainingJournal(Protocol):
 
 
 def for_retention(journal: Any) -> RetainingJournal:
-    """*journal*, as a `RetainingJournal`.
+    """Return *journal* as a `RetainingJournal`.
 
     Raises:
-        JournalError: *journal* is no `RetainingJournal`.
+        JournalError: *journal* is not a `RetainingJournal`.
     """
     if not hasattr(journal, "prune_these"):
         raise JournalError(
@@ -56,11 +56,11 @@ class Retention:
     """How long a daemon keeps executions that have ended.
 
     Args:
-        kept: How long executions are kept, by the state in which they ended, ``succeeded`` or ``failed``. A time is
-            ``"90s"``, ``"12h"``, ``"30d"``, ``"4w"``, ``"1y"`` or a number of seconds. Executions in a state that is
-            left out are never deleted.
-        archive: The folder of the `Archive` into which executions are written before they are deleted. None if they are
-            not archived.
+        kept: The time for which executions are kept, by the state in which they ended: ``succeeded`` or ``failed``. A
+            time is ``"90s"``, ``"12h"``, ``"30d"``, ``"4w"``, ``"1y"`` or a number of seconds. If a state is not in
+            *kept*, executions in that state are never deleted.
+        archive: The folder of an `Archive`. Executions are written into it before they are deleted. None for no
+            archive.
         every: Seconds between two sweeps of the journal.
         clock: Returns the time, in seconds since the epoch.
 
@@ -89,7 +89,10 @@ class Retention:
         self._next = 0.0
 
     async def pass_on(self, mediator: Any) -> int:
-        """Sweep the mediator's journal if a sweep is due. Returns how many executions were deleted. Daemons call it."""
+        """Sweep the mediator's journal if a sweep is due. Returns the number of deleted executions.
+
+        Daemons call this method.
+        """
         now = self._clock()
         if now < self._next:
             return 0
@@ -98,14 +101,14 @@ class Retention:
         return deleted
 
     def sweep(self, journal: Journal, *, saga: str | None = None, advance: Callable[[int], object] = int) -> int:
-        """Archive and delete all executions that were kept for long enough. Returns how many executions were deleted.
+        """Archive and delete all executions that were kept for their time. Returns the number of deleted executions.
 
-        Executions are archived before they are deleted. After a crash in between they are archived a second time.
+        Executions are archived before they are deleted. After a crash between the two, they are archived a second time.
 
         Args:
             journal: The journal.
             saga: Only executions of the saga with this name.
-            advance: Called after each batch, with the number of executions that were deleted.
+            advance: Called after each batch, with the number of executions that the batch deleted.
 
         Raises:
             JournalError: The journal cannot delete executions by id, or the archive cannot be written.
@@ -126,7 +129,7 @@ class Retention:
 
 
 def with_branches(journal: Journal, entry: Entry) -> list[Entry]:
-    """The execution, its branches, and their branches."""
+    """The entries of an execution, of its branches, and of their branches."""
     whole = [entry]
     for each in whole:  # the list grows during the loop
         whole += journal.entries(parent=each.saga_id)
@@ -134,7 +137,7 @@ def with_branches(journal: Journal, entry: Entry) -> list[Entry]:
 
 
 def _rests(entry: Entry) -> bool:
-    """Whether an ended execution, or a branch of an ended execution, cannot move any more."""
+    """Whether an ended execution, or a branch of an ended execution, can no longer change."""
     return entry.driver is None and (entry.state in ENDED or entry.state.startswith("stuck"))
 
 

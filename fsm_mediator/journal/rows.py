@@ -35,19 +35,19 @@ from fsm_mediator.states import (
 Row: TypeAlias = tuple[Any, ...]
 
 NOW: Final = -math.inf
-"""The `next_attention_at` of an execution that a driver should look at immediately."""
+"""The result of `next_attention_at` if a driver should drive the execution immediately."""
 
 PENDING_NOW: Final = -1e300
-"""The `next_attention_at` of a pending execution without items: also immediately, but after all begun executions."""
+"""The result of `next_attention_at` for a pending execution without items: now, but after all begun executions."""
 
 MESSAGE_LIMIT: Final = 16 * 1024
-"""The most characters of an error's message that are kept."""
+"""The maximum number of characters of an error's message that are kept."""
 
 TRACEBACK_LIMIT: Final = 64 * 1024
-"""The most characters of a traceback that are kept."""
+"""The maximum number of characters of a traceback that are kept."""
 
 MOST_NAMES: Final = 1000
-"""The most names of branches that a record lists, if the names are numbers."""
+"""The maximum number of numbered branches whose names a record lists. For more branches it has only their number."""
 
 UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
 """Phases in which a driver must act at once."""
@@ -59,19 +59,19 @@ _ACCEPTED: Final = "accepted"
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value cannot be journaled. It is the result of that commit when several commits are written together."""
+    """A value cannot be journaled. In a call that writes several commits, this is the result of that commit."""
 
 
 def next_attention_at(
     state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False
 ) -> float | None:
-    """When a driver should look at an execution: its owner to read the inbox, or any driver to claim it.
+    """When a driver should drive an execution: its owner by reading the inbox, or any driver by claiming it.
 
     Args:
         state: The execution's state.
         held: Whether a driver owns the execution.
         mail: The number of items in the inbox that no driver has seen and that call a driver: see `has_driver_look`.
-        wake_at: When a driver must look at the execution even without a new item.
+        wake_at: When a driver must drive the execution even without a new item.
         awaits: Whether the execution is between two attempts and waits for *wake_at* or an item.
 
     Returns:
@@ -98,22 +98,22 @@ def takes(kind: str, state: str) -> bool:
 
 
 def is_too_late(item: InboxItem, state: str, due_at: float | None) -> bool:
-    """Whether the execution waits for the signal *item*, and the signal comes after the end of this wait."""
+    """Whether the execution waits for the signal *item*, but the signal comes after the end of the wait."""
     return item.kind == SIGNAL and state == f"{WAITING}.{item.name}" and due_at is not None and item.at >= due_at
 
 
 _Encode: TypeAlias = Callable[[Any, str], bytes]
-"""The type of `Codec.encode`, and of `Codec.json`, which is used for values that were accepted earlier."""
+"""The type of `Codec.encode`, and of `Codec.json`, which encodes values that were accepted earlier."""
 
 
 # To rows
 
 
 def encoded(value: Any, what: str, encode: _Encode) -> bytes:
-    """*value* as JSON that can be decoded again.
+    """*value* as JSON that can be decoded again. *what* names the value in messages.
 
     Raises:
-        PayloadError: It cannot be encoded or decoded again.
+        PayloadError: The value cannot be encoded, or its JSON cannot be decoded.
     """
     json = encode(value, what)
     if value.__class__ is msgspec.Raw:
@@ -125,10 +125,10 @@ def encoded(value: Any, what: str, encode: _Encode) -> bytes:
 
 
 def stored_name(name: str, what: str) -> str:
-    """*name*, if it can be stored.
+    """Return *name* if it can be stored. *what* says in the message what it names.
 
     Raises:
-        PayloadError: It holds a NUL, or half a character (a lone surrogate).
+        PayloadError: The name has a NUL, or half a character (a lone surrogate).
     """
     if not is_text(name):
         raise PayloadError(
@@ -138,7 +138,7 @@ def stored_name(name: str, what: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether *name* can be stored. Other names never occur in a journal."""
+    """Whether *name* can be stored. A name that cannot be stored never occurs in a journal."""
     if name.isprintable() and name.isascii():
         return True
     if "\0" in name:
@@ -168,7 +168,7 @@ def about_item(saga_id: str, name: str) -> str:
 
 
 def are_same(kept: Sequence[Row], rows: Sequence[Row], saga_id: str, cipher: Cipher | None) -> bool:
-    """Whether two lists of rows hold the same records. It opens them: a text is sealed differently each time."""
+    """Whether two lists of rows have the same records. It opens sealed texts, because each sealing is different."""
     if cipher is None or len(kept) != len(rows):
         return kept == rows
     opened = ([open_details(row[5], cipher, about_record(saga_id, row[0])) for row in each] for each in (kept, rows))
@@ -223,15 +223,15 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches. If there are many and they are numbered, only how many there are."""
+    """The names of branches. If they are numbered and too many, only how many there are."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
 def _encode_of(record: Record, codec: Codec) -> _Encode:
-    """The function that encodes the record's value, which checks the size only for results.
+    """The function that encodes the record's value. It checks the size only for results.
 
-    A signal was accepted earlier, and leftovers are not a user's values. If a limit that was lowered since refused
-    them here, the execution could never end.
+    Signals were accepted earlier, and leftovers are not a user's values. If a lowered limit refused them, the execution
+    could never end.
     """
     return codec.json if phase_of(record.source) in (WAITING, COMPENSATING) else codec.encode
 
@@ -309,7 +309,7 @@ def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | No
     """An inbox item as a row, without its number and the number of its execution.
 
     Raises:
-        PayloadError: Its value cannot be journaled.
+        PayloadError: The value of the item cannot be journaled.
     """
     what = f"what is posted to execution {saga_id!r} ({item.kind} {item.name!r})"
     value = None if item.value is None else encoded(item.value, what, encode).decode()
@@ -360,7 +360,7 @@ UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, Type
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """*commit* as a journal that encodes returns it: with encoded values, and errors as text.
+    """*commit* as an encoding journal returns it: with encoded values, and errors as text.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.
@@ -395,7 +395,7 @@ def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
     """*item* with its value encoded.
 
     Raises:
-        PayloadError: It cannot be encoded, or is too large.
+        PayloadError: The value cannot be encoded, or is too large.
     """
     if item.value is None:
         return item

@@ -13,16 +13,19 @@ import msgspec
 from fsm_mediator.ciphers import CannotOpenError, Cipher
 
 MARK: Final = "sealed:"
-"""The beginning of each sealed text. No JSON begins with it. A plain text that does is written with a second colon."""
+"""The prefix of each sealed text. JSON never begins with it. A plain text that begins with it gets a second colon."""
 
 NO_VALUE: Final = msgspec.Raw()
 """The value in the details of a record that has no value."""
 
 
 class Details(msgspec.Struct, omit_defaults=True):
-    """The fields of a record except event, states and time. Defaults are not written, so that fields can be added.
+    """The fields of a record except event, states and time.
 
-    If *sealed* is set, it holds sealed `_Secrets`. Then *value* and *reason* are left out, and *error* is only a type.
+    Default values are not written, so fields can be added later.
+
+    If *sealed* is set, it has the sealed `_Secrets`. Then *value* and *reason* are left out, and *error* has only its
+    type.
     """
 
     step: str | None = None
@@ -36,11 +39,11 @@ class Details(msgspec.Struct, omit_defaults=True):
     sealed: str | None = None
     actor: str | None = None
     carrier: dict[str, str] | None = None
-    children: tuple[str, ...] | int | None = None  # the last field; a number n: the names 0 to n - 1
+    children: tuple[str, ...] | int | None = None  # the last field. A number n stands for the names 0 to n - 1
 
 
 class KeptDetails(Details, omit_defaults=True):
-    """`Details` as they are read, with the value still encoded."""
+    """`Details` as they are read from a row. The value is still encoded."""
 
     value: msgspec.Raw = NO_VALUE
 
@@ -56,7 +59,10 @@ _decode_secrets: Final = msgspec.json.Decoder(_Secrets).decode
 
 
 def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
-    """*text* as a table keeps it: sealed if there is a cipher. The cipher binds it to *about*, which names its row."""
+    """*text* in the form that is stored: sealed if there is a cipher.
+
+    The cipher binds it to *about*, which names the row.
+    """
     if text is None:
         return None
     if cipher is not None:
@@ -65,7 +71,7 @@ def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
 
 
 def unseal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
-    """Open *text*, which a table keeps. If it cannot be opened, it is returned unchanged."""
+    """Open *text*, which was read from a table. If it cannot be opened, it is returned unchanged."""
     if text is None or not text.startswith(MARK):
         return text
     sealed = text[len(MARK) :]
@@ -86,7 +92,7 @@ def seal_secrets(
 
 
 def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
-    """The details of a record, from plain JSON to sealed JSON, as a table keeps them."""
+    """Seal the details of a record. *json* is plain; the result is the JSON that is stored."""
     kept = _decode(json)
     error = None if kept.error is None else kept.error[1:]
     if kept.value is NO_VALUE and error is None and kept.reason is None:
@@ -99,7 +105,7 @@ def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
 
 
 def open_details(json: bytes | str, cipher: Cipher | None, about: str) -> KeptDetails:
-    """The details that a table keeps as *json*. If they cannot be opened, `is_sealed` is true for their *value*.
+    """Decode and open the details of a record. If they cannot be opened, `is_sealed` is true for their *value*.
 
     Raises:
         msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: The details are damaged.
@@ -124,7 +130,7 @@ def open_secrets(
 
 
 def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | None:
-    """*text* as a table keeps it, sealed under the key *key_id*, the first key of *cipher*.
+    """A stored text, sealed under the key *key_id*, which is the first key of *cipher*.
 
     Raises:
         CannotOpenError: *text* is sealed, and cannot be opened.
@@ -138,7 +144,7 @@ def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | N
 
 
 def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
-    """The details of a record as a table keeps them, sealed under the key *key_id*, the first key of *cipher*.
+    """The stored details of a record, sealed under the key *key_id*, which is the first key of *cipher*.
 
     Raises:
         CannotOpenError: The details are sealed, and cannot be opened.
@@ -164,7 +170,7 @@ def key_of(text: str) -> str:
 
 
 def is_sealed(value: object) -> bool:
-    """Whether *value* replaces a sealed value that could not be opened."""
+    """Whether *value* is the text of a sealed value that could not be opened."""
     return isinstance(value, msgspec.Raw) and bytes(value).startswith(MARK.encode())
 
 

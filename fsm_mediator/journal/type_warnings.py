@@ -1,4 +1,4 @@
-"""Warnings about the types of payloads, when a saga is registered: types that differ, or are not declared."""
+"""Warnings when a saga is registered: payload types that differ between steps, or that are not declared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fsm_mediator.journal.plain import name_of_type, types_within
 
 
 class _Taken(NamedTuple):
-    """The type of the payload that a function takes, and a description of the function."""
+    """The payload type that a function annotates, and a description of the function."""
 
     type: Any
     who: str
@@ -46,7 +46,7 @@ class _Scope(NamedTuple):
 def warn_of_payloads(saga: Saga, codec: Codec | None) -> None:
     """Warn if steps annotate different types for the payload, or if JSON would lose a type that is not declared.
 
-    The second warning is given once for a saga.
+    The second warning is given once per saga.
 
     Args:
         saga: The saga.
@@ -92,7 +92,7 @@ def _scopes(saga: Saga) -> Iterator[_Scope]:
 
 
 def _collect(saga: Saga, scope: _Scope, items: list[_Scope]) -> None:
-    """Add the functions of *saga* to *scope*. Functions in branches over items have their own scope: an item."""
+    """Add the functions of *saga* to *scope*. Functions in a branch over items get a scope of their own in *items*."""
     for part in saga.parts:
         for verb in ("execute", "compensate", "probe", "decide"):
             callback = getattr(part, verb)
@@ -136,7 +136,7 @@ def _can_be_both(one: Any, other: Any) -> bool:
 
 
 def comes_back_as_another(type: Any, codec: Codec) -> bool:
-    """Whether a value of *type* can be journaled, but is decoded as another type if its type is not declared."""
+    """Whether a value of *type* can be journaled, but is decoded as another type if the type is not declared."""
     try:
         codec.check_type(type)
         found = list(types_within(type))

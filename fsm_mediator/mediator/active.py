@@ -1,4 +1,4 @@
-"""ActiveExecution: the data of a mediator about one of its executions. It makes no decisions and does no I/O."""
+"""ActiveExecution: a mediator's data about one of its executions. It makes no decisions and does no I/O."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Inbox:
     Attributes:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
-        late: The answers of abandoned attempts, as text. None if there are none.
+        late: The answers of abandoned attempts that came too late, as text. None if there are none.
         successes: The number of messages about a branch that has succeeded.
-        trouble: Whether a branch has begun to compensate, or is stuck, since the driver last looked at the branches.
+        trouble: Whether a branch has begun to compensate or has become stuck since the driver last read the branches.
         verbs: The verbs that are not answered yet, in order.
         carriers: The trace contexts of the items that were sent within a trace.
     """
@@ -55,9 +55,10 @@ class Waiting:
             wait.
         done: An event that is set when the execution is finished. Created for the first caller that waits for it.
         until: The time at which the driver's present wait ends, in seconds since the epoch.
-        due: The time at which the execution's present wait ends. *ends* is the same time by the monotonic clock.
-        token: Set while no driver is at work, because the execution is queued or waits for a timer. The thread or task
-            that takes the token drives the execution or releases it.
+        due: The time at which the execution's present wait ends, in seconds since the epoch. *ends* is the same time on
+            the monotonic clock.
+        token: Set while nothing drives the execution, because it is queued or waits for a timer. The thread or task
+            that takes the token drives or releases the execution.
         timer: The timer for which the execution waits.
     """
 
@@ -78,7 +79,7 @@ class Group:
         quiescent: Whether no branch continues by itself.
         must_retry: Whether a branch that must be undone has not accepted the command yet.
         planned: Whether there are planned branches that this driver has to create.
-        enough: How many messages of success must come before all branches can have settled.
+        enough: The number of success messages that must have come before all branches can have settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
     """
 
@@ -91,10 +92,10 @@ class Group:
 
 
 UNREAD: Final = Inbox()
-"""The inbox of an execution whose inbox was not read yet."""
+"""Stands for an inbox that was not read yet."""
 
 NO_GROUP: Final = Group()
-"""The branch data of an execution that has not yet waited for branches."""
+"""The data of an execution that has not waited for branches yet."""
 
 
 class ActiveExecution:
@@ -109,11 +110,12 @@ class ActiveExecution:
         recoveries: How often the execution was claimed from a dead driver without progress.
         recorded: The value of *recoveries* in the journal.
         orphaned: Whether the execution was claimed from a dead driver.
-        asks_at: When to repeat a probe that a dead driver left, in seconds since the epoch. None for at once.
-        decides: Whether a decision was counted as begun, because a dead driver may have left it. False again once the
-            decision is made.
+        asks_at: When to repeat a probe that a dead driver left unfinished, in seconds since the epoch. None for at
+            once.
+        decides: Whether a decision was counted as begun, because a dead driver may have left it unfinished. Set to
+            False when the decision is made.
         recovered: Whether the execution was claimed during an attempt, which then counts as crashed.
-        stopping: Whether the driver has to leave the execution after the next record.
+        stopping: Whether the driver must release the execution after the next record.
         called: Whether the inbox has items that the driver has not read.
         finished: Whether this process has stopped driving the execution.
         rests: Whether the execution has ended, or waits for a person, a signal or a branch.
@@ -121,19 +123,19 @@ class ActiveExecution:
         error: The error with which driving stopped.
         driver: The current driver: the id of a thread, or a task.
         context: The context variables of the caller that started the execution in the background.
-        call: The running call of a step.
+        call: The running call of a step. None if no step runs.
         slot: The slot of a limit, or the place in the limit's queue.
         used: The slot of the last attempt, until the answer of the attempt is written.
         listed: Whether the journal may have a slot, or a place in a queue, for the execution.
         unbegun: Whether the journal says that the announced attempt has not begun.
-        dormant: Whether the execution may not begin yet, because another branch of its group has to settle first.
+        dormant: Whether the execution must not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised an error. Each is logged once.
         inbox: The items that were read from the inbox.
         answers: The answers to verbs, for the next commit.
         wait: How the driver waits.
         group: The data about the branches.
-        elapsed: A time in seconds since the epoch that has passed by the monotonic clock of this process. It counts as
-            passed even if the clock was set back.
+        elapsed: A time, in seconds since the epoch, that has passed according to this process's monotonic clock. The
+            time counts as passed even if the system clock was set back.
     """
 
     __slots__ = (
@@ -192,7 +194,7 @@ class ActiveExecution:
         self.group = NO_GROUP
 
     def receive(self, items: Iterable[InboxItem]) -> bool:
-        """Pass the *items* that are new to the execution. Returns whether any item was new."""
+        """Pass new items among *items* to the execution. Returns whether any item was new."""
         if self.inbox is UNREAD:
             self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
@@ -226,7 +228,10 @@ class ActiveExecution:
             self.inbox.carriers.append(verb.carrier)
 
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
-        """*item* decoded. An unchecked signal with a value of another type has no effect, and leaves the inbox."""
+        """*item* with its value decoded.
+
+        If the value of an unchecked signal has another type, the signal is ignored.
+        """
         try:
             (decoded,) = encoding.decode_items(self.execution.saga, (item,))
         except PayloadError as error:
@@ -238,7 +243,10 @@ class ActiveExecution:
 
     @property
     def is_finishing(self) -> bool:
-        """Whether the driver has not loaded the execution yet, or is about to finish it. A wait for it is short."""
+        """Whether the driver has not loaded the execution yet, or is about to finish it.
+
+        Waiting for the driver is then short.
+        """
         return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
 
 

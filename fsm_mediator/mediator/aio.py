@@ -1,6 +1,6 @@
-"""AsyncMediator: runs sagas on an event loop. Steps are coroutine functions, or plain functions in threads.
+"""AsyncMediator: runs sagas on an event loop. Steps are coroutine functions, or plain functions, which run in threads.
 
-Each execution is driven in a task of the mediator. So cancelling a caller that awaits `run` does not affect it.
+Each execution is driven in its own task. Therefore cancelling a caller that awaits `run` does not cancel the saga.
 """
 
 from __future__ import annotations
@@ -38,36 +38,39 @@ from fsm_mediator.observe.observers import Observer
 class AsyncMediator(
     AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations, AsyncAlertOperations
 ):
-    """Drives executions of sagas with coroutine steps; plain functions run in threads.
+    """Drives executions of sagas with coroutine steps. Plain functions run in threads.
 
     The mediator belongs to the event loop of its first use, and only the thread of that loop may use it. After the loop
-    is closed (`asyncio.run` has ended) the mediator can be used on another loop. Cancelling a task that awaits `run`
+    is closed (`asyncio.run` has ended), the mediator can be used on another loop. Cancelling a task that awaits `run`
     only detaches the task: the saga continues. Only `cancel` cancels a saga.
 
     Args:
-        *sagas: The sagas that it can drive. If several sagas have the same name, the name starts the last of them.
+        *sagas: The sagas that the mediator can drive. If several sagas have the same name, starting by name uses the
+            last of them.
         journal: The store of the records: a path or URL of a SQLite file, a `Journal`, or None for memory. `close` does
             not close a `Journal` that you pass.
-        observers: Called with each `Record` after its commit, on the loop's thread.
-        around: Functions that take the `Context` of an attempt and return a context manager, which is entered around
-            each call of the step, its compensation, its probe or a deciding function. It cannot change their answers.
-            An asynchronous context manager is entered in the task that awaits the function, and never for deciding
-            functions.
-        relays: Further sources of work for the daemon, such as `Transactions`: starts in the user's database.
+        observers: Functions that are called with each `Record` after its commit, on the loop's thread.
+        around: Functions that take the `Context` of an attempt and return a context manager. The context manager is
+            entered around each call of the step, its compensation, its probe or a deciding function. It cannot change
+            the answers of these calls. An asynchronous context manager is entered in the task that awaits the call, and
+            never around deciding functions.
+        relays: Further sources of work for the daemon, such as `Transactions`, which starts sagas from the user's
+            database.
         retention: How long the daemon keeps ended executions: ``{"succeeded": "30d", "failed": "1y"}``, or a
             `Retention` with an archive. None to keep them without limit.
-        max_workers: The most threads that run plain functions at a time.
-        park_after: Seconds. An execution in the background that waits longer has no owner during the wait.
-        limits: The most attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts queue in
-            the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; if their
-            numbers differ, the smallest counts. Several mediators of a process can share a `Limits`.
-        max_recoveries: How many drivers may die while they drive an execution that makes no progress. After that the
-            execution is stuck: a person decides.
-        close_grace: Seconds that `close` waits for attempts under way.
+        max_workers: The maximum number of threads that run plain functions at a time.
+        park_after: Seconds. If an execution in the background waits longer than this, it has no owner during the wait.
+        limits: The maximum number of attempts at a time, by the step's name or path: ``{"billing": 10}``. Later
+            attempts queue in the order of arrival. A SQLite or PostgreSQL journal applies the limit to all processes
+            that set it; if their numbers differ, the smallest counts. Several mediators of one process can share a
+            `Limits`.
+        max_recoveries: The number of drivers that may die while they drive an execution that makes no progress. After
+            that the execution is stuck: a person decides.
+        close_grace: Seconds for which `close` waits for running attempts.
         clock: Returns the time in seconds since the epoch.
-        sleep: A coroutine function that waits a number of seconds. When it returns, the wait counts as over. With
-            *sleep* no execution is ever parked. By default a cancel can interrupt a wait.
-        chance: Draws a number from 0 to 1 for the jitter of waits.
+        sleep: A coroutine function that waits for a number of seconds. When it returns, the wait counts as over. With
+            *sleep*, no execution is parked. Without *sleep*, a cancel can interrupt a wait.
+        chance: Draws a random number from 0 to 1 for the jitter of waits.
 
     Raises:
         DefinitionError: Two sagas have the same name and version, or a setting is wrong.
@@ -155,28 +158,29 @@ class AsyncMediator(
         attributes: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> Outcome:
-        """Run a saga to its end, through retries and sleeps. A return means it succeeded.
+        """Run a saga to its end, including retries and sleeps. If the call returns, the saga has succeeded.
 
-        Cancelling the task that awaits this only detaches the task: the saga continues. Only `cancel` cancels a saga.
+        Cancelling the task that awaits this call only detaches the task: the saga continues. Only `cancel` cancels a
+        saga.
 
-        Starting an id twice is idempotent: the second call joins the execution, in any process.
+        Starting an id twice is idempotent: in any process, the second call joins the first call's execution.
 
         Args:
             saga: The saga or its name.
             payload: The payload, an argument of every step.
             saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
-            timeout: Seconds to wait for the end; after that the saga continues in the background.
-            deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
-            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start changes
-                none.
-            check: False: return the outcome, also if it did not succeed.
+            timeout: Seconds to wait for the end. After that, the saga continues in the background.
+            deadline: Seconds from now. If the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start does not
+                change them.
+            check: Whether to raise an error if the saga did not succeed. If False, the outcome is returned in any case.
 
         Raises:
-            SagaFailedError: It failed, and is compensated.
-            SagaStuckError: It waits for a person.
-            SagaWaitingError: It is parked.
+            SagaFailedError: The saga failed, and is compensated.
+            SagaStuckError: The saga is stuck and waits for a person.
+            SagaWaitingError: The saga is parked: it waits for a signal.
             StillRunningError: *timeout* has passed.
-            PayloadError: The payload is refused; nothing was started.
+            PayloadError: The payload is refused. Nothing was started.
             SagaIdTakenError: The id belongs to another saga, has another payload, or is forgotten.
             JournalError: The journal cannot be written. If the id is run again, the saga resumes at its last record.
             MediatorClosedError: The mediator is closed, or was closed during the call.
@@ -192,18 +196,18 @@ class AsyncMediator(
         deadline: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Accept a saga durably, drive it in the background, and return its id at once.
+        """Accept a saga durably, drive it in the background, and return the execution's id at once.
 
         Args:
             saga: The saga or its name.
             payload: The payload, an argument of every step.
             saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
-            deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
-            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start changes
-                none.
+            deadline: Seconds from now. If the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start does not
+                change them.
 
         Raises:
-            PayloadError: The payload is refused; nothing was started.
+            PayloadError: The payload is refused. Nothing was started.
             SagaIdTakenError: The id belongs to another saga, has another payload, or is forgotten.
         """
         return await requests.start(self._core, saga, payload, saga_id, deadline, attributes)
@@ -218,54 +222,59 @@ class AsyncMediator(
         attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
-        """Accept a saga durably without driving it: a daemon or `recover` of any mediator on the journal drives it.
+        """Accept a saga durably without driving it. A daemon or `recover` of any mediator on the journal drives it.
 
-        This mediator needs no services of the steps, and does not become a driver.
+        This process does not need the services that the steps use, and does not become a driver. Returns the
+        execution's id.
 
         Args:
             saga: The saga or its name.
             payload: The payload, an argument of every step.
             saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
                 A repeated call joins the execution.
-            deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
-            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
-            connection: A connection of psycopg 3 to the journal's own PostgreSQL database, of either kind. The
-                execution is part of its transaction: your commit makes it durable, and your rollback removes it. The
-                transaction stays usable after every refusal, except one by the server. None: the execution is durable
-                on return.
+            deadline: Seconds from now. If the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start does not
+                change them.
+            connection: A connection of psycopg 3, synchronous or asynchronous, to the journal's PostgreSQL database.
+                The execution is part of the connection's transaction: your commit makes the execution durable, and your
+                rollback removes it. After a refusal the transaction stays usable, unless the server refused a
+                statement. Without *connection*, the execution is durable when the call returns.
 
         Raises:
-            PayloadError: The payload is refused; nothing was written.
+            PayloadError: The payload is refused. Nothing was written.
             SagaIdTakenError: The id belongs to another saga, has another payload, or is forgotten.
-            DefinitionError: *connection* is no such connection, or the journal is not on PostgreSQL.
-            RefusedError: *connection* is closed, in a failed transaction, or one to another database.
+            DefinitionError: *connection* is not such a connection, or the journal is not on PostgreSQL.
+            RefusedError: *connection* is closed, is in a failed transaction, or is connected to another database.
         """
         return await requests.enqueue(self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or is parked. Another mediator may have started it.
+        """Wait until an execution ends, is stuck or is parked. Returns its outcome.
 
-        The call waits through retries and sleeps. An execution is parked if it waits for a signal, or for branches that
-        all wait for a signal or for a person. The signal may never come, so this call does not wait for it.
+        Another mediator may have started it.
+
+        The call also waits during retries and sleeps. An execution is parked if it waits for a signal, or for branches
+        that all wait for a signal or for a person. The signal may never come, so this call does not wait for it.
 
         Args:
             saga_id: The execution.
-            timeout: The most seconds to wait. After that the execution continues.
-            check: True: raise an error if the execution did not succeed, as `run` does. False: return the outcome.
+            timeout: The maximum number of seconds to wait. After that, the execution continues.
+            check: Whether to raise an error if the execution did not succeed, as `run` does. If False, the outcome is
+                returned in any case.
 
         Raises:
-            SagaFailedError: It failed, and is compensated.
-            SagaStuckError: It waits for a person.
-            SagaWaitingError: It is parked.
+            SagaFailedError: The execution failed, and is compensated.
+            SagaStuckError: The execution is stuck and waits for a person.
+            SagaWaitingError: The execution is parked.
             StillRunningError: *timeout* seconds have passed.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         return await requests.wait(self._core, saga_id, timeout, check)
 
     async def recover(self) -> list[Outcome]:
-        """Claim and resume every unfinished execution without a living driver, and wait until all are at rest.
+        """Claim and resume every unfinished execution without a living driver, and wait until all of them are at rest.
 
-        It also waits for the parents of claimed branches.
+        The call also waits for the parents of claimed branches.
 
         Executions that no registered saga can drive are not changed. They are logged with the reason.
 
@@ -275,12 +284,12 @@ class AsyncMediator(
         return await requests.recover(self._core)
 
     def daemon(self, *, poll: float = 1.0) -> AsyncDaemon:
-        """An async context manager that claims and drives every execution which needs a driver and has none.
+        """An async context manager that claims and drives every execution that needs a driver and has none.
 
         It recovers crashed executions and wakes due ones. It survives a journal that is unavailable for a while.
 
         Args:
-            poll: Seconds between two queries to the journal, at most.
+            poll: The maximum number of seconds between two queries to the journal.
         """
         return AsyncDaemon(self._core, poll, [functools.partial(each.pass_on, self) for each in self._relays])
 
@@ -289,12 +298,13 @@ class AsyncMediator(
     async def close(self, grace: float | None = None) -> None:
         """Accept no new work, wait for running attempts, then release the other executions. A second call is harmless.
 
-        Started executions may end within the grace. An execution that waits for longer is released at once. If an
-        attempt still runs after the grace, its execution is released when the attempt ends, or recovered if this
-        process ends first. A `run` that waits for a released execution raises `MediatorClosedError`.
+        Running executions may end within the grace. An execution that has to wait longer than the grace is released at
+        once. If an attempt still runs after the grace, its execution is released when the attempt ends. If this process
+        ends first, the execution is recovered later. A `run` that waits for a released execution raises
+        `MediatorClosedError`.
 
         Args:
-            grace: Seconds; by default *close_grace*.
+            grace: Seconds to wait for running attempts. *close_grace* by default.
         """
         if grace is not None:
             check_seconds("grace (seconds)", grace)

@@ -1,4 +1,4 @@
-"""AsyncOperations: the methods of an asynchronous mediator that read executions, and the verbs of operators."""
+"""AsyncOperations: the methods of an asynchronous mediator that read executions, and its verbs for operators."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class AsyncOperations:
         return await requests.outcome(self._core, saga_id)
 
     async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
-        """The picture of the machine with an execution's path through it, from the journal.
+        """A diagram of the machine with an execution's path through it, from the journal.
 
-        If the saga has groups or choices, the picture includes the branches' machines, each with its own path.
+        If the saga has groups or choices, the diagram also has the machines of the branches, each with its own path.
 
         Args:
             saga_id: The execution.
@@ -74,7 +74,7 @@ class AsyncOperations:
 
         Args:
             state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
-                ``undrivable``: only executions that no living driver can drive.
+                ``undrivable`` for executions that no living driver can drive.
             saga: Only executions of the saga with this name.
             version: Only executions of this version.
             attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
@@ -86,7 +86,7 @@ class AsyncOperations:
             parent: Only the branches of this execution.
             text: Only executions with this text in their id.
             after: Only executions after this cursor: the `cursor` of the last execution on the previous page.
-            limit: At most so many.
+            limit: The maximum number of executions. None for no limit.
 
         Raises:
             DefinitionError: The filter can match nothing, for example because there is no such state.
@@ -124,12 +124,13 @@ class AsyncOperations:
     ) -> int | dict[str, int]:
         """The number of executions that `executions` would list.
 
-        A fresh side store answers, if there is one. Otherwise all executions may have to be read, which takes seconds.
+        If there is an up-to-date side store, it answers. Otherwise all executions may have to be read, which takes
+        seconds.
 
         Args:
-            by: ``state``, ``saga``, ``version``, ``error`` or ``step``: count by this property. The result is then a
-                dictionary, the largest number first; the empty text counts executions without a value. None: one
-                number.
+            by: The property to count by: ``state``, ``saga``, ``version``, ``error`` or ``step``. The result is then a
+                dictionary with the largest number first; the key of executions without a value is the empty text. If
+                *by* is None, the result is one number.
             state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
             saga: Only executions of the saga with this name.
             version: Only executions of this version.
@@ -143,8 +144,8 @@ class AsyncOperations:
             text: Only executions with this text in their id.
 
         Raises:
-            DefinitionError: The filter can match nothing, or *by* is none of these.
-            JournalError: The journal does not count.
+            DefinitionError: The filter can match nothing, or *by* is not one of these properties.
+            JournalError: The journal cannot count.
         """
         chosen = finding.filter_of(
             state=state,
@@ -163,16 +164,18 @@ class AsyncOperations:
     async def set_attributes(
         self, saga_id: str, attributes: Mapping[str, Any], *, reason: str | None = None, actor: str | None = None
     ) -> dict[str, Scalar]:
-        """Change attributes of an execution; `executions` can filter by them. Returns all of its attributes.
+        """Change attributes of an execution; `executions` can filter by attributes.
+
+        Returns all attributes of the execution.
 
         Args:
             saga_id: The execution.
-            attributes: JSON scalars by name; None removes an attribute. Other attributes stay.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            attributes: JSON scalars by name. None removes an attribute. Attributes that are not named stay.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            PayloadError: A name or a value cannot be kept, or there would be more than 32.
+            PayloadError: A name or a value cannot be stored, or there would be more than 32 attributes.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id, reason, actor)
@@ -195,31 +198,31 @@ class AsyncOperations:
         return await noting.notes(self._core, saga_id)
 
     async def preview(self, saga_id: str) -> Preview:
-        """The steps that `cancel` would compensate, or `undo` if the execution has succeeded, and the leftovers.
+        """The steps that `cancel` would compensate (`undo` if the execution has succeeded), and the leftovers.
 
         Args:
             saga_id: The execution.
 
         Raises:
-            RefusedError: Neither is possible: it has failed, is stuck, or is past its pivot.
+            RefusedError: Neither is possible, because the execution has failed, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id)
         return await requests.ask(self._core, preview, self._core.store, saga_id)
 
     async def cancel(self, saga_id: str, reason: str | None = None, *, actor: str | None = None) -> None:
-        """Ask an execution's driver, in any process, to end its attempts and compensate.
+        """Cancel an execution: its driver, in any process, starts no further attempts and compensates.
 
         The driver waits for a running attempt. If that attempt completes the pivot or the last part, the cancel has no
         effect.
 
         Args:
             saga_id: The execution.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
+            RefusedError: The execution has ended, is already compensating, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id, reason, actor)
@@ -235,25 +238,27 @@ class AsyncOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> Again:
-        """Run a failed execution once more, in the background: a new execution with the same payload and attributes.
+        """Run an ended execution once more, in the background, as a new execution with the same payload and attributes.
 
-        The new execution runs under today's definition. Notes link the two. A repeated call joins the same execution.
+        The new execution uses the current definition. Notes link the two executions. A repeated call joins the new
+        execution.
 
         Args:
             saga_id: The ended execution.
-            new_id: The id of the new execution; by default ``ID~2``, or ``ID~3`` if ``ID~2`` is run again.
-            despite_leftovers: Whether to run it although some effects are not compensated.
-            even_if_succeeded: Whether to run it although it has succeeded.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            new_id: The id of the new execution. By default ``ID~2``, or ``ID~3`` if ``ID~2`` is run again.
+            despite_leftovers: Whether to run the execution again although some of its effects are not compensated.
+            even_if_succeeded: Whether to run the execution again although it has succeeded.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Returns:
             The new id, and whether the definition has changed.
 
         Raises:
-            RefusedError: It has not ended, has succeeded, is a branch, or has leftovers; the message names these.
+            RefusedError: The execution has not ended, has succeeded, is a branch, or has leftovers. The message names
+                them.
             SagaIdTakenError: The new id belongs to another execution.
-            UnknownSagaError: No saga with its name is registered.
+            UnknownSagaError: No saga of the execution's name is registered.
         """
         check_id_argument(saga_id, reason, actor)
         allowed = despite_leftovers, even_if_succeeded
@@ -269,21 +274,21 @@ class AsyncOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """Stop new attempts: of an execution with its branches, of a saga, of a step, or of a step of a saga.
+        """Stop new attempts of an execution with its branches, of a saga, of a step, or of a step of a saga.
 
         Running attempts end normally. Compensations continue. Cancels, deadlines and time-outs work as usual. A driver
-        in another process obeys from its next heartbeat on, at the latest one second after it.
+        in another process obeys the hold at the latest one second after its next heartbeat.
 
         Args:
-            saga_id: The execution; or give *saga*, *step* or both.
+            saga_id: The execution. Or give *saga*, *step* or both instead.
             saga: The name of the saga, in every version.
             step: The name or the path of the step.
             compensations: Whether to stop new compensations too.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            DefinitionError: There is no argument, or an execution together with a saga or step.
+            DefinitionError: Nothing is named, or an execution is named together with a saga or step.
             UnknownExecutionError: The journal knows no execution with this id.
             JournalError: The journal keeps no notes.
         """
@@ -302,14 +307,14 @@ class AsyncOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """Remove a hold: the held attempts begin.
+        """Remove a hold. The held attempts then begin.
 
         Args:
             saga_id: The execution, as in `hold`.
             saga: The name of the saga, as in `hold`.
             step: The name or the path of the step, as in `hold`.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
             RefusedError: There is no hold with these arguments.
@@ -326,38 +331,38 @@ class AsyncOperations:
     async def retry(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Retry the part that an execution is stuck in, and drive the execution; attempts are counted from one again.
+        """Retry the part in which an execution is stuck, and drive the execution. Attempts are counted from one again.
 
         Args:
             saga_id: The execution.
-            reason: The fix that you made; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The fix that you made. It is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
             timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Returns:
             The outcome, whether it succeeded or not.
 
         Raises:
-            RefusedError: It is not stuck, or the thread of an abandoned attempt still runs.
+            RefusedError: The execution is not stuck, or the thread of an abandoned attempt still runs.
             StillRunningError: The other driver has not answered in time. The verb stays in the inbox.
         """
         check_id_argument(saga_id, reason, actor)
         return await requests.command(self._core, saga_id, self._verb(RETRY, reason, actor), timeout)
 
     async def signal(self, saga_id: str, name: str, value: Any = None, *, actor: str | None = None) -> None:
-        """Send a signal that an execution waits for, or will wait for: *value* becomes the signal's result.
+        """Send a signal for which an execution waits, or will wait. *value* becomes the signal's result.
 
         The first value counts. The same value again has no effect. A signal that comes before its wait is kept.
 
         Args:
             saga_id: The execution.
-            name: The signal; in a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
+            name: The name of the signal. In a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
             value: A value of the signal's `payload` type.
-            actor: The name of the person or program that acts; journaled with the reason.
+            actor: The name of the person or program that acts. It is journaled.
 
         Raises:
-            RefusedError: There is no such signal, its wait is over, or it came with another value.
-            PayloadError: The value is of another type, or cannot be journaled.
+            RefusedError: There is no such signal, its wait is over, or it has already come with another value.
+            PayloadError: The value does not have the signal's type, or cannot be journaled.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id, None, actor)
@@ -373,19 +378,19 @@ class AsyncOperations:
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Outcome:
-        """Settle by hand the part that an execution is stuck in, and drive the execution.
+        """Settle the part in which an execution is stuck, by a person's decision, and drive the execution.
 
         Args:
             saga_id: The execution.
-            reason: How you made sure; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
-            done: True: the step has its effect, *result* is its result. False: it has none. Optional if only one of the
-                two is possible.
-            result: The result that the step would have returned.
+            reason: How you made sure that the decision is right. It is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
+            done: Whether the step has taken effect. If only one answer is possible, *done* can be left out.
+            result: If *done*, the result that the step would have returned.
             timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Raises:
-            RefusedError: It is not stuck, the thread of an abandoned attempt still runs, or *done* does not fit.
+            RefusedError: The execution is not stuck, the thread of an abandoned attempt still runs, or *done* is not
+                possible.
             StillRunningError: The other driver has not answered in time. The verb stays in the inbox.
         """
         check_id_argument(saga_id, None, actor)
@@ -395,35 +400,39 @@ class AsyncOperations:
     async def undo(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Compensate an execution that has succeeded, newest first; it ends ``failed`` with a `SagaUndoneError`.
+        """Compensate all steps of a succeeded execution, the last step first.
+
+        It ends ``failed`` with a `SagaUndoneError`.
 
         Args:
             saga_id: The execution.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
             timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Raises:
-            RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
+            RefusedError: The execution has not succeeded, has a pivot, has nothing to compensate, or is a branch.
             StillRunningError: The other driver has not answered in time. The verb stays in the inbox.
         """
         check_id_argument(saga_id, reason, actor)
         return await requests.command(self._core, saga_id, self._verb(UNDO, reason, actor), timeout)
 
     async def abandon(self, saga_id: str, *, reason: str, actor: str | None = None) -> list[str]:
-        """Give up an execution that no living driver can drive: close it with its branches as ``failed``; undo nothing.
+        """Give up an execution that no living driver can drive.
+
+        It is closed as ``failed`` with its branches; nothing is undone.
 
         Args:
             saga_id: The execution.
-            reason: Why; journaled.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Returns:
             The ids of the executions that were closed.
 
         Raises:
-            RefusedError: It can be driven, has ended, or is a branch; or no reason is given.
-            AlreadyDrivenError: A living driver owns it or a branch.
+            RefusedError: The execution can be driven, has ended, or is a branch; or no reason is given.
+            AlreadyDrivenError: A living driver owns the execution or one of its branches.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id, reason, actor)

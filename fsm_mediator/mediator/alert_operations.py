@@ -16,17 +16,19 @@ class AlertOperations:
     _core: ExecutionDriver
 
     def acknowledge(self, saga_id: str, *, reason: str | None = None, actor: str | None = None) -> None:
-        """Say that the alerts of an execution were seen: none is sent again, by any process, until it moves.
+        """Note that a person has seen an execution's alerts.
 
-        A failed attempt that is repeated is no move. Nothing of the execution changes.
+        No process sends them again until the execution's state changes.
+
+        A failed attempt that is repeated does not count as a change. The execution itself is not changed.
 
         Args:
             saga_id: The execution.
-            reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            RefusedError: It has ended.
+            RefusedError: The execution has ended.
             UnknownExecutionError: The journal knows no execution with this id.
             JournalError: The journal keeps no notes.
         """
@@ -40,17 +42,19 @@ class AsyncAlertOperations:
     _core: ExecutionDriver
 
     async def acknowledge(self, saga_id: str, *, reason: str | None = None, actor: str | None = None) -> None:
-        """Say that the alerts of an execution were seen: none is sent again, by any process, until it moves.
+        """Note that a person has seen an execution's alerts.
 
-        A failed attempt that is repeated is no move. Nothing of the execution changes.
+        No process sends them again until the execution's state changes.
+
+        A failed attempt that is repeated does not count as a change. The execution itself is not changed.
 
         Args:
             saga_id: The execution.
-            reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            reason: The reason, which is journaled.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            RefusedError: It has ended.
+            RefusedError: The execution has ended.
             UnknownExecutionError: The journal knows no execution with this id.
             JournalError: The journal keeps no notes.
         """

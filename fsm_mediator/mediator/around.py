@@ -32,16 +32,16 @@ from fsm_mediator.states import is_settled
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
-"""Returns a context manager to enter around one attempt."""
+"""A function that returns a context manager, which is entered around one attempt."""
 
 Entered: TypeAlias = list[tuple[Any, Hook]]
-"""The context managers that were entered, in order, each with its hook."""
+"""The context managers that were entered, in order. Each has its hook."""
 
 
 class Hooks:
     """The hooks around the attempts of a mediator.
 
-    The answer of a step is fixed before the first context manager exits. If a hook raises an error, it is logged.
+    The answer of a step is fixed before the first context manager exits. An error that a hook raises is logged.
 
     Args:
         hooks: The user's hooks.
@@ -51,7 +51,7 @@ class Hooks:
         awaited: The hooks that return asynchronous context managers.
 
     Raises:
-        DefinitionError: A hook cannot be called, or is asynchronous and the mediator cannot await it.
+        DefinitionError: A hook cannot be called, or a hook is asynchronous and the mediator cannot await it.
     """
 
     def __init__(self, hooks: Iterable[Hook], *, coroutines: bool) -> None:
@@ -65,11 +65,11 @@ class Hooks:
             )
 
     def around(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
-        """*function*, a plain function, with the hooks around each call of it. Asynchronous hooks are left out."""
+        """*function*, a plain function, with hooks entered around each call. Asynchronous hooks are left out."""
         return functools.partial(self._call, function, context)
 
     def around_coroutine(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
-        """*function*, a coroutine function, with all hooks around each call of it."""
+        """*function*, a coroutine function, with all hooks entered around each call."""
         return functools.partial(self.call_and_await, self.hooks, function, context)
 
     def _call(self, function: Callable[..., Any], context: Context, *arguments: Any) -> Any:
@@ -87,7 +87,10 @@ class Hooks:
     async def call_and_await(
         self, hooks: tuple[Hook, ...], function: Callable[..., Any], context: Context, *arguments: Any
     ) -> Any:
-        """Call *function* and await the result, with *hooks* around it. Returns the result."""
+        """Enter *hooks*, call *function*, await its result, and exit the hooks in reverse order. Returns the result.
+
+        The hooks exit with the error that *function* raised, or with the error in the result if the result is `Raised`.
+        """
         entered: Entered = []
         try:
             for hook in hooks:
@@ -147,7 +150,7 @@ async def _enter_awaited(hook: Hook, context: Context, entered: Entered) -> None
     try:
         manager: Any = hook(context)
         await type(manager).__aenter__(manager)
-    except Exception as fault:  # no BaseException: a cancellation of the task is for the attempt
+    except Exception as fault:  # a cancellation of the task is a BaseException, and belongs to the attempt
         _log_left_out(hook, context, fault)
     else:
         entered.append((manager, hook))
@@ -162,7 +165,7 @@ def _log_left_out(hook: Hook, context: Context, fault: BaseException) -> None:
 
 
 def _leave(entered: Entered, error: BaseException | None) -> None:
-    """Exit the context managers, the last first. Their results are ignored. An interrupt propagates."""
+    """Exit the context managers, the last one first. Their results are ignored. An interrupt propagates."""
     if not entered:
         return
     manager, hook = entered.pop()
@@ -180,7 +183,10 @@ def _leave(entered: Entered, error: BaseException | None) -> None:
 
 
 async def _leave_awaited(entered: Entered, error: BaseException | None) -> None:
-    """As `_leave`. A cancellation takes effect at the next wait of the driver, which has the step's answer by then."""
+    """As `_leave`, asynchronously.
+
+    A cancellation takes effect at the driver's next wait, after the step's answer is known.
+    """
     while entered:
         manager, hook = entered[-1]
         if hasattr(type(manager), "__enter__"):
@@ -210,7 +216,7 @@ def _log_on_leaving(hook: Hook, fault: BaseException, error: BaseException | Non
 
 
 class NoticedExecutions(OwnedExecutions):
-    """As `OwnedExecutions`. Also sends a notice when this mediator begins or stops to drive an execution.
+    """As `OwnedExecutions`, and sends a notice when this mediator begins or stops to drive an execution.
 
     Attributes:
         listeners: Functions that are called with each notice.
@@ -223,7 +229,7 @@ class NoticedExecutions(OwnedExecutions):
         self._begun: set[ActiveExecution] = set()
 
     def begin(self, active: ActiveExecution, *, opens: bool = False) -> None:
-        """Send the notice, once, that this mediator begins to drive *active*."""
+        """Send the notice that this mediator begins to drive *active*, unless it was already sent."""
         if active not in self._begun:
             self._begun.add(active)
             effect = active.execution.effect if active.recovered else None
@@ -233,7 +239,7 @@ class NoticedExecutions(OwnedExecutions):
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """See `OwnedExecutions.finish`. The notice is sent before a caller that waits can continue."""
+        """As `OwnedExecutions.finish`. The notice is sent before waiting callers continue."""
         if active in self._begun:
             self._begun.discard(active)
             if outcome is None:
@@ -272,7 +278,7 @@ class NoticedExecutions(OwnedExecutions):
 
 
 def _carrier_of_last(history: Sequence[Record]) -> dict[str, str] | None:
-    """The trace context in the newest record that has a trace context."""
+    """The trace context in the newest record that has one, or None."""
     return next((record.carrier for record in reversed(history) if record.carrier is not None), None)
 
 
@@ -306,13 +312,16 @@ class AroundDriver(ExecutionDriver):
     def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Coroutine[Any, Any, Outcome | None]:
-        """See `ExecutionDriver.drive`. It adds no frame, because an error of a step would keep the frame alive."""
+        """As `ExecutionDriver.drive`.
+
+        This method adds no frame, because an error of a step would keep the frame alive.
+        """
         if not opens:
             self.owned.begin(active)
         return super().drive(active, records, opens=opens)
 
     async def write(self, commit: Commit) -> Written:
-        """See `Core.write`. The notice about a new execution is sent after its first commit is written."""
+        """As `Core.write`. The notice about a new execution is sent after its first commit is written."""
         written = await super().write(self._with_carriers(commit))
         if commit.acceptance is not None and (active := self.owned.active.get(commit.saga_id)) is not None:
             self.owned.begin(active, opens=not active.background)
@@ -359,10 +368,10 @@ def _without_own_frames(answer: Answer) -> Answer:
 def make_driver(
     around: Iterable[Hook], *arguments: Any, observers: Iterable[Observer], **settings: Any
 ) -> ExecutionDriver:
-    """An `AroundDriver` if there are hooks or observers of notices, otherwise an `ExecutionDriver`.
+    """An `AroundDriver` if there are hooks, or observers that take notices. Otherwise an `ExecutionDriver`.
 
     Raises:
-        DefinitionError: *around* is no list, or something in it is no hook.
+        DefinitionError: *around* is not a list, or has an element that is not a hook.
     """
     if not isinstance(around, Iterable):
         raise DefinitionError(f"around is a list of functions that return a context manager, not {safe_repr(around)}")

@@ -1,7 +1,8 @@
 """Branches: the status of the branches of a group, for the execution that waits for them.
 
-The status is read from the journal each time. An item in the inbox only says that the status may have changed. So
-nothing breaks if a message is lost, late or doubled, and a new driver of an execution knows as much as the last driver.
+The status is read from the journal each time. An item in the inbox only says that the status may have changed.
+Therefore a message may be lost, late or doubled without harm, and a new driver of an execution knows as much as the
+last driver.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class BranchesStatus(NamedTuple):
     """The status of the branches of the group that an execution waits for.
 
     Attributes:
-        branches: The status of each branch. Results and leftovers are included once no branch continues.
+        branches: The status of each branch. Results and leftovers are included when no branch runs any more.
         going_on: The ids of the branches that have not settled.
         undo: The ids of the branches to undo.
         stuck: The ids of the stuck branches.
@@ -57,7 +58,7 @@ class BranchesStatus(NamedTuple):
         unowned: The ids of branches, at any depth, that should continue and have no owner.
         failed: The name of a branch that has begun to compensate or has failed, if the group then cancels the others.
             Otherwise empty.
-        unbegun: The branches that have not begun, and have no owner.
+        unbegun: The branches that have not begun and have no owner.
         planned: The branches that must still be created. None if there are none.
     """
 
@@ -90,7 +91,7 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     to_create = planned if planned is not None and not ended else None
     if not going_on and not undo and to_create is None:
         seen = [_branch(store, entry) for entry in entries]
-    else:  # too early to decide: but the execution itself finds that out
+    else:  # too early to decide; the execution itself finds this out
         seen = [_branch_summary(entry, undo) for entry in entries]
     if planned is not None:
         seen[planned.first : planned.first] = _planned_branches(execution, planned)
@@ -113,8 +114,8 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
 def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
     """The number of unsettled branches of a large group, if no decision is possible yet. Otherwise 0.
 
-    No decision is possible if no branch has begun to compensate and a branch continues by itself. Then the branches
-    need not be listed, which takes seconds for thousands of branches.
+    No decision is possible while a branch continues by itself and no branch has begun to compensate. In this case the
+    branches need not be listed. A list of thousands of branches takes seconds.
     """
     part = execution.machine.places[execution.state].part
     if execution.phase != WAITING or execution.cancelled or part is None or len(execution.group) < COUNTED:
@@ -151,7 +152,7 @@ def _planned_branches(execution: Execution, planned: Planned) -> list[Branch]:
 
 
 def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch has begun to compensate or has failed. A branch that is stuck before that has not."""
+    """Whether a branch has begun to compensate or has failed. A branch that is stuck going forward has not failed."""
     phase = phase_of(entry.state)
     if phase in STUCK_PHASES:
         return store.load_execution(entry).failure is not None
@@ -168,7 +169,8 @@ def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
         return ()
     if not entry.called and entry.wake_at is not None and entry.wake_at > store.clock():
         return ()
-    # Only an execution that waits for a group has branches to look at. Most are pending or at work, and not loaded.
+    # Only an execution that waits for a group has branches to check. Most executions are pending or at work, and are
+    # not loaded.
     if not entry.called and entry.driver is None and phase_of(entry.state) in (WAITING, COMPENSATING):
         execution = store.load_execution(entry)
         if execution.group:  # checked again: it may have continued since it was listed
@@ -201,7 +203,7 @@ def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
 
 
 def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Iterator[str]:
-    """The steps with an effect of a succeeded execution that cannot be undone, including those of its branches."""
+    """The paths of a succeeded execution's steps that have an effect and cannot be undone, also in its branches."""
     for part in execution.saga.parts:
         if part.kind is Kind.STEP:
             yield part.path
@@ -211,7 +213,7 @@ def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Itera
 
 
 def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch does not continue by itself: it or each of its own branches waits for a person or a signal."""
+    """Whether a branch does not continue by itself: it, or each of its own branches, waits for a person or a signal."""
     if is_settled(entry.state):
         return True
     if entry.wake_at == float("inf") and not entry.called:
@@ -235,9 +237,9 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
 
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
-    """The outcome of an execution that has ended, or waits for a person, a signal or a branch. None if it continues.
+    """The outcome of an execution that has ended or waits for a person, a signal or a branch. None if it continues.
 
-    A waiting execution whose time is over continues as soon as it is claimed.
+    A waiting execution whose time is over continues when it is claimed.
     """
     is_due = entry.wake_at is not None and entry.wake_at <= store.clock()
     if store.has_verbs(entry) or (is_due and not is_settled(entry.state) and not store.waits_in_group(entry)):
@@ -249,7 +251,10 @@ def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
 
 
 def cancel_message(execution: Execution, failed: str, at: float) -> InboxItem:
-    """The message that cancels branches, because their parent was cancelled, or because the branch *failed* failed."""
+    """The message that cancels branches.
+
+    The reason is the cancelled parent, or the branch *failed* if it is not empty.
+    """
     if failed:
         return InboxItem(CANCEL, failed, reason=f"branch {failed} failed", at=at)
     return InboxItem(CANCEL, reason=f"{execution.saga_id!r}, whose branch it is, was cancelled", at=at)

@@ -1,7 +1,7 @@
 """Bulk: gives one verb to many executions. Their ids are written to the journal before the first verb is given.
 
-An interrupted batch is resumed by its name. It then handles only the ids without a result, and does not apply its
-filter again.
+An interrupted batch is resumed by its name. It then handles only the ids without a result. Its filter is not applied
+again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from fsm_mediator.records import CANCEL, RESOLVE, RETRY, SIGNAL, UNDO
 from fsm_mediator.states import ENDED
 
 PRUNE: Final = "prune"
-"""The verb that deletes ended executions with their branches. Unlike the other verbs it is no mediator's method."""
+"""The verb that deletes ended executions with their branches. Unlike the other verbs, it is not a method of mediators.
+"""
 
 VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold", "acknowledge", PRUNE)
 """The verbs that can be given to many executions at once."""
 
 CHUNK: Final = 1000
-"""The most ids in one note."""
+"""The maximum number of ids in one note."""
 
 
 class BulkResult(NamedTuple):
@@ -47,7 +48,7 @@ class BulkResult(NamedTuple):
 
 
 class Batch:
-    """A verb for many executions, as the journal keeps it.
+    """A verb for many executions, as it is stored in the journal.
 
     Args:
         journal: The journal.
@@ -57,7 +58,7 @@ class Batch:
         name: The batch's name.
         verb: The verb.
         ids: The executions, in order.
-        reason: The reason of the batch.
+        reason: The reason for the batch.
         actor: The name of the person or program that confirmed the batch.
         at: When the batch was confirmed, in seconds since the epoch.
 
@@ -81,10 +82,10 @@ class Batch:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the verb, which are the same for each execution.
+        """The arguments of the verb. They are the same for all executions.
 
         Raises:
-            JournalError: They are sealed, and the journal's cipher cannot open them.
+            JournalError: The arguments are sealed, and the journal's cipher cannot open them.
         """
         return arguments_of(self._journal, self.name, self._arguments)
 
@@ -105,7 +106,7 @@ class Batch:
         return [saga_id for saga_id in self.ids if saga_id not in done]
 
     def words(self) -> dict[str, Any]:
-        """The keyword arguments for the verb's method."""
+        """The keyword arguments with which the verb's method is called."""
         words = {**self.arguments, "actor": self.actor}
         return words if self.verb == SIGNAL else {**words, "reason": self.reason}
 
@@ -113,7 +114,7 @@ class Batch:
         """Write the result for one execution."""
         value = {"batch": self.name, "verb": self.verb, "done": result.done, "id": result.saga_id}
         note = Note(BATCH_RESULT, result.saga_id, None, None, value, self.actor, result.message, at)
-        if not self._notes.add_note(note):  # it was deleted meanwhile
+        if not self._notes.add_note(note):  # the execution was deleted meanwhile
             self._notes.add_note(Note(BATCH_RESULT, None, None, None, value, self.actor, result.message, at))
 
 
@@ -126,7 +127,7 @@ def freeze(
     actor: str | None,
     at: float,
 ) -> Batch:
-    """Confirm a batch: from then on its executions are fixed.
+    """Confirm a batch: store its verb and the ids of its executions, which do not change any more. Returns the batch.
 
     Raises:
         DefinitionError: The verb cannot be given to many executions, or does not take these arguments.
@@ -156,7 +157,7 @@ def freeze(
 
 
 def fitting(verb: str | None, chosen: Filter) -> Filter:
-    """The filter of a batch. For `PRUNE` it finds no branches, and only ended executions unless it names a state."""
+    """The filter of a batch. With `PRUNE` it excludes branches, and all running executions unless it names a state."""
     if verb != PRUNE:
         return chosen
     return replace(chosen, roots=True, states=chosen.states or tuple(sorted(ENDED)))
@@ -171,7 +172,7 @@ def batch_for(
     actor: str | None,
     **asked: Any,
 ) -> Batch:
-    """The batch with this *name*. If *name* is None, a new batch of all executions that fit the filter *asked*.
+    """The batch with this *name*. If *name* is None, a new batch of all executions that match the filter *asked*.
 
     Raises:
         DefinitionError: The verb cannot be given to many executions, or the filter can match nothing.
@@ -184,6 +185,9 @@ def batch_for(
 
 
 def result_of(saga_id: str, answer: Any) -> BulkResult:
-    """The result for a verb, from *answer*, which its method returned: an outcome, an `Again`, or None."""
+    """The result of a verb for an execution.
+
+    *answer* is the return value of the verb's method: an outcome, an `Again` or None.
+    """
     message = getattr(answer, "state", None) or getattr(answer, "saga_id", None) or "accepted"
     return BulkResult(saga_id, done=True, message=str(message))

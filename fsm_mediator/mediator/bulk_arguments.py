@@ -1,4 +1,4 @@
-"""Arguments of a batch's verb: they are checked before the batch is confirmed, stored as JSON, and sealed."""
+"""Arguments of a batch's verb. They are checked before the batch is confirmed, stored as JSON, and sealed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "again": ("despite_leftovers", "even_if_succeeded"),
     "hold": ("compensations",),
 }
-"""The arguments that verbs take, by verb."""
+"""The names of the arguments that each verb takes."""
 
 
 def check_arguments(verb: str, arguments: Mapping[str, Any], reason: str | None) -> None:
@@ -49,10 +49,10 @@ def check_arguments(verb: str, arguments: Mapping[str, Any], reason: str | None)
 
 
 def kept_arguments(journal: Journal, name: str, arguments: Mapping[str, Any]) -> Any:
-    """The arguments of the batch *name* as its note stores them.
+    """The arguments of the batch *name*, in the form in which its note stores them.
 
     Raises:
-        PayloadError: They cannot be encoded as JSON.
+        PayloadError: The arguments cannot be encoded as JSON.
     """
     encoded = journal.codec.encode(dict(arguments), "the arguments of a batch").decode()
     cipher = _cipher_of(journal)
@@ -60,10 +60,10 @@ def kept_arguments(journal: Journal, name: str, arguments: Mapping[str, Any]) ->
 
 
 def arguments_of(journal: Journal, name: str, kept: Any) -> dict[str, Any]:
-    """The arguments from *kept*, the result of `kept_arguments`.
+    """The arguments of the batch *name*. *kept* is their stored form, from `kept_arguments`.
 
     Raises:
-        JournalError: They are sealed, and the journal's cipher cannot open them.
+        JournalError: The arguments are sealed, and the journal's cipher cannot open them.
     """
     cipher = _cipher_of(journal)
     text = unseal(kept, cipher, about_batch(name)) if isinstance(kept, str) else None

@@ -1,7 +1,8 @@
 """Claims of batches: only one mediator at a time executes a batch, so that each execution gets the verb once.
 
-A claim is a note. It counts until its release, which is also a note, or until its driver is dead. The token of a claim
-or release is computed from the previous note. So if several mediators write at the same moment, only one succeeds.
+A claim is a note. It is valid until it is released, which is also a note, or until its driver is dead. The token of a
+claim or release is computed from the previous note. Therefore only one of several mediators that write at the same time
+succeeds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from fsm_mediator.mediator.core import Core
 RUNNING: Final[set[str]] = set()
 """The claims of this process that are in use.
 
-Other claims do not count, so that a claim whose release failed does not block the batch until the process ends.
+Other claims of this process do not count. Otherwise a claim whose release failed would block the batch until the
+process ends.
 """
 
 
@@ -40,10 +42,10 @@ class BatchClaim:
         self._run = run
 
     def check(self) -> None:
-        """Refuse to continue if another mediator has taken the batch over, because this process counted as dead.
+        """Refuse to continue if another mediator has taken over the batch, because this process counted as dead.
 
         Raises:
-            RefusedError: Another mediator has taken the batch over.
+            RefusedError: Another mediator has taken over the batch.
         """
         newest = _newest(self._core.journal, self._batch, self._number)
         if newest is not None:
@@ -53,7 +55,10 @@ class BatchClaim:
             )
 
     def release(self) -> None:
-        """Release the batch, so that other mediators can resume it. Writes nothing if one has taken the batch over."""
+        """Release the batch, so that other mediators can resume it.
+
+        Does nothing if another mediator has taken it over.
+        """
         RUNNING.discard(self._run)
         if not self._core.closed:  # the driver of a closed mediator holds no batch
             _write(self._core, self._batch, None, self._number)
@@ -85,7 +90,7 @@ def claim_batch(core: Core, batch: Batch) -> BatchClaim:
 
 
 def process_at_it(journal: Journal, batch: Batch, own_driver: str | None = None) -> str | None:
-    """A description of the process that executes a batch. None if no process does.
+    """A description of the process that executes a batch. None if no process executes it.
 
     Args:
         journal: The journal.
@@ -107,7 +112,7 @@ def _newest(journal: Journal, batch: Batch, after: int | None = None) -> Note | 
 
 
 def _write(core: Core, batch: Batch, run: str | None, before: int) -> int:
-    """Write a claim, or a release if *run* is None, as the only successor of the note with the number *before*."""
+    """Write a claim, or a release if *run* is None. It succeeds only if no other note has followed note *before*."""
     import hashlib  # loaded when it is used
 
     value: dict[str, Any] = {"batch": batch.name, "run": run, "driver": core.driver.id, "process": str(core.driver)}

@@ -41,8 +41,9 @@ class BulkOperations:
     ) -> Iterator[BulkResult]:
         """Give one verb to all matching executions, one after another, and yield a result for each.
 
-        Their ids are stored in the journal before the first verb. After an interruption *batch* continues with the
-        executions that have no result. The note of each result has the batch's name, and `fsm-mediator bulk` prints it.
+        The ids of the executions are stored in the journal before the first verb. After an interruption, *batch*
+        continues with the executions that have no result. The note of each result has the batch's name, and
+        `fsm-mediator bulk` prints the name.
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
@@ -60,14 +61,14 @@ class BulkOperations:
             until: As for `executions`.
             parent: As for `executions`.
             text: As for `executions`.
-            reason: Why; journaled for each.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason. It is journaled for each execution.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
-                nothing.
+            DefinitionError: The verb cannot be given to many executions, does not take the arguments, or the filter can
+                match nothing.
             PayloadError: The arguments cannot be encoded as JSON.
-            RefusedError: There is no such batch, or another living mediator carries it out.
+            RefusedError: There is no such batch, or another living mediator executes it.
         """
         core = self._core
         asked = {
@@ -137,8 +138,9 @@ class AsyncBulkOperations:
     ) -> AsyncIterator[BulkResult]:
         """Give one verb to all matching executions, one after another, and yield a result for each.
 
-        Their ids are stored in the journal before the first verb. After an interruption *batch* continues with the
-        executions that have no result. The note of each result has the batch's name, and `fsm-mediator bulk` prints it.
+        The ids of the executions are stored in the journal before the first verb. After an interruption, *batch*
+        continues with the executions that have no result. The note of each result has the batch's name, and
+        `fsm-mediator bulk` prints the name.
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
@@ -156,14 +158,14 @@ class AsyncBulkOperations:
             until: As for `executions`.
             parent: As for `executions`.
             text: As for `executions`.
-            reason: Why; journaled for each.
-            actor: The name of the person or program that acts; journaled with the reason.
+            reason: The reason. It is journaled for each execution.
+            actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
-                nothing.
+            DefinitionError: The verb cannot be given to many executions, does not take the arguments, or the filter can
+                match nothing.
             PayloadError: The arguments cannot be encoded as JSON.
-            RefusedError: There is no such batch, or another living mediator carries it out.
+            RefusedError: There is no such batch, or another living mediator executes it.
         """
         core = self._core
         asked = {

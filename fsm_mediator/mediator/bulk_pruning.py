@@ -23,12 +23,12 @@ def prune_batch(journal: Journal, batch: Batch, clock: Callable[[], float]) -> I
 
 
 def prune_one(journal: Journal, saga_id: str, at: float) -> BulkResult:
-    """Delete an execution that had ended at time *at*, and its branches.
+    """Delete an execution that had ended by time *at*, and its branches. Returns the result.
 
-    Executions that an interrupted batch has deleted count as done.
+    An execution that the same batch deleted before an interruption counts as done.
 
     Raises:
-        JournalError: The journal cannot be written, or deletes no executions by id.
+        JournalError: The journal cannot be written, or cannot delete executions by id.
     """
     try:
         return BulkResult(saga_id, done=True, message=_prune(journal, saga_id, at))

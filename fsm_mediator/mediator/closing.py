@@ -17,12 +17,12 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 SHOWN = 10
-"""The most ids in the warning at the end of the process."""
+"""The maximum number of ids in the warning at the end of the process."""
 
 
 @atexit.register
 def _warn_of_executions_under_way() -> None:
-    """When the process ends, warn once about the running executions of mediators that are still open."""
+    """At the end of the process, log one warning about the executions of mediators that are still open."""
     for place, next_move in (
         (True, "are in doubt or wait until recover() or a daemon on the same journal takes them up"),
         (False, "are lost, for their journal is in memory"),
@@ -83,7 +83,7 @@ async def _drain(core: Core, until: float, patience: float) -> None:
 async def _stop_all(core: Core) -> None:
     for active in list(core.owned.active.values()):
         _stop(core, active)
-    # A driver that was waiting ends now: it is given a second.
+    # A driver that was waiting ends now. It has one second to do so.
     await _wait_for_all(core, core.runtime.monotonic() + 1.0, lambda active: active.wait.wake is not None)
     await core.runtime.stop()
     for active in list(core.owned.active.values()):  # executions that were queued or reserved in the meantime
@@ -92,12 +92,12 @@ async def _stop_all(core: Core) -> None:
 
 async def _wait_for_all(core: Core, until: float, those: Callable[[ActiveExecution], bool]) -> None:
     for active in list(core.owned.active.values()):
-        if those(active):  # otherwise one of its own steps closes the mediator
+        if those(active):  # the execution whose own step closes the mediator is not waited for
             await core.is_finished(active, max(0.0, until - core.runtime.monotonic()))
 
 
 def _stop(core: Core, active: ActiveExecution) -> None:
-    """Make the driver leave *active* after the next record. If it has no driver, release it at once."""
+    """Make the driver release *active* after the next record. If it has no driver, release it at once."""
     active.stopping = True
     with core.lock:
         wake = active.wait.wake

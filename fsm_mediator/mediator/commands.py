@@ -1,7 +1,7 @@
-"""Commands: the verbs that an operator gives to an execution, and the reasons to refuse them.
+"""Commands: the verbs that an operator gives to an execution, and the reasons for which they are refused.
 
-A driver claims an execution and feeds it ``retry``, ``resolve`` or ``undo``. A cancel or a signal is posted to the
-inbox of the execution.
+For ``retry``, ``resolve`` or ``undo``, a driver claims the execution and feeds the command to it. A cancel or a signal
+is posted to the execution's inbox.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from fsm_mediator.states import (
 )
 
 Command: TypeAlias = Callable[[Execution, str | None], Record | None]
-"""Feeds a command to an execution. The text is the late answer of an abandoned attempt, if there is one."""
+"""A function that feeds a command to an execution. The text is the late answer of an abandoned attempt, or None."""
 
 
 def retry_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
-    """The verb ``retry``.
+    """The command for the verb ``retry``.
 
-    For a branch the command raises a RefusedError if the parent has continued without it, because a person settled the
-    parent.
+    If a person settled the parent of a branch, the parent has continued without the branch. The command then raises a
+    RefusedError.
     """
 
     def command(execution: Execution, late: str | None) -> Record | None:
@@ -63,17 +63,17 @@ def retry_command(store: ExecutionStore, reason: str | None, actor: str | None =
 
 
 def undo_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
-    """The verb ``undo``."""
+    """The command for the verb ``undo``."""
     return lambda execution, late: execution.feed(OperatorUndo(_with_late_answer(reason, late), actor), store.clock())
 
 
 def resolve_command(
     store: ExecutionStore, reason: str, done: bool | None, result: Any, actor: str | None = None
 ) -> Command:
-    """The verb ``resolve``.
+    """The command for the verb ``resolve``.
 
     Raises:
-        RefusedError: No reason is given, or a result is given although the step has no effect.
+        RefusedError: There is no reason, or there is a result although the step has no effect.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise RefusedError("resolve needs a reason: say in words how you made sure; it is journaled")
@@ -126,11 +126,13 @@ def post_cancel(
     *,
     carrier: dict[str, str] | None = None,
 ) -> Entry:
-    """Put a cancel into the execution's inbox. The entry names the owner to notify. *token*: see `Journal.post`.
+    """Put a cancel into the execution's inbox. Returns the entry, which names the owner to notify.
+
+    *token* is as in `Journal.post`.
 
     Raises:
-        RefusedError: The execution has ended, is compensating already, is stuck, or is past its pivot. If only another
-            living driver can drive the execution, that driver checks it instead.
+        RefusedError: The execution has ended, is already compensating, is stuck, or is past its pivot. If only another
+            living driver can drive the execution, that driver makes this check instead.
         UnknownExecutionError: There is no such execution.
     """
     entry = store.entry(saga_id)
@@ -142,7 +144,7 @@ def post_cancel(
     if why is None and not post_item(store.journal, saga_id, cancel, token):
         why = "it has ended meanwhile"
     if why is None:
-        entry = store.entry(saga_id)  # read again: a driver is called if none owns it now
+        entry = store.entry(saga_id)  # read again: if no driver owns the execution now, one is called
         # The execution may have moved during the post. The cancel itself can lead to `failed`, but not to these states.
         saga = None if elsewhere else store.registry.saga_of(entry.acceptance)
         if saga is not None and (entry.state == SUCCEEDED or _past_pivot(saga, entry.state)):
@@ -162,10 +164,13 @@ def post_signal(
     *,
     carrier: dict[str, str] | None = None,
 ) -> Entry:
-    """Put a signal into the execution's inbox. The entry names the owner to notify. *token*: see `Journal.post`.
+    """Put a signal into the execution's inbox. Returns the entry, which names the owner to notify.
+
+    *token* is as in `Journal.post`.
 
     Raises:
-        RefusedError: The execution does not wait for this signal, or does not any more, or another value came first.
+        RefusedError: The execution does not wait for this signal, or no longer waits for it, or another value came
+            first.
         PayloadError: The value does not have the type of the signal, or cannot be journaled.
         UnknownExecutionError: There is no such execution.
     """
@@ -182,7 +187,7 @@ def post_signal(
         return entry
     item = InboxItem(SIGNAL, path, value, at=store.clock(), actor=actor, carrier=carrier)
     posted = post_item(store.journal, entry.saga_id, item, token, store.clock)
-    entry = store.entry(entry.saga_id)  # read again: it may have moved, or another signal came first
+    entry = store.entry(entry.saga_id)  # read again: the execution may have moved, or another signal came first
     if not posted:
         why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
         raise RefusedError(f"{where} is not awaited: {why}")
@@ -196,7 +201,7 @@ def post_signal(
 def _already_received(
     store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
 ) -> bool:
-    """Whether the same value has come already. False if no value has come, and the signal is awaited."""
+    """Whether the same value has already come. False if no value has come and the signal is awaited."""
     mail = store.journal.inbox(entry.saga_id)  # before the records: they have what a driver takes meanwhile
     entry = store.entry(entry.saga_id)  # read again: it may have begun in between
     execution = store.load_execution(entry)
@@ -222,9 +227,9 @@ def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entr
 
 
 def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, SignalPlace, str]:
-    """The execution that takes the signal *name* into its inbox, the signal, and its path in that execution.
+    """The execution to which the signal *name* is posted, the signal, and the signal's path in that execution.
 
-    A branch that does not exist yet has no inbox: its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
+    A branch that does not exist yet has no inbox. Its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
     """
     if not isinstance(name, str):
         raise RefusedError(f"a signal is meant by its name, a text, not by {safe_repr(name)}")
@@ -243,7 +248,10 @@ def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry,
 
 
 def _born_branch(store: ExecutionStore, entry: Entry, found: SignalPlace) -> Entry | None:
-    """The branch that a signal belongs to. None if the saga itself has the signal, or the branch does not exist yet."""
+    """The branch to which a signal belongs.
+
+    None if the signal belongs to the saga itself, or the branch does not exist yet.
+    """
     if found.group is None:
         return None
     return store.journal.find(ids.branch_id(entry.saga_id, found.group.path, found.branch))
@@ -270,7 +278,7 @@ def refuse_branch(saga_id: str) -> None:
 
 
 def check_parent_waits(saga_id: str, branch: str, parent_state: str) -> None:
-    """Refuse a command for *saga_id* if the parent of *branch* does not wait for its group any more.
+    """Refuse a command for *saga_id* if the parent of *branch* no longer waits for its group.
 
     *branch* is *saga_id* itself, or a branch that contains *saga_id* at any depth.
 

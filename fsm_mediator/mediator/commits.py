@@ -33,7 +33,7 @@ from fsm_mediator.records import (
 from fsm_mediator.states import FAILED, FURTHER, PENDING, WAITING, is_settled, phase_of
 
 CREATED_AT_ONCE: Final = 1000
-"""The most branches that are created in one commit."""
+"""The maximum number of branches that are created in one commit."""
 
 
 class CommitBuilder:
@@ -43,16 +43,16 @@ class CommitBuilder:
         journal: The journal that will write the commits.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1, for the jitter of waits.
-        park_after: Seconds. An execution in the background that waits longer is released during the wait.
+        park_after: Seconds. If an execution in the background waits longer than this, it is released during the wait.
         sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released while it sleeps.
         limited: Whether the mediator has limits.
-        max_recoveries: How many drivers may die while they drive an execution that makes no progress.
+        max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
 
     Attributes:
         driver: The driver that writes.
         holds: The holds that the driver knows.
-        created_at_once: The most branches of a group that one commit creates. None if the journal keeps no plans: then
-            the commit with the record that enters the group creates all branches.
+        created_at_once: The maximum number of a group's branches that one commit creates. None if the journal keeps no
+            plans. Then the commit with the record that enters the group creates all branches.
     """
 
     driver: Driver
@@ -79,7 +79,9 @@ class CommitBuilder:
         self._max_recoveries = max_recoveries
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
-        """Whether the last record alone decides the next effect. Nearly always it does: an attempt, or the end.
+        """Whether the last record alone decides the next effect, which is then an attempt or the end.
+
+        This is the usual case.
 
         Otherwise more records may come first, or the execution waits, is released or queues.
         """
@@ -103,7 +105,7 @@ class CommitBuilder:
         queues: bool = False,
         plan: Plan | None = None,
     ) -> Commit:
-        """The commit of *records*. *queues*: whether the attempt that they announce has to wait for its slot."""
+        """The commit of *records*. *queues* says whether the attempt that they announce has to wait for its slot."""
         execution = active.execution
         effect = execution.effect
         wake_at = None
@@ -160,7 +162,10 @@ class CommitBuilder:
         return self.created_at_once is not None and len(execution.new_branches) > self.created_at_once
 
     def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:
-        """The `Commit.slot`. An execution that is parked before its attempt begins keeps its place in the queue."""
+        """The value of `Commit.slot`.
+
+        An execution that is parked before its attempt begins keeps its place in the queue.
+        """
         if active.slot is not None and not parks:
             return active.slot.limit.name
         keeps = records[-1].abandoned if records else parks and active.unbegun
@@ -174,7 +179,7 @@ class CommitBuilder:
         Args:
             active: The execution.
             written: Whether all its records are written.
-            left: Returns the seconds from the third argument until the second, for the execution.
+            left: A function of an execution and two times. It returns the seconds from the second time until the first.
         """
         execution = active.execution
         effect = execution.effect
@@ -186,7 +191,7 @@ class CommitBuilder:
         if effect.callback is not None and active.asks_at is None:
             return False
         if effect.part.kind in GROUPS:
-            # New branches notify their parent. Other branches may have settled before: the parent must look at them
+            # New branches notify their parent. Other branches may have settled before, so the parent must check them
             # first. A parent in the foreground waits until its branches settle.
             created = bool(execution.new_branches) and not self._plans(execution)
             may_park = (written or created) and not active.group.must_retry
@@ -202,7 +207,7 @@ class CommitBuilder:
         """The records with which a driver resumes an execution in its present state."""
         execution = active.execution
         records = []
-        if active.recovered:  # the attempt that was running counts as crashed
+        if active.recovered:  # the running attempt counts as crashed
             active.recovered = False
             crashed = self._crashed(active)
             record = execution.feed(crashed, at, self.chance())
@@ -219,7 +224,7 @@ class CommitBuilder:
         return records
 
     def _crashed(self, active: ActiveExecution) -> Crashed:
-        """The answer to an effect that a driver left unfinished. It is counted if the driver has died."""
+        """The answer to an effect that a driver left unfinished. If the driver has died, the crash is counted."""
         effect = active.execution.effect
         if not active.orphaned or effect is None or effect.callback is None:
             return Crashed()
@@ -230,7 +235,8 @@ class CommitBuilder:
     def counts_decision(self, active: ActiveExecution) -> bool:
         """Whether the next decision is counted as begun, because a driver may have died during it.
 
-        The journal counts the decision before it begins. After too many crashes the function is not called any more.
+        The journal counts the decision before it begins. After too many crashes, the deciding function is no longer
+        called.
         """
         execution = active.execution
         if not (active.orphaned and active.recovered and execution.decides_next):
@@ -244,12 +250,12 @@ class CommitBuilder:
         return True
 
     def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
-        """*answer* with its value as later steps will see it."""
+        """*answer* with its value as later steps will get it."""
         return answer if self._codec is None else encoded_answer(self._codec, effect, answer)
 
 
 def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned | Raised:
-    """*answer* with its value as later steps will see it, after encoding and decoding by *codec*."""
+    """*answer* with its value as later steps will get it, after encoding and decoding by *codec*."""
     value = answer.value
     try:
         if effect.kind == EXECUTE:
@@ -269,7 +275,7 @@ def forget_decision(active: ActiveExecution) -> None:
 
 
 def append_immediate_moves(active: ActiveExecution, records: list[Record], at: float) -> None:
-    """Append the records of the moves that need no effect."""
+    """Append the records of the transitions that need no effect."""
     advance = active.execution.advance
     while (record := advance(at)) is not None:
         records.append(record)
@@ -298,7 +304,7 @@ def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries |
 
 
 def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:
-    """Kind and name of the signal for which *records* end the wait by its timeout. None if there is no such signal."""
+    """The kind and name of the signal, if *records* end the wait for a signal by its timeout. Otherwise None."""
     for record in records:
         if record.error is not None and isinstance(record.error.exception, SignalTimedOutError):
             part = execution.machine.places[record.source].part
@@ -308,7 +314,7 @@ def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[
 
 
 def _branch_notifications(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:
-    """The items that a branch posts to its parent, when it begins to compensate and when it has settled.
+    """The items that a branch posts to its parent when it begins to compensate and when it has settled.
 
     A settled branch also notifies the next branch, which may then begin.
     """

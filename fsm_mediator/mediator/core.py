@@ -41,10 +41,10 @@ from fsm_mediator.records import Record
 from fsm_mediator.retry import check_wait
 
 RECLAIM_AFTER: Final = 1.0
-"""Seconds after which a mediator claims an execution again that its driver in the background had to leave."""
+"""Seconds after which a mediator claims an execution again if its driver in the background had to leave it."""
 
 WOKEN_AGAIN: Final = 0.05
-"""Seconds after which a timer tries again to wake an execution that a caller had reserved."""
+"""Seconds after which a timer tries again to wake an execution that a caller had only reserved."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -58,10 +58,10 @@ class Core:
         make_runtime: Makes the runtime, from the journal and the clock.
         wrap_runtime: Wraps the runtime, for tests.
         coroutines: Whether steps may be coroutine functions.
-        observers: Called with each record.
+        observers: Functions that are called with each record.
         park_after: The longest wait in the background, in seconds, that keeps its owner.
-        limits: How many attempts may be under way at a time.
-        max_recoveries: How many drivers may die while they drive an execution that makes no progress.
+        limits: The maximum number of attempts that run at a time.
+        max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1.
 
@@ -70,7 +70,7 @@ class Core:
         owned: The executions that this driver owns.
         closed: Whether the mediator accepts no new work.
         membership: The registration of the driver in the journal.
-        patience: When `close` stops to wait for executions, in seconds since the epoch.
+        patience: When `close` stops waiting for executions, in seconds since the epoch.
     """
 
     owned_type: type[OwnedExecutions] = OwnedExecutions
@@ -139,7 +139,7 @@ class Core:
         self.wake_timers: WakeTimers = WakeTimers(self.runtime.at, self.clock, self.wake)
 
     def reset(self) -> None:
-        """Become another driver, in a forked child: the former driver still lives in the parent."""
+        """Become another driver, in a forked child: the former driver still exists in the parent."""
         self.runtime.reset()
         self._reset()
 
@@ -158,7 +158,7 @@ class Core:
             self._check_open()  # it may have been closed meanwhile
 
     def bind(self) -> None:
-        """Bind the mediator to the event loop of the caller, if there is one. Does not enlist the driver.
+        """Bind the mediator to the caller's event loop, if there is one. The driver is not enlisted.
 
         Raises:
             MediatorClosedError: The mediator is closed.
@@ -181,7 +181,7 @@ class Core:
         self.wake_timers.rearm()
 
     def heartbeat(self) -> bool:
-        """Renew the lease, and notify executions of this driver about items that other processes posted.
+        """Renew the lease, and notify this driver's executions about items that other processes posted.
 
         Returns:
             Whether executions wait for slots that other processes may free. Then the next heartbeat must come soon.
@@ -227,13 +227,13 @@ class Core:
             attempt += 1
 
     def _is_patient(self, began: float) -> bool:
-        """Whether to repeat a failed commit that was first tried at the monotonic time *began*."""
+        """Whether a failed commit is repeated that was first tried at the monotonic time *began*."""
         patience = patience_of(self.journal)
         left = self.closed and self.clock() >= (self.patience or 0.0)
         return not left and (patience is None or self.runtime.monotonic() - began < patience)
 
     def keep_running_call(self, active: ActiveExecution) -> None:
-        """Keep the ownership of an execution with an unanswered call as long as the thread of the call runs."""
+        """Keep owning an execution with an unanswered call while the call's thread runs."""
         call: StepCall | None = active.call
         if call is not None and call.running is not None and not call.may_be_overtaken and not call.running.revoke():
             self.owned.keep_for_abandoned_call(active, call.running, call.effect)
@@ -242,11 +242,11 @@ class Core:
 
     async def read_inbox(self, active: ActiveExecution) -> None:
         """Read the new items in the inbox of an execution, and pass them to the execution."""
-        active.called = False  # first: items that come during the read are read again
+        active.called = False  # set first: items that come during the read are read again
         active.receive(await self.runtime.in_thread(inbox_after, self.journal, active.saga_id, active.inbox.seen))
 
     def wake_event(self, active: ActiveExecution) -> Event:
-        """The event that is set when the driver of *active* must look at the inbox, or stop."""
+        """The event that is set when the driver of *active* must read the inbox, or must stop."""
         with self.lock:
             if active.wait.wake is None:
                 active.wait.wake = self.runtime.event()
@@ -264,11 +264,11 @@ class Core:
         return done
 
     async def is_finished(self, active: ActiveExecution, seconds: float | None) -> bool:
-        """Wait until this mediator does not drive *active* any more. False if *seconds* have passed."""
+        """Wait until this mediator no longer drives *active*. Returns False if *seconds* have passed first."""
         return await self.runtime.wait(self.done_event(active), seconds)
 
     async def wait_until_released(self, saga_id: str) -> bool:
-        """Wait for a driver here that is about to leave the execution. False if the driver will not leave it soon."""
+        """Wait for a driver here that is about to release the execution. False if it will not release it soon."""
         other = self.owned.active.get(saga_id)
         if other is None:
             return True
@@ -288,7 +288,7 @@ class Core:
         return True
 
     def give_up_driving(self, active: ActiveExecution, until: float | None) -> object:
-        """Stop driving *active* here. Returns a token for the next driver, which drives or releases the execution."""
+        """Stop driving *active*. The next driver takes the returned token, and drives or releases *active*."""
         active.driver = None
         token = object()
         with self.lock:
@@ -296,7 +296,7 @@ class Core:
         return token
 
     def try_take(self, active: ActiveExecution, token: object = None) -> bool:
-        """Take *active* over if nothing drives it (since *token* was made). Returns whether the caller drives it."""
+        """Take over *active* if nothing drives it (since *token* was made). Returns whether the caller drives it."""
         wait = active.wait
         with self.lock:
             if wait.token is None or (token is not None and wait.token is not token):
@@ -324,14 +324,14 @@ class Core:
             self.owned.release_and_finish(active, error)
 
     def continue_driving(self, active: ActiveExecution, token: object = None) -> None:
-        """Resume an execution that waits in the background, if no other thread or task has resumed it."""
+        """Resume an execution that waits in the background, unless it was already resumed."""
         if self.try_take(active, token):
             self.submit(active)
 
     def resume(self, saga_id: str, elapsed: float = -math.inf) -> ActiveExecution | None:
         """Claim and drive an execution in the background. None if it is driven here already, or the mediator is closed.
 
-        *elapsed*: a time that counts as passed, even if the clock does not show it yet.
+        *elapsed* is a time that counts as passed, even if the clock does not show it yet.
         """
         active = ActiveExecution(saga_id, background=True)
         active.elapsed = elapsed
@@ -351,7 +351,7 @@ class Core:
             self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)
 
     def settle_claims(self) -> None:
-        """Drive the executions that the journal gave to this driver by a claim with a lost answer."""
+        """Drive the executions that this driver claimed by a call with a lost answer."""
         owned = self.owned
         if owned.claims_in_doubt:
             held = owned_by(self.journal, self.driver.id)
@@ -398,7 +398,7 @@ class Core:
                 raise
 
     def _claim_again(self, active: ActiveExecution, seconds: float) -> None:
-        """Claim an execution again that a driver in the background had to leave, unless this mediator is closed."""
+        """Claim an execution again after *seconds*, if a driver in the background had to leave it."""
         if not self.closed:
             self.wake_timers.add(self.clock() + seconds, active.saga_id)
 
@@ -437,7 +437,7 @@ class Core:
 
 
 def _notify(core: weakref.ref[Core], saga_id: str) -> None:
-    """Notify the execution. May be called from any thread."""
+    """Notify the execution *saga_id*, if the mediator still exists. Any thread may call this."""
     found = core()
     if found is not None:
         found.runtime.post(found.notify, saga_id)

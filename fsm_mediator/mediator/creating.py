@@ -1,6 +1,6 @@
 """Creating: creates the branches of a group that is too large for one commit, in batches, from a plan in the journal.
 
-The commit with the record that enters the group writes the whole plan. After that the driver of the parent creates the
+The commit with the record that enters the group writes the whole plan. After that, the driver of the parent creates the
 branches. If the driver dies, the next driver continues. The function that named the branches is not called again.
 """
 
@@ -20,7 +20,7 @@ async def create_branches(core: Core, active: ActiveExecution, planned: Planned,
     Args:
         core: The core of the mediator.
         active: The execution.
-        planned: The branches.
+        planned: The planned branches.
         failed: The name of a branch that failed, if the group then cancels the others. Otherwise empty.
 
     Returns:
@@ -51,15 +51,16 @@ def _next_plan(
 ) -> tuple[Plan, list[str], Planned | None]:
     """The plan of the next commit, the ids of the branches that then begin, and the branches that stay planned.
 
-    If some branches are dormant, the last branches are created first. So each dormant branch exists before the branch
-    can settle that it has to wait for.
+    If some branches are dormant, the last branches are created first. A dormant branch waits for an earlier branch to
+    settle, so it exists before that branch can settle.
     """
     execution, most = active.execution, core.commits.created_at_once
     part = execution.machine.places[execution.state].part
     assert part is not None
     assert most is not None
     at, (first, end, dormant, _) = core.clock(), planned
-    # A dormant branch begins after another branch. So once one is created, the deadline does not end the others here.
+    # A dormant branch begins after another branch. So as soon as a branch is created, the deadline does not end the
+    # others here.
     judged_at = at if end == len(execution.group) else 0.0
     cancel = cancel_message(execution, failed, at) if failed else None
     error = end_of_planned(execution, part, judged_at, cancel)

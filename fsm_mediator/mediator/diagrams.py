@@ -18,7 +18,7 @@ def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | No
     Args:
         journal: The journal.
         entry: The execution.
-        hide: Called with each record, to hide what a picture must not show.
+        hide: Called with each record, to hide parts that a picture must not show.
 
     Raises:
         JournalError: The journal cannot be read.

@@ -1,10 +1,11 @@
 """ExecutionDriver: drives executions. Both mediators share this code.
 
 A driver asks an execution for its effect, performs the effect, and feeds the answer to the execution. The journal
-writes the records, and the observers get them. Then the driver asks for the next effect. Only its runtime ever waits.
+writes the records, and the observers get them. Then the driver asks for the next effect. Only the driver's runtime ever
+waits.
 
-The traceback of a step's error keeps the frames alive that the error passed. So no frame here may hold a reference to
-the failed run: a variable that would close such a circle is deleted when its coroutine ends.
+The traceback of a step's error keeps the frames alive that the error passed. Therefore no frame here may hold a
+reference to the failed run: a variable that would close such a circle is deleted when its coroutine ends.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ class ExecutionDriver(WaitingDriver):
     async def drive(  # noqa: C901 - one loop, read as a whole
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Outcome | None:
-        """Drive an execution from its present state. *records*, if given, are made but not yet written.
+        """Drive an execution from its present state. *records*, if given, are new records that are not written yet.
 
         Returns:
-            The outcome when the driver left the execution. None if it continues with a timer or another driver.
+            The outcome when the driver released the execution. None if the execution continues with a timer or another
+            driver.
 
         Raises:
-            BaseException: A step raised an error that is no `Exception`. The execution was released before, in a state
-                from which a driver can continue.
+            BaseException: A step raised an error that is not an `Exception`. The execution was released first, in a
+                state from which a driver can continue.
             JournalError: The journal cannot be written.
         """
         commits, execution = self.commits, active.execution
@@ -169,10 +171,10 @@ class ExecutionDriver(WaitingDriver):
             del active, call, answer  # an error keeps this frame, which must not keep the run
 
     def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
-        """The error that ended a step in the caller's thread, to be raised in the caller once the record is written.
+        """The error that ended a step in the caller's thread, and is raised in the caller after the record is written.
 
-        So SIGTERM handlers that raise an error, pytest and Hypothesis work as without a mediator. A `CancelledError`
-        never comes from outside into a plain function, so it is not raised again.
+        Therefore SIGTERM handlers that raise an error, pytest and Hypothesis work as they do without a mediator. A
+        `CancelledError` never comes from outside into a plain function, so it is not raised again.
         """
         if type(answer) is not Raised or isinstance(answer.error, Exception):
             return None
@@ -182,7 +184,10 @@ class ExecutionDriver(WaitingDriver):
         return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
-        """Finish an execution that has ended, rests or is released. A timer claims it again when it is due."""
+        """Finish an execution that has ended, rests or is released.
+
+        If it becomes due later, a timer claims it again.
+        """
         execution = active.execution
         outcome = execution.outcome()
         ended = outcome.state in ENDED
@@ -209,8 +214,8 @@ class ExecutionDriver(WaitingDriver):
     async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
         """As `drive`, for a new execution in memory, as long as steps are attempted and nothing else happens.
 
-        A new record is journaled at once, because the journal shares the execution's list of records. `drive` handles
-        everything else: an item in the inbox, a wait, a timeout, a deadline, closing.
+        The journal shares the execution's list of records, so a new record is journaled at once. `drive` handles all
+        other cases: an item in the inbox, a wait, a timeout, a deadline, closing.
         """
         execution, observers, clock = active.execution, self.observers, self.clock
         row, ended, unwritten, memory = None, False, None, self.memory
@@ -273,7 +278,7 @@ class ExecutionDriver(WaitingDriver):
             if not ended:
                 row.wake_at = execution.wake_at
                 memory.unshare(row)
-                # The commit of the record that names branches also creates them, so `drive` has to write it.
+                # The commit of the record that names branches also creates the branches, so `drive` has to write it.
                 unwritten = [record] if record is not None and record.children is not None else None
                 if leaving is not None:
                     raise leaving
@@ -299,7 +304,7 @@ class ExecutionDriver(WaitingDriver):
             del active, execution, row, record, unwritten
 
     async def _reload(self, active: ActiveExecution) -> None:
-        """Load an owned execution again, without the moves that could not be written, and read its inbox."""
+        """Load an owned execution again, without the transitions that could not be written, and read its inbox."""
         entry = await self.runtime.in_thread(self.store.entry, active.saga_id)
         active.execution = await self.runtime.in_thread(self.store.load_execution, entry)
         active.inbox, active.recoveries, active.decides = UNREAD, active.recorded, False
@@ -335,7 +340,7 @@ class ExecutionDriver(WaitingDriver):
             del active, work, arguments
 
     def _detached(self, active: ActiveExecution, error: BaseException | None) -> None:
-        """Note that the caller of *active* does not wait any more. Logs *error*, which ended the driver, if any."""
+        """Note that the caller of *active* no longer waits. If *error* ended the driver, log it."""
         active.background = True
         if isinstance(error, MediatorError):
             again = self.setbacks.log(active.saga_id, error)
@@ -348,6 +353,6 @@ class ExecutionDriver(WaitingDriver):
 
 
 def _wake_at(active: ActiveExecution) -> float | None:
-    """When to claim the execution again. None if only an item in its inbox is a reason."""
+    """When to claim the execution again, in seconds since the epoch. None if only an inbox item is a reason."""
     execution = active.execution
     return None if execution.effect is None else execution.wake_at if active.asks_at is None else active.asks_at

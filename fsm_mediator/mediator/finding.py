@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsm_mediator.statistics.side_store import SideStore
 
 PAGE: Final = 1000
-"""How many executions are read at a time when all are listed."""
+"""The number of executions that are read at a time when all are listed."""
 
 
 def filter_of(
@@ -79,7 +79,7 @@ def _in_any(states: tuple[str, ...], entry: Entry) -> bool:
 
 
 def _pages(journal: Journal, chosen: Filter, after: str | None, limit: int | None) -> Iterator[Entry]:
-    """The executions that fit *chosen*, read in pages when they are needed."""
+    """The executions that fit *chosen*. Pages are read when they are needed."""
     if not finds(journal):
         state = chosen.states[0] if chosen.states else None
         plain = Filter(saga=chosen.saga, states=chosen.states[:1], parent=chosen.parent, until=chosen.until)
@@ -88,7 +88,7 @@ def _pages(journal: Journal, chosen: Filter, after: str | None, limit: int | Non
         entries = journal.entries(phase=state, saga=chosen.saga, parent=chosen.parent, before=chosen.until)
         yield from islice((each for each in entries if not (chosen.roots and each.acceptance.parent)), limit)
         return
-    if chosen.text is not None and chosen.parent is None and not chosen.attributes:  # else the journal has an index
+    if chosen.text is not None and chosen.parent is None and not chosen.attributes:  # without an index
         from fsm_mediator.statistics.side_store import fresh_store_of
 
         store = fresh_store_of(journal)
@@ -115,10 +115,10 @@ def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
 
 
 def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str, int], float | None]:
-    """As `FindingJournal.count`. The side store answers if it is fresh and has the data.
+    """As `FindingJournal.count`. If the side store is up to date and has the data, it answers.
 
     Returns:
-        The counts, and the seconds by which they may lag behind. None for the seconds if the journal counted.
+        The counts, and the seconds by which they may be out of date. None for the seconds if the journal counted.
     """
     from fsm_mediator.statistics.side_store import fresh_store_of  # loads sqlite3, which most processes do not need
 
@@ -130,7 +130,7 @@ def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str
 
 
 def _with_text(journal: Any, store: SideStore, chosen: Filter, after: str | None) -> Iterator[Entry]:
-    """The executions that fit *chosen*, found by its text in the index of the side store."""
+    """The executions that fit *chosen*. They are found by the text in *chosen*, in the index of the side store."""
     assert chosen.text is not None
     below = 2**63 - 1 if after is None else place_of_cursor(after)
     while page := store.with_text(chosen.text, below, PAGE):
@@ -168,7 +168,7 @@ def give_attributes(core: Core, execution: Execution, attributes: Mapping[str, A
 def set_attributes(
     core: Core, saga_id: str, attributes: Mapping[str, Any], reason: str | None, actor: str | None, token: int
 ) -> dict[str, Scalar]:
-    """Change attributes of an execution, and return all of its attributes: see `Mediator.set_attributes`."""
+    """Change attributes of an execution. Returns all of its attributes. See `Mediator.set_attributes`."""
     core.store.entry(saga_id)
     note = Note(ATTRIBUTES, saga_id, value=attributes, actor=actor, reason=reason, at=core.clock())
     change_attributes(core.journal, note, token)
@@ -177,7 +177,7 @@ def set_attributes(
 
 
 def change_attributes(journal: Journal, note: Note, token: int) -> None:
-    """Change attributes of an execution as the value of *note* says.
+    """Change attributes of an execution to the value of *note*.
 
     Raises:
         PayloadError: An attribute is not allowed, or there would be too many attributes.

@@ -1,8 +1,8 @@
-"""Holds: stop the attempts of an execution, a saga or a step from beginning, until the hold is lifted.
+"""Holds: keep attempts of an execution, a saga or a step from beginning, until the hold is lifted.
 
 A hold is a note. Each driver reads new notes with its heartbeat, and keeps the current holds in memory. A held attempt
-is announced in the journal as not begun, like an attempt that queues for a limit. So cancels and deadlines work as
-usual, and a held attempt is never in doubt.
+is announced in the journal as not begun, like an attempt that queues for a limit. Therefore cancels and deadlines work
+as usual, and a held attempt is never in doubt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fsm_mediator.records import WAKE, InboxItem
 from fsm_mediator.states import COMPENSATING, EXECUTING, name_of, path_of
 
 LOOK: Final = 3600.0
-"""Seconds after which a driver looks at a held execution again, if nothing has woken it before."""
+"""Seconds after which a driver checks a held execution again, if nothing has woken it before."""
 
 
 class Held(NamedTuple):
@@ -53,7 +53,7 @@ def held_of(saga_id: str | None, saga: str | None, step: str | None) -> Held:
     """The subject of a hold, from the arguments of a caller.
 
     Raises:
-        DefinitionError: There is no argument, or an execution together with a saga or step.
+        DefinitionError: Nothing is named, or an execution is named together with a saga or step.
     """
     named = [each for each in (saga_id, saga, step) if each is not None]
     if not named or not all(isinstance(each, str) and each for each in named) or (saga_id and len(named) > 1):
@@ -80,7 +80,7 @@ class Holds:
         self.parked: set[str] = set()
 
     def refresh(self) -> bool:
-        """Read new holds and lifted holds. Returns whether there are any."""
+        """Read the new notes about holds. Returns whether there were any."""
         if not keeps_notes(self._journal):
             return False
         new = _notes_of_holds(self._journal, self._last)
@@ -102,7 +102,10 @@ class Holds:
         )
 
     def until(self, execution: Execution, at: float) -> float:
-        """When a driver must look at a held execution again: after `LOOK` seconds, or earlier, at its deadline."""
+        """When a driver must check a held execution again, in seconds since the epoch.
+
+        This is after `LOOK` seconds, or at the execution's deadline if the deadline is earlier.
+        """
         deadline = execution.deadline_at
         return at + LOOK if deadline is None or deadline <= at else min(deadline, at + LOOK)
 
@@ -137,7 +140,7 @@ def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
 
 
 def _parked(journal: Journal) -> Iterator[Entry]:
-    """The executions without an owner, with an attempt that was announced and has not begun."""
+    """The executions without an owner that have an announced attempt which has not begun."""
     for phase in (EXECUTING, COMPENSATING):
         for entry in journal.entries(phase=phase):
             if entry.driver is None and entry.wake_at is not None:
@@ -149,7 +152,7 @@ def _place_of(entry: Entry) -> tuple[str, str, str]:
 
 
 def current_holds(journal: Journal) -> dict[Held, Note]:
-    """The current holds: the subject and the note of each, oldest first."""
+    """The note of each current hold, by its subject, oldest first."""
     if not keeps_notes(journal):
         return {}
     found: dict[Held, Note] = {}

@@ -1,4 +1,4 @@
-"""Joining: the work of a group's driver for the branches of the group, and commands to branches."""
+"""Joining: the work of a parent's driver for the branches of a group, and commands to branches."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ from fsm_mediator.records import InboxItem, Record
 from fsm_mediator.states import WAITING
 
 LISTED_RARELY: Final = 10
-"""A driver lists all branches again after this many times the seconds that the last listing took."""
+"""After a listing of all branches, a driver waits this many times as long as the listing took before it lists them
+again.
+"""
 
 UNBEGUN_AT_A_TIME: Final = 100
-"""How many branches that have not begun are ended at a time."""
+"""The number of unbegun branches that are ended in one transaction."""
 
 
 async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
-    """Look at the branches of an execution, and command them. Returns the record of the execution, if it can move."""
+    """Check the branches of an execution, and give commands to them.
+
+    Returns the next record of the execution, or None.
+    """
     execution = active.execution
     if active.group is NO_GROUP:
         active.group = Group()
@@ -41,7 +46,7 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     status = await _status_of_all(core, active)
     if status is None:
         return None
-    at = core.clock()  # after the look, because the events that it found are in the past
+    at = core.clock()  # after the check, because the events that it found are in the past
     group.quiescent = status.quiescent
     if not active.background:
         for saga_id in status.unowned:
@@ -83,7 +88,7 @@ async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus 
 
 
 async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
-    """Whether branches surely still run, so that no decision is possible yet. Asks the journal from time to time."""
+    """Whether branches certainly still run, so that no decision is possible yet. Asks the journal from time to time."""
     execution, group, inbox = active.execution, active.group, active.inbox
     if group.planned or group.notified or execution.cancelled or execution.phase != WAITING:
         return False
@@ -97,7 +102,7 @@ async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
 async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxItem) -> set[str]:
     """End branches that have not begun, in batches and without a claim. Returns the ids of the ended branches.
 
-    The other branches have begun meanwhile.
+    Branches that have begun meanwhile are left out.
     """
     ended: set[str] = set()
     for start in range(0, len(branches), UNBEGUN_AT_A_TIME):
@@ -125,7 +130,10 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
-    """Feed *command* to a branch durably, and resume it. False if the branch is driven, or the mediator is closed."""
+    """Feed *command* to a branch durably, and resume it.
+
+    False if the branch is being driven, or the mediator is closed.
+    """
     active = ActiveExecution(saga_id, background=True)
     try:
         while not core.try_reserve(active):
@@ -159,7 +167,7 @@ async def write_records(core: Core, active: ActiveExecution, records: list[Recor
 async def feed_command(
     core: Core, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
 ) -> Record:
-    """Feed *command* to a claimed execution. Its stuck branches get *to_stuck_branches* before."""
+    """Feed *command* to a claimed execution. Before that, its stuck branches get *to_stuck_branches*."""
     if to_stuck_branches is not None and active.execution.group:
         for saga_id in await core.runtime.in_thread(stuck_branches, core.store, active.execution):
             await command_branch(core, saga_id, to_stuck_branches, to_stuck_branches)

@@ -1,9 +1,9 @@
-"""Limits: limit how many attempts of a step run at a time. Further attempts queue, in the order of arrival.
+"""Limits: limit the number of a step's attempts that run at a time. Further attempts queue, in the order of arrival.
 
-A slot is acquired before an attempt is announced in the journal. So an attempt that only queued is never in doubt.
+A slot is acquired before an attempt is announced in the journal. So an attempt that is only queued is never in doubt.
 Everything here may be used from any thread, and several mediators of a process may share one `Limits`.
 
-This module does not know other processes. A journal that keeps slots for all processes decides in the end: see
+This module does not know other processes. A journal that keeps slots for all processes makes the final decision: see
 `SlotJournal`. If an attempt has to queue in the journal, it frees its slot here, and waits for its turn without a slot.
 """
 
@@ -24,7 +24,7 @@ class Limit:
 
     Attributes:
         name: The step's name or path.
-        most: How many attempts of the step may run at a time.
+        most: The number of attempts of the step that may run at a time.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -33,13 +33,19 @@ class Limit:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all slots and places in the queue, in a forked child: they belong to the parent."""
+        """Forget all slots and queue places.
+
+        A forked child calls this method, because they belong to the parent process.
+        """
         self._lock = threading.Lock()
         self._holders: set[Slot] = set()
         self._queue: deque[Slot] = deque()
 
     def acquire(self, used: Slot | None = None) -> Slot:
-        """A slot, or a place in the queue. If no attempt queues, *used*, the last attempt's slot, is used again."""
+        """A slot, or a place in the queue.
+
+        *used* is the slot of the last attempt: it is used again if no attempt queues.
+        """
         slot = Slot(self)
         with self._lock:
             if used in self._holders and not self._queue:
@@ -53,7 +59,7 @@ class Limit:
         return slot
 
     def wait_for_turn(self) -> Slot:
-        """A place in the journal's queue. `Slot.come` ends it, when the attempt may ask the journal again."""
+        """A place in the journal's queue. `Slot.come` ends it when the attempt may ask the journal again."""
         return Slot(self)
 
     def _come(self, slot: Slot) -> None:
@@ -94,9 +100,9 @@ class Slot:
 
     Attributes:
         limit: The limit of the slot.
-        has_come: Whether the attempt has its slot.
-        ended: Whether the attempt gave its slot or its place back.
-        call: The function to call when the slot comes.
+        has_come: Whether the attempt has got its slot.
+        ended: Whether the attempt gave back its slot or its place.
+        call: The function to call when the attempt gets its slot.
     """
 
     __slots__ = ("call", "ended", "has_come", "limit")
@@ -108,23 +114,26 @@ class Slot:
         self.call: Callable[[], object] | None = None
 
     def on_grant(self, call: Callable[[], object]) -> bool:
-        """Call *call* once, in any thread, when the slot comes. False, without a call, if the slot has come already."""
+        """Call *call* once, in any thread, when the slot comes.
+
+        Returns False, and calls nothing, if the slot has come already.
+        """
         return self.limit._on_grant(self, call)
 
     def come(self) -> None:
-        """Report that the turn of the attempt in the journal has come: see `Limit.wait_for_turn`."""
+        """Report that the attempt's turn in the journal has come: see `Limit.wait_for_turn`."""
         self.limit._come(self)
 
     def end(self) -> None:
-        """Give the slot, or the place in the queue, back. A second call is harmless."""
+        """Give back the slot, or the place in the queue. A second call is harmless."""
         self.limit._end(self)
 
 
 class Limits:
-    """The limits of a mediator: how many attempts of each step may run at a time.
+    """The limits of a mediator: the number of attempts of each step that may run at a time.
 
     Args:
-        most: The most attempts at a time, by a step's name (in any saga) or its path in the saga.
+        most: The maximum number of attempts at a time, by a step's name (in any saga) or its path in the saga.
 
     Raises:
         DefinitionError: A number is not a whole number of at least 1.
@@ -147,13 +156,13 @@ class Limits:
         return tuple((limit.name, limit.most) for limit in self._limits.values())
 
     def of(self, effect: Effect) -> Limit | None:
-        """The limit for an effect. None if there is no limit. Probes only ask, and are not limited."""
+        """The limit for an effect. None if there is no limit. Probes only ask, so they are not limited."""
         if effect.kind not in (EXECUTE, COMPENSATE):
             return None
         path = effect.part.path
         return self._limits.get(path) or self._limits.get(name_of(path))
 
     def reset(self) -> None:
-        """Free all slots, in a forked child."""
+        """Free all slots. A forked child calls this method."""
         for limit in self._limits.values():
             limit.reset()

@@ -28,16 +28,16 @@ from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
 from fsm_mediator.retry import Retry
 
 LEAST_GRACE: Final = 0.05
-"""The least seconds that a cancelled coroutine has to end."""
+"""The minimum number of seconds that a cancelled coroutine has to end."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
 
 JOURNAL_THREADS: Final = 8
-"""The most threads that call the journal. Their writes share commits, as in a recovery of thousands of executions."""
+"""The maximum number of threads that call the journal. Their writes share commits, for example in a large recovery."""
 
 TURN: Final = 64
-"""How many runs may end without a wait before the event loop gets a turn."""
+"""The number of runs that may end without a wait before the event loop gets a turn."""
 
 
 class LoopRuntime:
@@ -45,9 +45,9 @@ class LoopRuntime:
 
     Args:
         journal: The journal.
-        max_workers: The most threads that run plain functions at a time.
+        max_workers: The maximum number of threads that run plain functions at a time.
         clock: Returns the time, in seconds since the epoch.
-        sleep: The user's sleep, awaited.
+        sleep: The user's coroutine function that waits. None for `asyncio.sleep`.
     """
 
     inline = False
@@ -151,7 +151,7 @@ class LoopRuntime:
             raise asyncio.CancelledError
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """See `Runtime.in_thread`. Uses a thread only if this journal blocks."""
+        """See `Runtime.in_thread`. A thread is used only if this journal blocks."""
         if not self._blocks:
             return function(*arguments)
         if self._executor is None:
@@ -161,7 +161,7 @@ class LoopRuntime:
     # Writing
 
     async def write(self, commit: Commit) -> Written:
-        """See `Runtime.write`. If this journal blocks, all commits that come meanwhile are written together."""
+        """See `Runtime.write`. If this journal blocks, all commits that arrive meanwhile are written together."""
         if not self._blocks:
             return self._journal.write(commit)
         written: asyncio.Future[Written] = self.loop.create_future()
@@ -172,7 +172,7 @@ class LoopRuntime:
         return await written
 
     async def _flush(self) -> None:
-        """Write all waiting commits together, again and again until none is left. Only one flush runs at a time."""
+        """Write all waiting commits together, repeatedly, until none is left. Only one flush runs at a time."""
         batch: list[tuple[Commit, asyncio.Future[Written]]] = []
         try:
             while self._pending:
@@ -202,7 +202,7 @@ class LoopRuntime:
     # Calling steps
 
     async def call(self, call: StepCall) -> Answer:
-        """See `Runtime.call`. A coroutine runs here, a plain function in a thread."""
+        """See `Runtime.call`. A coroutine runs on the loop, a plain function in a thread."""
         callback = call.effect.callback
         assert callback is not None
         if not callback.is_coroutine:
@@ -217,7 +217,7 @@ class LoopRuntime:
         return Returned(value)
 
     async def _await_in_time(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
-        """Await *awaitable* in its own task. After the timeout the task is cancelled, and has the grace to end."""
+        """Await *awaitable* in its own task. After the timeout the task is cancelled, and may end within the grace."""
         seconds, grace = call.effect.part.timeout, max(call.grace, LEAST_GRACE)
         assert seconds is not None
         task = self._spawn(answer_of(awaitable))
@@ -290,7 +290,7 @@ class LoopRuntime:
         return Returned(value, late)
 
     def raised(self, error: BaseException) -> Answer:
-        """See `Runtime.raised`. A task that was cancelled, or is closed without its loop, ends here."""
+        """See `Runtime.raised`. The error is raised if the task was cancelled, or was closed without its loop."""
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None
             task = asyncio.current_task() if running else None
@@ -360,10 +360,10 @@ class LoopRuntime:
     def submit(
         self,
         work: Callable[[], Coroutine[Any, Any, None]],
-        context: Context | None,  # noqa: ARG002 - a task has a copy of its maker's
+        context: Context | None,  # noqa: ARG002 - a task has a copy of its creator's context
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`. Runs *work* in a task."""
+        """See `Runtime.submit`. A task runs *work*. *never_ran* is called when the task ends."""
         task = self._spawn(work())
         self._workers.add(task)
         task.add_done_callback(lambda _: never_ran())
@@ -374,11 +374,11 @@ class LoopRuntime:
         return self._workers.freed
 
     def free_workers(self) -> int:
-        """See `Runtime.free_workers`. More tasks may be in coroutines than in plain functions."""
+        """See `Runtime.free_workers`. Tasks in coroutines have a higher limit than tasks in plain functions."""
         return self._workers.free
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """See `Runtime.post`. The call comes soon, on the loop."""
+        """See `Runtime.post`. The loop calls the function soon."""
         if self._bound is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits on it any more
                 self._bound.call_soon_threadsafe(function, *arguments)

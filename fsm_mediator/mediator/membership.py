@@ -15,7 +15,7 @@ from fsm_mediator.journal.protocol import Definition, Driver, Journal
 from fsm_mediator.mediator.ownership import look_for_turns
 
 HURRY: Final = 10
-"""The factor by which the heartbeat is faster while executions wait for slots that other processes may free."""
+"""The factor by which heartbeats are more frequent while executions wait for slots that other processes may free."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -62,17 +62,19 @@ class Membership:
             self.opened = not self._changed
 
     def _enlist(self) -> None:
-        self._changed = False  # first: a saga that is registered later is another change
+        self._changed = False  # set first: a saga that is registered later is another change
         self._journal.enlist(replace(self._driver, definitions=self._definitions()))
 
     def note_change(self) -> None:
-        """Note that the driver knows other definitions now. It is enlisted again before its next use or heartbeat."""
+        """Note that the driver now knows other definitions. It is enlisted again before its next use or heartbeat."""
         self._changed, self.opened = True, False
 
     def renew_lease(self) -> tuple[str, ...]:
-        """Renew the lease, and return the result of `Journal.beat`. If the journal deleted the driver, enlist it again.
+        """Renew the lease. Returns the result of `Journal.beat`.
 
-        A deleted driver has lost its executions. If one is still driven here, its next record is refused.
+        If the journal deleted the driver, enlist the driver again.
+
+        A deleted driver has lost its executions. If it still drives one of them, the next record is refused.
         """
         with self._lock:
             if self._changed and self._enlisted:
@@ -89,13 +91,13 @@ class Membership:
             return ()
 
     def suspend(self) -> None:
-        """Stop the heartbeat, until the driver is enlisted again."""
+        """Stop the heartbeat until the driver is enlisted again."""
         self.opened = self._enlisted = False
         self._stopped.set()
         self._stopped = threading.Event()
 
     def close(self) -> None:
-        """Do not enlist the driver any more. If it is enlisted, it stays enlisted."""
+        """Prevent the driver from being enlisted again. A driver that is enlisted stays enlisted."""
         self.closed, self.opened = True, False
 
     def end(self) -> None:

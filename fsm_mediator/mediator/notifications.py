@@ -35,7 +35,7 @@ def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
 
 
 def report(observers: tuple[Observer, ...], active: ActiveExecution, records: Iterable[Record]) -> None:
-    """Call each observer with each record, in order. An observer that raises is logged once for each execution."""
+    """Call each observer with each record, in order. If an observer raises, this is logged once per execution."""
     for record in records:
         for number, observer in enumerate(observers):
             try:

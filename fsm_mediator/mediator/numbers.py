@@ -32,18 +32,20 @@ class NumbersOperations:
     _core: ExecutionDriver
 
     def stats(self, saga: str, *, version: str | None = None, since: float | None = None) -> SagaNumbers:
-        """The numbers of a saga's executions, from their records: how long, how often, how often in vain, where now.
+        """The statistics of a saga's executions, from their records: durations, counts, failures, and present states.
 
-        They are looked up in the side store if there is one, and computed from all records if not, which may take
-        minutes in a large journal. The result is the same, but for changes of the last `SagaNumbers.age` seconds.
+        If there is a side store, the statistics come from it. Otherwise they are computed from all records, which may
+        take minutes in a large journal. The results are the same, except for changes of the last `SagaNumbers.age`
+        seconds.
 
         Args:
             saga: The name of the saga, or of a branch.
-            version: Only executions of this version; None: of all.
-            since: Only records from this time on, in seconds since the epoch; it is rounded down to a full hour, UTC.
+            version: Only executions of this version. None for all versions.
+            since: Only records from this time on, in seconds since the epoch. The time is rounded down to a full hour
+                in UTC.
 
         Raises:
-            DefinitionError: *since* is no time, or *saga* or *version* no text.
+            DefinitionError: *since* is not a time, or *saga* or *version* is not a text.
             JournalError: The journal or its side store cannot be read.
         """
         core = self._core
@@ -57,18 +59,20 @@ class AsyncNumbersOperations:
     _core: ExecutionDriver
 
     async def stats(self, saga: str, *, version: str | None = None, since: float | None = None) -> SagaNumbers:
-        """The numbers of a saga's executions, from their records: how long, how often, how often in vain, where now.
+        """The statistics of a saga's executions, from their records: durations, counts, failures, and present states.
 
-        They are looked up in the side store if there is one, and computed from all records if not, which may take
-        minutes in a large journal. The result is the same, but for changes of the last `SagaNumbers.age` seconds.
+        If there is a side store, the statistics come from it. Otherwise they are computed from all records, which may
+        take minutes in a large journal. The results are the same, except for changes of the last `SagaNumbers.age`
+        seconds.
 
         Args:
             saga: The name of the saga, or of a branch.
-            version: Only executions of this version; None: of all.
-            since: Only records from this time on, in seconds since the epoch; it is rounded down to a full hour, UTC.
+            version: Only executions of this version. None for all versions.
+            since: Only records from this time on, in seconds since the epoch. The time is rounded down to a full hour
+                in UTC.
 
         Raises:
-            DefinitionError: *since* is no time, or *saga* or *version* no text.
+            DefinitionError: *since* is not a time, or *saga* or *version* is not a text.
             JournalError: The journal or its side store cannot be read.
         """
         found: SagaNumbers = await requests.ask(self._core, numbers_in, self._core.journal, saga, version, since)

@@ -1,9 +1,9 @@
 """OwnedExecutions: the executions of a driver. Only this module claims and releases them.
 
 Before code claims, drives or releases an execution, it puts an `ActiveExecution` into `OwnedExecutions.active`. If
-`active` already has the execution, the code leaves it alone. So an execution is never released while it is driven. If
-the journal names this driver as the owner, but there is no `ActiveExecution`, an interrupt has left the execution. It
-can be claimed.
+`active` already has the execution, the code must leave it alone. Therefore an execution is never released while it is
+driven. If the journal names this driver as the owner but there is no `ActiveExecution`, an interrupt has ended its
+driving. The execution can then be claimed.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class AbandonedCall:
-    """A thread that outlives its attempt. As long as it runs, no other attempt may begin.
+    """A thread that outlives its attempt. While the thread runs, no other attempt may begin.
 
     Attributes:
         call: The thread's call.
         effect: The effect that the call performs.
-        slot: The call's slot of a limit, if it has a slot.
+        slot: The call's slot of a limit. None if it has no slot.
         watched: Whether the answer of the call will be journaled.
     """
 
@@ -58,14 +58,15 @@ class OwnedExecutions:
 
     Attributes:
         active: The executions that the driver drives, or is about to claim, by id.
-        abandoned: The threads that cannot be ended, by the id of their execution. The driver still owns the execution.
+        abandoned: The threads that cannot be ended, by the id of their execution. The driver still owns these
+            executions.
         unreleased: The ids of executions that could not be released yet.
-        to_release: The epochs, by id, of executions that were claimed for a worker while another worker of this driver
-            was about to claim them. The other worker may have found that this driver owns them.
+        to_release: The epochs, by id, of executions that were claimed for one worker while another worker of this
+            driver was about to claim them. The other worker may have found that this driver owns the execution.
         waiting: The places of executions that queue in the journal, by id: see `Limit.wait_for_turn`.
         holds: The holds that this driver knows.
-        claims_in_doubt: Whether a claim failed, but may have succeeded in the journal.
-        on_empty: A function that is called, if it is set, whenever the last execution is gone.
+        claims_in_doubt: Whether a claim failed here, but may have succeeded in the journal.
+        on_empty: A function that is called whenever no execution is left. None for no function.
         notify: Notifies the mediator of an item in an execution's inbox. Any thread may call it.
     """
 
@@ -97,7 +98,7 @@ class OwnedExecutions:
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """Stop to drive *active*, and wake the callers that wait for it."""
+        """Stop driving *active*, and wake the callers that wait for it."""
         active.outcome = outcome
         active.error = error
         active.finished = True
@@ -123,14 +124,17 @@ class OwnedExecutions:
     def release_and_finish(
         self, active: ActiveExecution, error: BaseException | None = None, *, outcome: Outcome | None = None
     ) -> None:
-        """Release *active* for the next driver. Does nothing if it is finished already."""
+        """Release *active* for the next driver. Does nothing if *active* is already finished."""
         if self.active.get(active.saga_id) is active:
             if (active.epoch or active.claimed) and active.saga_id not in self.abandoned:
                 self.release(active.saga_id)
             self.finish(active, outcome, error)
 
     def give_back(self, claimed: Entry) -> None:
-        """Release a claimed execution, once no other worker here is about to claim it. Not if it was claimed again."""
+        """Release a claimed execution when no other worker is about to claim it.
+
+        Does nothing if it was claimed again.
+        """
         self.to_release[claimed.saga_id] = claimed.epoch
         if claimed.saga_id not in self.active:
             self._release_claimed(claimed.saga_id)
@@ -169,15 +173,18 @@ class OwnedExecutions:
                 self.unreleased.discard(saga_id)  # this driver drives it again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
-        """Load the execution of *active*, which is in `OwnedExecutions.active`. Claim it before, if it is not claimed.
+        """Claim the execution of *active*, unless it is already claimed, and load it.
+
+        *active* must be in `OwnedExecutions.active`.
 
         Returns:
-            False if another driver owns it, or if it has ended or is stuck and the claim is not for a command.
+            False if another driver owns the execution, or if it has ended or is stuck and the claim is not for a
+            command.
 
         Raises:
             AlreadyDrivenError: The thread of an abandoned attempt still runs.
             UnknownExecutionError: There is no such execution.
-            DefinitionChangedError, UnknownSagaError: No registered saga can drive it.
+            DefinitionChangedError, UnknownSagaError: No registered saga can drive the execution.
         """
         saga_id = active.saga_id
         if saga_id in self.abandoned:
@@ -225,8 +232,8 @@ class OwnedExecutions:
         saga_id = entry.saga_id
         claimed = self._journal.claim(saga_id, self._driver_id)
         if claimed is not None and entry.driver is not None and entry.driver.id == self._driver_id:
-            # This driver owns the execution, but does not drive it: a release failed, the answer to a claim was lost,
-            # or an interrupt hit. Records under its present epoch must be refused from now on.
+            # This driver owns the execution but does not drive it: a release failed, the answer to a claim was lost, or
+            # an interrupt came. From now on, records under its present epoch must be refused.
             self._journal.release(saga_id, claimed.epoch)
             again = self._journal.claim(saga_id, self._driver_id)
             claimed = again and msgspec.structs.replace(again, abandoned=again.abandoned or claimed.abandoned)
@@ -235,14 +242,16 @@ class OwnedExecutions:
     # Threads that cannot be ended
 
     def keep_for_abandoned_call(self, active: ActiveExecution, call: RunningCall, effect: Effect) -> None:
-        """Own the execution as long as the thread of *call* runs, even after *active* is finished."""
+        """Own the execution while the thread of *call* runs, even after *active* is finished."""
         self.abandoned[active.saga_id] = AbandonedCall(call, effect)
 
     def free_slot(self, active: ActiveExecution) -> bool:
-        """Free the slot of an attempt, once its answer is written. An abandoned thread keeps the slot while it runs.
+        """Free the slot of an attempt after its answer is written.
+
+        An abandoned thread keeps the slot while the thread runs.
 
         Returns:
-            Whether the caller has to call `look_for_turns`.
+            Whether the caller must call `look_for_turns`.
         """
         slot, active.used = active.used, None
         assert slot is not None
@@ -254,13 +263,13 @@ class OwnedExecutions:
         return any(owned.waiting for owned in list(_here.values()))
 
     def catch_up(self) -> None:
-        """Release executions that could not be released before, look for free slots, and read new holds."""
+        """Retry failed releases, resume executions that have a free slot, and read new holds."""
         self.retry_releases()
         self.look_for_turns()
         self.refresh_holds()
 
     def refresh_holds(self) -> None:
-        """Read new holds. If there are any, notify all executions, so that their drivers look at the holds."""
+        """Read new holds. If there are any, notify all executions, so that their drivers check the holds."""
         if not self.holds.refresh() or self.notify is None:
             return
         parked, self.holds.parked = self.holds.parked, set()
@@ -268,7 +277,7 @@ class OwnedExecutions:
             self.notify(saga_id)
 
     def hold_back(self, active: ActiveExecution, at: float) -> None:
-        """Make the next attempt wait if it is held. Otherwise let it begin."""
+        """Delay the next attempt if it is held. Otherwise let it begin."""
         execution = active.execution
         effect = execution.effect
         if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
@@ -279,7 +288,7 @@ class OwnedExecutions:
             active.asks_at = self.holds.until(execution, at)
 
     def has_slot(self, active: ActiveExecution) -> bool:
-        """Whether the limits allow the next attempt now. Otherwise it queues."""
+        """Whether the limits allow the next attempt now. If not, the attempt is queued."""
         effect = active.execution.effect
         limit = None if self._limits is None or effect is None else self._limits.of(effect)
         slot = active.slot
@@ -316,7 +325,7 @@ class OwnedExecutions:
         """Refuse to claim an execution while the thread of an abandoned attempt still runs.
 
         Raises:
-            AlreadyDrivenError: There is such a thread.
+            AlreadyDrivenError: Such a thread runs.
         """
         while (left := self.abandoned.get(saga_id)) is not None:
             if left.call.answered and left.watched:
@@ -336,7 +345,7 @@ class OwnedExecutions:
                 commit = Commit(saga_id, (), self._driver_id, entry.epoch, taken=taken, answers=answers)
                 self._journal.write(commit)
         except LeaseLostError:
-            pass  # the thread has just ended: the next driver handles the verbs
+            pass  # the thread has just ended, so the next driver handles the verbs
         except JournalError as error:
             logger.warning("execution %r: its verbs could not be refused yet: %s", saga_id, error)
 
@@ -362,29 +371,29 @@ class OwnedExecutions:
 
 
 _here: weakref.WeakValueDictionary[str, OwnedExecutions] = weakref.WeakValueDictionary()
-"""The executions that the drivers of this process own, by driver."""
+"""The owned executions of each driver of this process, by the driver's id."""
 
 
 def look_for_turns() -> None:
     """Resume the executions of this process that can have a free slot. Called when a slot of a limit may be free.
 
-    Drivers in other processes look at their next heartbeat.
+    Drivers in other processes check for free slots at their next heartbeat.
     """
     for owned in list(_here.values()):
         owned.look_for_turns()
 
 
 def refresh_holds(journal: Journal) -> None:
-    """Read new holds, for the drivers of this process on *journal*. Other drivers do so at their next heartbeat."""
+    """Read new holds for the drivers of this process on *journal*. Other drivers read them at their next heartbeat."""
     for owned in list(_here.values()):
         if owned.journal is journal:
             owned.refresh_holds()
 
 
 def notify_local_owner(driver_id: str, saga_id: str) -> None:
-    """Notify the owner of an execution about an item in its inbox, if the owner is a driver in this process.
+    """If the owner of an execution is a driver in this process, notify it about an item in the execution's inbox.
 
-    An owner in another process notices at its next heartbeat, or when it writes its next record.
+    An owner in another process finds the item at its next heartbeat, or when it writes its next record.
     """
     owned = _here.get(driver_id)
     if owned is not None and owned.notify is not None and saga_id in owned.active:

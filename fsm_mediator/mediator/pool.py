@@ -1,8 +1,8 @@
-"""Pool: a bounded thread pool, a timer thread, and a call in its own thread. Nothing here knows about sagas.
+"""Pool: a bounded thread pool, a timer thread, and a call in its own thread. This module does not depend on sagas.
 
-All threads are daemon threads, so that a step that hangs cannot keep a process from ending. Its attempt is in the
-journal. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed.
-So a mediator that is never closed leaves no threads.
+All threads are daemon threads, so that a step that hangs cannot keep a process from ending. The attempt of such a step
+is in the journal. The threads of the pool and the timer thread end when they are idle for a while, and start again when
+they are needed. Therefore a mediator that is never closed leaves no threads.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _pool: contextvars.ContextVar[ThreadPool | None] = contextvars.ContextVar("fsm_m
 
 
 class ThreadPool:
-    """At most *most* threads that run jobs, in order. Threads are made when needed.
+    """Runs jobs in order, in at most *most* threads. Threads are created when they are needed.
 
-    A thread that waits for other threads (`blocked`) does not count, so jobs that wait for other jobs do not block the
-    pool.
+    A thread that waits for other threads (`blocked`) does not count. Therefore jobs that wait for other jobs do not
+    block the pool.
 
     Attributes:
         freed: An event that is set whenever another job could begin.
@@ -53,7 +53,7 @@ class ThreadPool:
 
     @property
     def free(self) -> int:
-        """How many more jobs could begin at once."""
+        """The number of further jobs that could begin at once."""
         with self._lock:
             return max(0, self._most + self._blocked - (self._threads - self._idle) - self._queued)
 
@@ -69,7 +69,7 @@ class ThreadPool:
         return True
 
     def stop(self) -> None:
-        """Accept no more jobs. Each thread ends once no job is left."""
+        """Accept no more jobs. Each thread ends when no job is left."""
         with self._lock:
             self._stopped = True
             for _ in range(self._threads):
@@ -77,7 +77,10 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads. If it is a thread of this pool, it does not count."""
+        """A context in which the caller waits for other threads.
+
+        A thread of this pool does not count while it is in it.
+        """
         if _pool.get() is not self:
             yield
             return
@@ -113,7 +116,7 @@ class ThreadPool:
             except queue.Empty:
                 with self._lock:
                     if self._queued >= self._idle:
-                        continue  # a job has just come, for this thread
+                        continue  # a job has just come for this thread
                     self._thread_exits()
                     return
             if todo is None:
@@ -146,7 +149,7 @@ class ThreadPool:
 
 
 class Timer:
-    """A call that is set for a time."""
+    """A function that will be called at a given time."""
 
     __slots__ = ("_timers", "call")
 
@@ -176,7 +179,7 @@ class TimerThread:
         self._stopped = False
 
     def at(self, time: float, call: Callable[[], object]) -> Timer:
-        """Call *call* at *time*, in seconds since the epoch, or at once if *time* is past."""
+        """Call *call* at *time*, in seconds since the epoch, or at once if *time* is in the past. Returns the timer."""
         timer = Timer(self, call)
         ends = _time.monotonic() + (time - self._clock())
         with self._changed:
@@ -192,7 +195,10 @@ class TimerThread:
         return timer
 
     def _compact(self) -> None:
-        """Count a cancelled timer. Remove cancelled timers once most are cancelled: some are set for days later."""
+        """Count a cancelled timer.
+
+        If most timers are cancelled, remove the cancelled ones, which may be set for days later.
+        """
         with self._changed:
             self._cancelled += 1
             if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
@@ -201,14 +207,17 @@ class TimerThread:
                 self._cancelled = 0
 
     def stop(self) -> None:
-        """Forget all timers, and ignore timers that are set later."""
+        """Remove all timers, and ignore timers that are set later."""
         with self._changed:
             self._stopped = True
             self._heap.clear()
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """If the clock was set forward, timers follow the clock. If it was set back, they follow monotonic time."""
+        """Adjust the timers to the clock.
+
+        If the clock was set forward, timers follow it; if back, they follow monotonic time.
+        """
         clock, now = self._clock(), _time.monotonic()
         ahead, self._ahead = self._ahead, clock - now
         if clock - now > ahead + 0.01:
@@ -241,11 +250,11 @@ class TimerThread:
 
 
 class RunningCall(Protocol):
-    """A call that can be waited for, and left behind if it does not answer.
+    """A running call. A driver can wait for it, and can leave it behind if it does not answer.
 
     Attributes:
         value: The result of the call.
-        error: The exception of the call.
+        error: The exception of the call. None if it raised none.
     """
 
     @property
@@ -260,20 +269,20 @@ class RunningCall(Protocol):
         ...
 
     def revoke(self) -> bool:
-        """Prevent the call. False if it runs already."""
+        """Prevent the call from starting. Returns False if it already runs."""
         ...
 
     def add_done_callback(self, call: Callable[[Any], None]) -> None:
-        """Call *call* once this call has answered, where *call* may block."""
+        """Call *call* when this call has answered, in a thread where *call* may block."""
         ...
 
 
 class ThreadCall:
-    """One call in its own thread, which can be waited for, and left behind if it does not answer.
+    """A call in its own thread. A driver can wait for it, and can leave it behind if it does not answer.
 
     Attributes:
         value: The result of the call.
-        error: The exception of the call.
+        error: The exception of the call. None if it raised none.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> None:
@@ -295,9 +304,9 @@ class ThreadCall:
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def revoke(self) -> bool:
-        """Prevent the call. False if it runs already.
+        """Prevent the call from starting. Returns False if it already runs.
 
-        It is needed because a signal can interrupt `start` itself. Then it is unknown whether there is a thread.
+        A signal can interrupt `start` itself. Then it is unknown whether there is a thread, and this method is needed.
         """
         with self._lock:
             self._revoked = self._revoked or not self._begun
@@ -327,11 +336,11 @@ class ThreadCall:
 
     @property
     def answered(self) -> bool:
-        """Whether it has answered."""
+        """Whether the call has answered."""
         return self._done.is_set()
 
     def add_done_callback(self, call: Callable[[ThreadCall], None]) -> None:
-        """Call *call* once this call has answered: in its thread, or at once in the caller's if it has answered."""
+        """Call *call* when this call has answered: in this call's thread, or at once in the caller's thread."""
         with self._lock:
             if not self._done.is_set():
                 self._callbacks = [*self._callbacks, call]
@@ -340,7 +349,7 @@ class ThreadCall:
 
 
 def without_own_frame(error: BaseException) -> Any:
-    """*error* with a traceback that begins in the step. Our own frame is of no interest, and must not be kept alive."""
+    """*error* with a traceback that begins in the step. The frame of this library must not be kept alive."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error

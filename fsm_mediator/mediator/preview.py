@@ -14,7 +14,7 @@ from fsm_mediator.records import UNDO
 from fsm_mediator.states import COMPENSATING, EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, SUCCEEDED, path_of
 
 _AT_IT: frozenset[str] = frozenset((EXECUTING, PROBING, RETRYING))
-"""Phases in which a step has begun, or may have begun, and is not executed yet."""
+"""The phases in which a step has begun or may have begun, and is not executed yet."""
 
 
 class Preview(NamedTuple):
@@ -24,8 +24,9 @@ class Preview(NamedTuple):
         verb: ``cancel`` or ``undo``.
         compensates: The steps that would be compensated, in the order of compensation. The step of a branch has the
             path ``group.branch.step``.
-        leftovers: The steps with an effect that would remain, because they have no compensation.
-        under_way: The step that is being attempted. Its effect is not known yet, so the lists count it as executed.
+        leftovers: The steps whose effects would remain, because they have no compensation.
+        under_way: The step that is being attempted, or None. Its effect is not known yet, so the lists count it as
+            executed.
     """
 
     verb: str
@@ -55,7 +56,7 @@ def preview(store: ExecutionStore, saga_id: str) -> Preview:
 
 
 def _steps(store: ExecutionStore, execution: Execution) -> tuple[list[str], list[str], str | None]:
-    """The compensated steps, the leftovers, and the step under way."""
+    """The compensated steps, the leftovers, and the step that is being attempted."""
     under_way = path_of(execution.state) if execution.phase in _AT_IT and execution.attempt else None
     compensates: list[str] = []
     leftovers: list[str] = []

@@ -2,9 +2,9 @@
 
 First the daemon claims executions of dead drivers, parked executions that are due, and executions with new items in
 their inbox. Then it claims pending executions. Each round claims as many executions as there are free workers, in one
-transaction. So no execution waits here for a worker while another process has a free worker. If no registered saga can
-drive an execution, the daemon logs this once, and leaves the execution. It tries other executions that could not be
-driven again, after growing waits: see ``setbacks``.
+transaction. Therefore no execution waits here for a worker while another process has a free worker. If no registered
+saga can drive an execution, the daemon logs this once, and leaves the execution. If an execution could not be driven
+for another reason, the daemon tries it again after growing waits: see ``setbacks``.
 
 Source: the saga daemon of Garcia-Molina & Salem, "Sagas", 1987, section 7.
 """
@@ -28,10 +28,10 @@ from fsm_mediator.retry import Retry, check_wait
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=30.0, wait_jitter=0.5)
-"""How long the daemon waits after a round that failed because of the journal."""
+"""The wait of the daemon after a round that failed because of the journal."""
 
 SOON: Final = 0.01
-"""Seconds until the next look, after a look that found something."""
+"""Seconds until the next round, after a round that claimed something."""
 
 
 class RecoveryPoll:
@@ -39,7 +39,7 @@ class RecoveryPoll:
 
     Args:
         core: The core of the mediator.
-        poll: The most seconds between two rounds.
+        poll: The maximum number of seconds between two rounds.
     """
 
     def __init__(self, core: Core, poll: float) -> None:
@@ -83,11 +83,12 @@ class RecoveryPoll:
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
             return wait, False
-        # A due execution that was not claimed is driven here already, or cannot be driven. It is no reason to hurry.
+        # A due execution that was not claimed is already driven here, or cannot be driven. It is not a reason for a
+        # shorter wait.
         return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
     def _learn(self) -> None:
-        """Note the fingerprints that no saga here has. Forget the executions that are not driven here any more."""
+        """Note the fingerprints that no saga here has. Forget the executions that are no longer driven here."""
         waiting = []
         for active in self._taken_up:
             if active.epoch == 0 and not active.finished:
@@ -104,7 +105,7 @@ async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
     while not stopped.is_set() and not core.closed:
         try:
             await core.open()
-            core.runtime.freed.clear()  # first: a worker that is free from now on ends the wait
+            core.runtime.freed.clear()  # first: a worker that becomes free from now on ends the wait
             wait, full = await core.runtime.in_thread(poll.claim, core.runtime.free_workers())
         except Exception:
             wait, full = BACKOFF.wait_max, False
@@ -113,10 +114,10 @@ async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
 
 
 class Relay(Protocol):
-    """Passes work to a mediator, round by round, in the mediator's daemon. An outbox is an example."""
+    """Passes work to a mediator, round by round, in the mediator's daemon. One example is an outbox."""
 
     async def pass_on(self, mediator: Any) -> int:
-        """Pass on all waiting work. Returns how much it was."""
+        """Pass on all waiting work. Returns the number of items that were passed on."""
 
 
 PassOn: TypeAlias = Callable[[], Coroutine[Any, Any, int]]
@@ -141,8 +142,8 @@ class Daemon:
 
     Args:
         core: The core of the mediator.
-        poll: The most seconds between two looks at the journal.
-        relays: Further functions to call again and again, such as the relay of an outbox.
+        poll: The maximum number of seconds between two queries to the journal.
+        relays: Further functions that are called repeatedly, such as the relay of an outbox.
     """
 
     def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
@@ -169,7 +170,7 @@ class Daemon:
         self.stop()
 
     def stop(self) -> None:
-        """Claim no further executions; claimed executions continue."""
+        """Stop claiming executions. Claimed executions continue."""
         self._stopped.set()
         self._core.runtime.freed.set()
         for thread in self._threads:
@@ -183,8 +184,8 @@ class AsyncDaemon:
 
     Args:
         core: The core of the mediator.
-        poll: The most seconds between two looks at the journal.
-        relays: Further functions to call again and again, such as the relay of an outbox.
+        poll: The maximum number of seconds between two queries to the journal.
+        relays: Further functions that are called repeatedly, such as the relay of an outbox.
     """
 
     def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
@@ -207,7 +208,7 @@ class AsyncDaemon:
         await self.stop()
 
     async def stop(self) -> None:
-        """Claim no further executions; claimed executions continue."""
+        """Stop claiming executions. Claimed executions continue."""
         self._stopped.set()
         if self._tasks:
             if self._core.runtime.is_bound():

@@ -20,17 +20,18 @@ class SagaRegistry:
     """The registered sagas.
 
     Args:
-        sagas: The sagas to register at first.
+        sagas: The sagas to register at the start.
         codec: Encodes the values of the journal. The registry then checks their types. None if the journal keeps
             objects.
         coroutines: Whether steps may be coroutine functions.
 
     Attributes:
-        on_change: A function that is called, if it is set, when another saga was registered.
-        stored_shape: Returns the shape with a fingerprint from the journal. None if the journal does not have it.
+        on_change: A function that is called when another saga was registered. None for no function.
+        stored_shape: A function that returns the shape of a fingerprint from the journal. It returns None if the
+            journal does not have the shape.
 
     Raises:
-        DefinitionError: As for `register`.
+        DefinitionError: As in `register`.
     """
 
     def __init__(self, sagas: Iterable[Saga], *, codec: Codec | None, coroutines: bool) -> None:
@@ -46,7 +47,9 @@ class SagaRegistry:
             self.register(saga)
 
     def register(self, saga: Saga, *, latest: bool = True) -> Saga:
-        """Register *saga*. A start by name uses the saga of that name that was registered last with *latest*.
+        """Register *saga*, and return it.
+
+        A start by name uses the saga of that name that was registered last with *latest*.
 
         Raises:
             DefinitionError: Another saga has the same name and version, or this mediator cannot drive *saga*.
@@ -109,7 +112,7 @@ class SagaRegistry:
         return self.register(saga, latest=False)
 
     def saga_of(self, acceptance: Acceptance) -> Saga:
-        """The definition that can drive the execution that *acceptance* opened.
+        """The definition that can drive an execution. *acceptance* is the acceptance that opened the execution.
 
         Raises:
             UnknownSagaError: No saga with the name of the execution's saga is registered.
@@ -144,12 +147,15 @@ class SagaRegistry:
     def _differences(self, acceptance: Acceptance, nearest: Saga) -> str:
         """The differences between *nearest* and the definition that wrote an execution, as text."""
         stored = self.stored_shape(acceptance.fingerprint)
-        if stored is None:  # it was written before journals kept shapes
+        if stored is None:  # the execution was written before journals kept shapes
             return f"it has {', '.join(path for path, *_ in shape_of(nearest.parts))}"
         return "; ".join(differences(Shape.from_json(stored), Shape.of(nearest)))
 
     def can_drive(self, acceptance: Acceptance) -> bool:
-        """Whether a registered saga can drive the execution that *acceptance* opened."""
+        """Whether a registered saga can drive an execution.
+
+        *acceptance* is the acceptance that opened the execution.
+        """
         try:
             self.saga_of(acceptance)
         except (UnknownSagaError, DefinitionChangedError):
@@ -165,7 +171,7 @@ class SagaRegistry:
         """The definitions of every registered saga and of its branches, for a `Driver`."""
         known = {each.fingerprint: each for saga in self.sagas for each in all_definitions(saga)}
         for each in known.values():
-            if each not in self._shapes:  # cached: every registration of a saga asks for all shapes again
+            if each not in self._shapes:  # cached, because each registration of a saga asks for all shapes again
                 self._shapes[each] = Shape.of(each).to_json()
         return tuple(Definition(fingerprint, self._shapes[each]) for fingerprint, each in known.items())
 

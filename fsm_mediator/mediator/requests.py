@@ -1,4 +1,4 @@
-"""Requests: the methods of both mediators that run, start, await, command and recover executions."""
+"""Requests: the functions behind both mediators' methods that run, start, await, command and recover executions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 _recursive: set[str] = set()
-"""The names of sagas for which the warning about recursion was logged."""
+"""The names of the sagas for which the warning about recursion was already logged."""
 
 
 async def run(  # noqa: C901 - one path, read as a whole
@@ -118,7 +118,7 @@ def _checked(core: ExecutionDriver, active: ActiveExecution, outcome: Outcome, c
 
 
 def _warn_of_recursion(outcome: Outcome) -> None:
-    """Warn, once for a saga, if a step exhausted Python's stack."""
+    """Log a warning if a step exhausted Python's stack. There is one warning per saga."""
     cause, saga = outcome.error, outcome.saga.name
     while cause is not None and not isinstance(cause, RecursionError):
         cause = cause.__cause__
@@ -199,7 +199,7 @@ async def accept(core: ExecutionDriver, execution: Execution) -> None:
 
 
 async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
-    """Whether the journal has an execution with the same id. False if the opening of that execution failed.
+    """Whether the journal has an execution with the same id. False if opening that execution failed.
 
     Raises:
         SagaIdTakenError: It has another saga or payload, or an execution with this id was deleted.
@@ -254,9 +254,11 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
 async def _waited(
     core: ExecutionDriver, entry: Entry, left: float | None, pause: float
 ) -> tuple[Outcome | None, float]:
-    """Wait a while for an execution that was not driven here. Returns its outcome, if it rests, and the next pause.
+    """Wait a while for an execution that was not driven here.
 
-    The caller drives the execution if it can. If the caller has a timeout, it is driven in the background.
+    Returns its outcome (None if it goes on), and the next pause.
+
+    The caller drives the execution if it can. With a timeout, it drives it in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)
@@ -291,20 +293,20 @@ async def _waited(
         and not core.store.waits_in_group(entry)  # otherwise it would park again at once, until a branch settles
     ):
         return None, pause
-    # Another driver owns the execution, or it is parked: look again, less and less often.
+    # Another driver owns the execution, or it is parked: check again, with growing pauses.
     await runtime.pause(pause if left is None else min(pause, left))
     return None, longer(pause)
 
 
 def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
-    """A branch that is driven here, if a parked execution waits for it and no branch has sent a message."""
+    """A branch that is driven here, if its parent is parked and got no message from any branch. Otherwise None."""
     if entry.called or not core.store.waits_in_group(entry):
         return None
     return core.owned.any_branch_of(entry.saga_id)
 
 
 async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout: float) -> Outcome:
-    """Apply a verb, and continue the execution: here if possible, otherwise in its driver. See `Mediator.retry`."""
+    """Give a verb to an execution, and continue it: here if possible, otherwise in its driver. See `Mediator.retry`."""
     check_seconds("timeout (seconds)", timeout)
     await core.open()
     command_of(core.store, saga_id, verb)
@@ -391,7 +393,7 @@ async def recover(core: ExecutionDriver) -> list[Outcome]:
 
 
 async def ask(core: ExecutionDriver, read: Callable[..., T], *arguments: Any) -> T:
-    """Call *read*, which reads the journal, where it may block."""
+    """Call *read*, which reads the journal, in a thread that may block. Returns its result."""
     await core.open()
     return await core.runtime.in_thread(read, *arguments)
 
@@ -402,7 +404,7 @@ async def outcome(core: ExecutionDriver, saga_id: str) -> Outcome:
 
 
 async def diagram(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
-    """The picture of an execution: see `Mediator.diagram`."""
+    """The diagram of an execution: see `Mediator.diagram`."""
     from fsm_mediator.mediator.diagrams import diagram_of  # loaded when it is used
 
     return await ask(core, diagram_of, core.store, saga_id, view)
@@ -426,7 +428,7 @@ async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: An
     If the journal fails, the call is repeated under the same token, because the item may have been written.
     """
     attempt, retry, token = 1, core.runtime.journal_retry, new_token()
-    put = functools.partial(post, carrier=core.store.carried())  # a thread knows nothing of the caller's trace
+    put = functools.partial(post, carrier=core.store.carried())  # a thread does not have the caller's trace context
     while True:
         try:
             return await core.notify_owner(await ask(core, put, core.store, token, *arguments))

@@ -1,8 +1,8 @@
-"""Runtime: the code that waits, blocks, or runs code elsewhere. It does not know about sagas, records or rules.
+"""Runtime: the code that waits, blocks, or runs code elsewhere. It does not depend on sagas, records or rules.
 
 The core is written once, as coroutines that use a runtime. There are two runtimes. In `ThreadRuntime` every wait blocks
-the thread. So a coroutine never suspends, and one ``send(None)`` runs it. `LoopRuntime` uses an event loop. A test can
-wrap a runtime to see or change its calls, writes and waits.
+the thread. Therefore a coroutine never suspends, and one ``send(None)`` runs it to its end. `LoopRuntime` uses an event
+loop. A test can wrap a runtime to see or change its calls, writes and waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fsm_mediator.retry import Retry
 T = TypeVar("T")
 
 JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05)
-"""How often a failed commit is repeated. After that the execution is dropped, and loaded again later."""
+"""The repetitions of a failed commit. After the last, the execution is dropped, and loaded again later."""
 
 
 class StepCall:
@@ -43,23 +43,23 @@ class StepCall:
 
     @property
     def name(self) -> str:
-        """A name for the thread."""
+        """The name of the call's thread."""
         return f"fsm-mediator {self.saga_id} {self.effect.kind} {self.effect.part.path}"
 
     @property
     def may_be_overtaken(self) -> bool:
-        """Whether another attempt may begin while this one still runs."""
+        """Whether another attempt may begin while this call still runs."""
         return self.effect.part.overtake or self.effect.kind == PROBE
 
     @property
     def grace(self) -> float:
-        """How long to wait, after the timeout, for a call to end, in seconds."""
+        """Seconds to wait after the timeout for the call to end."""
         part = self.effect.part
         assert part.timeout is not None
         return part.grace if part.grace is not None else part.timeout
 
     def begin(self) -> ThreadCall:
-        """Make the call for its own thread, which is not started yet."""
+        """Create the call in its own thread. The thread is not started yet."""
         assert self.effect.callback is not None
         self.running = call = ThreadCall(self.effect.callback.function, self.arguments, self.name)
         return call
@@ -69,13 +69,13 @@ class Event(Protocol):
     """A flag that code can wait for. Any thread may call `set`."""
 
     def set(self) -> None:
-        """Raise the flag."""
+        """Set the flag."""
 
     def clear(self) -> None:
-        """Lower the flag."""
+        """Clear the flag."""
 
     def is_set(self) -> bool:
-        """Whether the flag is raised."""
+        """Whether the flag is set."""
         ...
 
 
@@ -84,13 +84,13 @@ class Runtime(Protocol):
 
     Attributes:
         inline: Whether the driver may call a plain function in its own thread.
-        direct: Whether the core may call a step and keep a record itself, without `call` and `write`.
-        suspends: Whether an execution that waits in the background frees its thread, and a timer resumes it.
+        direct: Whether the core may itself call a step and journal a record, without `call` and `write`.
+        suspends: Whether an execution that waits in the background frees its thread until a timer resumes it.
         detaches: Whether a caller can stop waiting while the driver continues.
-        sleeps: Whether the user gave a *sleep*.
-        journal_retry: How often a failed commit is repeated.
+        sleeps: Whether the user passed a *sleep* function.
+        journal_retry: The policy by which a failed commit is repeated.
         cancelled: The exceptions that end a task from outside.
-        freed: An event that is set when a worker in the background becomes free: its job has ended, or waits.
+        freed: An event that is set when a worker in the background becomes free, because its job has ended or waits.
     """
 
     inline: bool
@@ -105,7 +105,9 @@ class Runtime(Protocol):
     def freed(self) -> Event: ...  # noqa: D102
 
     def bind(self) -> bool:
-        """Bind the runtime to the caller's event loop, if there is one. True if the former loop and its tasks are gone.
+        """Bind the runtime to the caller's event loop, if there is one.
+
+        Returns True if the former loop and its tasks are gone.
 
         Raises:
             RefusedError: The runtime is bound to another loop that is not closed.
@@ -117,17 +119,17 @@ class Runtime(Protocol):
         ...
 
     def is_lost(self) -> bool:
-        """Whether the loop of the runtime is closed, so that no task runs."""
+        """Whether the runtime's loop is closed, so that no task runs any more."""
         ...
 
     def reset(self) -> None:
-        """Forget everything, in the child of a fork."""
+        """Forget all state. A forked child calls this method."""
 
     def current(self) -> object:
         """The id of the caller's thread, or the caller's task."""
 
     def monotonic(self) -> float:
-        """A time in seconds that is never set back."""
+        """The time of a clock that is never set back, in seconds."""
         ...
 
     def event(self) -> Event:
@@ -135,24 +137,24 @@ class Runtime(Protocol):
         ...
 
     async def wait(self, event: Event, seconds: float | None) -> bool:
-        """Wait until *event* is set. False if *seconds* have passed."""
+        """Wait until *event* is set. Returns False if *seconds* have passed first."""
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Wait *seconds*."""
+        """Wait for a number of seconds."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait *seconds* with the user's *sleep*, if there is one."""
+        """Wait for a number of seconds, with the user's *sleep* if there is one."""
 
     def check_cancelled(self) -> None:
         """Raise an error if the driver was cancelled."""
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function that may block on the journal."""
+        """Call a function that may block on the journal. Returns its result."""
         ...
 
     async def write(self, commit: Commit) -> Written:
-        """Write *commit* to the journal."""
+        """Write *commit* to the journal. Returns the result of `Journal.write`."""
         ...
 
     async def call(self, call: StepCall) -> Answer:
@@ -164,34 +166,41 @@ class Runtime(Protocol):
         ...
 
     def raised(self, error: BaseException) -> Answer:
-        """The answer for *error*, which a step that was called here raised. Called while the error is handled.
+        """The answer for *error*, which a step raised here. Called while the error is handled.
 
         Raises:
-            BaseException: *error*, if it is meant for the driver: an interrupt, or a cancellation.
+            BaseException: *error* itself, if it is meant for the driver: an interrupt, or a cancellation.
         """
         ...
 
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """Run *work*, and wait for it. If the caller stops waiting, *detached* is called with the error of *work*."""
+        """Run *work*, and wait for its result.
+
+        If the caller stops waiting, *detached* is called with the error of *work*, if any.
+        """
         ...
 
     async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Run *work* to its end, even if the caller is cancelled."""
+        """Run *work* to its end, even if the caller is cancelled. Returns its result."""
         ...
 
     def submit(
         self, work: Callable[[], Coroutine[Any, Any, None]], context: Context | None, never_ran: Callable[[], object]
     ) -> None:
-        """Run *work* in the background. *never_ran* is called after a task has ended, or if *work* will not begin."""
+        """Run *work* in the background, in a copy of *context*.
+
+        *never_ran* is called if *work* will not begin. It may also be called after *work* has ended, and must do
+        nothing then.
+        """
 
     def free_workers(self) -> int:
-        """How many more executions can be driven in the background without waiting for a worker."""
+        """The number of further executions that can be driven in the background without waiting for a worker."""
         ...
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call *function* where drivers run, now or soon."""
+        """Call *function* in a thread or loop where drivers run, now or soon."""
 
     def at(self, time: float, call: Callable[[], object]) -> Any:
         """Call *call* at *time*, in seconds since the epoch. Returns a timer that can be cancelled."""
@@ -200,4 +209,4 @@ class Runtime(Protocol):
         """Start no further work, and end all work that can be ended."""
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """Call the functions *last*, which may block. After that the runtime runs nothing more."""
+        """Call the functions *last*, which may block. After that, the runtime runs nothing more."""

@@ -1,4 +1,4 @@
-"""Setbacks: decides when to try executions again that could not be driven in the background."""
+"""Setbacks: decides when to try an execution again that could not be driven in the background."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from fsm_mediator.retry import Retry
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=300.0, wait_jitter=0.0)
-"""How long an execution waits after failures in a row."""
+"""The waits of an execution after consecutive failures."""
 
 
 class Setbacks:
-    """Counts, for each execution, how often in a row it could not be driven.
+    """Counts the consecutive failures to drive each execution.
 
     Args:
-        monotonic: Returns a time in seconds that is never set back.
+        monotonic: Returns the time of a clock that is never set back, in seconds.
 
     Attributes:
-        timer_max: The most seconds of a wait after a failure of the journal. A timer of the mediator ends such a wait.
+        timer_max: The maximum number of seconds of a wait after a failure of the journal. A timer of the mediator ends
+            such a wait.
     """
 
     timer_max: float = 30.0
@@ -33,9 +34,9 @@ class Setbacks:
         self._failed: dict[str, tuple[int, float]] = {}
 
     def log(self, saga_id: str, error: MediatorError) -> float | None:
-        """Log that an execution is not driven any more.
+        """Log that an execution is no longer driven.
 
-        Returns the seconds after which to claim it again. None if only a daemon claims it again.
+        Returns the seconds after which it is claimed again. None if only a daemon claims it again.
         """
         timer = type(error) is JournalError
         wait = self.note(saga_id, timer=timer)
@@ -44,18 +45,21 @@ class Setbacks:
         return wait if timer else None
 
     def note(self, saga_id: str, *, timer: bool = True) -> float:
-        """Count a failure. Returns the seconds until the next try. *timer*: whether a timer tries, and no daemon."""
+        """Count a failure. Returns the seconds until the next try.
+
+        *timer* says whether a timer tries again, not a daemon.
+        """
         count = self._failed.get(saga_id, (0, 0.0))[0] + 1
         wait = min(BACKOFF.wait(count, 0.0), self.timer_max if timer else math.inf)
         self._failed[saga_id] = (count, math.inf if timer else self._monotonic() + wait)
         return wait
 
     def forget(self, saga_id: str) -> None:
-        """Reset the count of an execution that could be driven."""
+        """Reset the count of an execution after it could be driven."""
         self._failed.pop(saga_id, None)
 
     def waiting(self) -> list[str]:
-        """The executions for which it is too early to try again: see `is_waiting`."""
+        """The ids of executions for which it is too early to try again: see `is_waiting`."""
         return [saga_id for saga_id in list(self._failed) if self.is_waiting(saga_id)]
 
     def is_waiting(self, saga_id: str) -> bool:

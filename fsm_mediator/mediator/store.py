@@ -50,12 +50,12 @@ from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_o
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
-_ids = random.Random()  # noqa: S311 - unique, not secret; a generator of its own, because users seed the shared one
+_ids = random.Random()  # noqa: S311 - unique, not secret; a separate generator, because users seed the shared one
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
 
 PARENT_RESULTS_KEPT: Final = 256
-"""The number of groups whose parent's results are cached for their branches."""
+"""The number of groups for which the results of the parent are cached for the branches."""
 
 
 _IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
@@ -65,7 +65,7 @@ def _copied(payload: Any) -> Any:
     """A copy of a payload. UNSET if it cannot be copied."""
     try:
         return copy.deepcopy(payload)
-    except Exception:  # such as a lock or a connection: it is compared without a copy
+    except Exception:  # such as a lock or a connection; the payload is then compared without a copy
         return msgspec.UNSET
 
 
@@ -96,11 +96,11 @@ class ExecutionStore:
         self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
     def carried(self) -> dict[str, str] | None:
-        """The caller's trace context. None if the caller is in no trace, or there are no traces."""
+        """The caller's trace context. None if the caller is in no trace, or if there are no traces."""
         return None if self.carrier is None else self.carrier()
 
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
-        """A new execution, not yet journaled.
+        """A new execution that is not journaled yet.
 
         Raises:
             PayloadError: The payload does not have the type that the saga declares, or cannot be journaled.
@@ -158,7 +158,7 @@ class ExecutionStore:
         return entry
 
     def _forgotten(self, saga_id: str) -> str | None:
-        """A description of the end of a deleted execution. None if it was not deleted, or if no row of it is kept."""
+        """A text that says how a deleted execution ended. None if it was not deleted, or if no row is kept for it."""
         known = forgotten_of(self.journal, saga_id)
         if known is None:
             return None
@@ -177,12 +177,12 @@ class ExecutionStore:
             raise SagaIdTakenError(f"{forgotten}. To start another one, give it another saga_id")
 
     def load_execution(self, entry: Entry) -> Execution:
-        """The execution that *entry* lists, built from its records.
+        """The execution of *entry*, built from its records.
 
         Raises:
             UnknownExecutionError: The execution was deleted since it was listed.
             UnknownSagaError, DefinitionChangedError: No registered saga can drive the execution.
-            PayloadError, IllegalRecordError: The execution cannot be decoded. The journal gets a note of this.
+            PayloadError, IllegalRecordError: The execution cannot be decoded. The fault is noted in the journal.
         """
         saga = self.registry.saga_of(entry.acceptance)
         try:
@@ -201,7 +201,7 @@ class ExecutionStore:
         return execution
 
     def note_fault(self, entry: Entry, error: MediatorError) -> None:
-        """Note in the journal why an execution cannot be decoded here."""
+        """Note in the journal that this process cannot decode an execution, and why."""
         noted = entry.epoch, Fault.of(error)
         if self._operators is None or entry.state in ENDED or self._noted.get(entry.saga_id) == noted:
             return
@@ -218,7 +218,10 @@ class ExecutionStore:
         return entry.acceptance.fingerprint in self._operators.known()
 
     def _parent_results(self, parent_id: str, branch_id: str) -> Callable[[], Mapping[str, Any]]:
-        """The results that the parent of a branch had when it entered the group. These do not change any more."""
+        """A function that returns the results that the parent of a branch had when it entered the group.
+
+        They do not change.
+        """
         path = group_of(branch_id)
         known = self._parent_results_cache.get((parent_id, path))
         if known is None:
@@ -243,7 +246,7 @@ class ExecutionStore:
         return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
 
     def has_verbs(self, entry: Entry) -> bool:
-        """Whether verbs wait in the inbox of an execution that is stuck or has ended."""
+        """Whether the inbox of an execution that is stuck or has ended has verbs."""
         return (
             entry.called
             and is_settled(entry.state)
@@ -263,7 +266,7 @@ class ExecutionStore:
         return self.load_execution(self.entry(saga_id)).outcome()
 
     def check_same(self, theirs: Acceptance, opened: Execution) -> None:
-        """Refuse to join an execution of another saga, or with another payload, than the caller gave.
+        """Refuse to join an existing execution if its saga or its payload differs from the caller's.
 
         Raises:
             SagaIdTakenError: The execution has another saga or another payload.
@@ -292,9 +295,9 @@ class ExecutionStore:
         return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
 
     def outcome_for_waiter(self, active: ActiveExecution, *, closed: bool) -> Outcome | None:
-        """The outcome for a caller after its wait for *active*. None if the caller must read the journal.
+        """The outcome for a caller that has waited for *active*. None if the caller must read the journal.
 
-        The driver may have looked at the branches before the wait began, and may have missed later items.
+        The driver may have checked the branches before the wait began, and may have missed later items.
         """
         outcome = active.outcome
         if outcome is None or not (active.rests or closed):
@@ -302,7 +305,9 @@ class ExecutionStore:
         return None if not closed and self.waits_for_branches(outcome) else outcome
 
     def roots_of(self, outcomes: Iterable[Outcome], driver_id: str) -> list[str]:
-        """The roots of the branches in *outcomes*, except roots that are in *outcomes* or that another driver owns.
+        """The ids of the roots of the branches in *outcomes*.
+
+        Left out: roots in *outcomes*, and roots of other living drivers.
 
         When a branch settles, its root continues in the background.
         """
@@ -319,7 +324,8 @@ class ExecutionStore:
     def missing_definition(self, active: ActiveExecution) -> str | None:
         """The fingerprint of *active*, if no registered saga can drive it. Otherwise None.
 
-        Also None if a saga with another name has that fingerprint, because the executions of that saga can be driven.
+        Also None if a registered saga with another name has that fingerprint, because this saga's executions can be
+        driven.
         """
         if active.epoch == 0 and isinstance(active.error, (UnknownSagaError, DefinitionChangedError)):
             entry = self.journal.find(active.saga_id)
@@ -329,7 +335,7 @@ class ExecutionStore:
 
 
 def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """*entries* with the reason of each undrivable execution."""
+    """*entries*. Each undrivable execution has the reason."""
     look = Drivability(journal)
     for entry in entries:
         why = look.why_not(entry)
@@ -337,7 +343,10 @@ def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Ent
 
 
 def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecution]) -> list[Entry]:
-    """*entries* with the limit that each execution queues for, as far as this mediator drives it."""
+    """*entries*.
+
+    Each execution that this mediator drives has the name of the limit that it is queued on, if it is queued.
+    """
     found = []
     for entry in entries:
         active = driven.get(entry.saga_id)
@@ -362,14 +371,14 @@ def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
 _RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
 _begun = (-1, 0)
-"""The millisecond of the last new id, and the common beginning of all ids of that millisecond."""
+"""The millisecond of the last new id, and the common bits of all ids of that millisecond."""
 
 
 def uuid7_hex(at: float) -> str:
-    """A new id that begins with the time: a UUID of version 7 (RFC 9562) in hexadecimal.
+    """A new id that begins with the time *at* (seconds since the epoch): a UUID of version 7 (RFC 9562) in hexadecimal.
 
-    Executions that are opened at about the same time are neighbours in a journal's index by id. With random ids, each
-    of many executions that are opened in one commit would write another page of the index.
+    Executions that are opened at about the same time are neighbours in a journal's index by id. With random ids, a
+    commit that opens many executions would write another page of the index for each of them.
     """
     global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
     millisecond = int(at * 1000)

@@ -12,7 +12,7 @@ from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.records import Answer, Raised, Returned
 
 MOST_AT_WORK: Final = 256
-"""The most executions at work in the background of one event loop. Beyond that no more are claimed."""
+"""The maximum number of working background executions of one event loop. At this number, no more are claimed."""
 
 
 class LoopEvent(asyncio.Event):
@@ -32,11 +32,11 @@ class LoopEvent(asyncio.Event):
 
 
 class Workers:
-    """The tasks that drive executions in the background. A task that waits does not count as at work.
+    """The tasks that drive executions in the background. A waiting task does not count as working.
 
     Args:
         loop: The event loop of the tasks.
-        most: How many tasks may be at work at a time, without the tasks that are in coroutines of steps.
+        most: The number of tasks that may work at a time. Tasks that are in coroutines of steps do not count.
 
     Attributes:
         freed: An event that is set whenever a task ends or waits.
@@ -61,19 +61,25 @@ class Workers:
 
     @property
     def free(self) -> int:
-        """How many more tasks may be at work."""
+        """The number of further tasks that may work."""
         at_work = self._all - self._waiting
         return max(0, min(MOST_AT_WORK - len(at_work), self._most - len(at_work - self._in_coroutines)))
 
     def aside(self, *, waits: bool = True) -> contextlib.AbstractContextManager[None]:
-        """A context in which the current task waits. If *waits* is False, the task is in a coroutine of a step."""
+        """A context in which the current task waits.
+
+        If *waits* is False, the task runs a coroutine of a step instead.
+        """
         if asyncio.current_task() not in self._all:
             return _NO_WORKER
         return self._waits if waits else self._awaits
 
 
 class _Aside(contextlib.AbstractContextManager[None]):
-    """Marks the current task. A class, because a generator would add its frame to the errors of steps."""
+    """A context that marks the current task.
+
+    It is a class, because a generator would add its frame to errors of steps.
+    """
 
     def __init__(self, workers: Workers, those: set[asyncio.Task[Any]]) -> None:
         self._workers = workers
@@ -95,7 +101,7 @@ _NO_WORKER: Final = contextlib.nullcontext()
 
 
 class LoopTimer:
-    """A call that is set for a time. The loop's clock and the mediator's clock may run differently."""
+    """A function that will be called at a given time. The loop's clock and the mediator's clock may run differently."""
 
     def __init__(
         self,
@@ -133,8 +139,8 @@ class TaskCall:
 
     Args:
         task: The task.
-        call_off_loop: Calls a function where it may block.
-        blocks: Whether *call_off_loop* uses a thread. Otherwise it uses the loop, and code on the loop must not wait.
+        call_off_loop: Calls a function in a thread where it may block.
+        blocks: Whether *call_off_loop* uses a thread. If not, it uses the loop, where code must not wait.
     """
 
     def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None], *, blocks: bool) -> None:
@@ -166,12 +172,15 @@ class TaskCall:
         return self._task.done()
 
     def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:
-        """Call *call* once this call has answered, where *call* may block."""
+        """Call *call* when this call has answered, in a thread where *call* may block."""
         self._task.add_done_callback(lambda _: self._call_off_loop(call, self))
 
 
 async def answer_of(awaitable: Awaitable[Any]) -> Returned | Raised:
-    """Await a step's answer. All errors are returned, because a `SystemExit` that leaves a task would end the loop."""
+    """Await a step's answer.
+
+    Errors are returned, not raised, because a `SystemExit` that leaves a task would end the loop.
+    """
     try:
         return Returned(await awaitable)
     except asyncio.CancelledError:

@@ -22,9 +22,10 @@ T = TypeVar("T")
 
 
 def run_blocking(work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-    """Run a coroutine function that blocks this thread when it waits.
+    """Run a coroutine function to its end in this thread, and return its result. Its waits block the thread.
 
-    One expression makes and starts the coroutine, so that an interrupt cannot leave a coroutine that was never awaited.
+    One expression creates and starts the coroutine. Therefore an interrupt cannot leave a coroutine that was never
+    awaited.
     """
     try:
         work(*arguments).send(None)
@@ -38,9 +39,9 @@ class ThreadRuntime:
 
     Args:
         journal: The journal.
-        max_workers: The most threads of the pool.
+        max_workers: The maximum number of threads in the pool.
         clock: Returns the time, in seconds since the epoch.
-        sleep: The user's sleep.
+        sleep: The user's function that waits. None for `time.sleep`.
     """
 
     inline = True
@@ -95,7 +96,7 @@ class ThreadRuntime:
         return False
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """See `Runtime.wait`. A worker that waits does not count, so another job can begin."""
+        """See `Runtime.wait`. A waiting worker does not count, so another job can begin."""
         if event.is_set():
             return True
         with self._pool.blocked():
@@ -181,7 +182,7 @@ class ThreadRuntime:
         try:
             return await work(*arguments)
         finally:
-            del work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
+            del work, arguments, detached  # a step's error keeps this frame alive; the run must not be
 
     async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         """See `Runtime.uncancellable`."""
@@ -193,7 +194,10 @@ class ThreadRuntime:
         context: contextvars.Context | None,
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`. A thread of the pool runs *work*."""
+        """See `Runtime.submit`. A thread of the pool runs *work*.
+
+        *never_ran* is called only if the pool was stopped.
+        """
         if not self._pool.submit(functools.partial(run_blocking, work), context):
             never_ran()
 

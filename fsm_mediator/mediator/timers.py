@@ -1,6 +1,6 @@
 """WakeTimers: claims parked executions again when they are due. One timer serves all of them.
 
-A daemon finds due executions in the journal. These timers are for a mediator without a daemon.
+A daemon finds due executions in the journal. These timers serve a mediator without a daemon.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import partial
 class WakeTimers:
     """Wakes executions when they are due, in the order of their times.
 
-    An execution that has moved in the meantime is woken, too. Its driver finds that there is nothing to do.
+    An execution that has already moved is woken too. Its driver then finds that there is nothing to do.
 
     Args:
-        set_timer: Calls a function at a time, in seconds since the epoch, or shortly after.
+        set_timer: Calls a function at a given time, in seconds since the epoch, or shortly after it.
         clock: Returns the time, in seconds since the epoch.
-        wake: Claims an execution, because the given time has passed.
+        wake: Claims an execution. Its second argument is the time that has passed.
     """
 
     def __init__(
@@ -37,7 +37,10 @@ class WakeTimers:
         self._set_for = math.inf
 
     def add(self, at: float, saga_id: str, until: float = -math.inf) -> None:
-        """Wake *saga_id* at time *at*. The time *until* then counts as passed, even if the clock shows less."""
+        """Wake *saga_id* at time *at*.
+
+        The time *until* then counts as passed, even if the clock shows an earlier time.
+        """
         with self._lock:
             heapq.heappush(self._heap, (at, saga_id, until))
             if at >= self._set_for:
@@ -60,7 +63,7 @@ class WakeTimers:
             self._wake(saga_id, max(at, until))
 
     def rearm(self) -> None:
-        """Set the timer again, after the former timer was lost."""
+        """Set the timer again after the former timer was lost."""
         with self._lock:
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
         if following < math.inf:

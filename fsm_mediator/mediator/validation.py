@@ -15,7 +15,9 @@ from fsm_mediator.states import PHASES, UNDRIVABLE, phase_of
 def check_settings(
     *, max_workers: Any, max_recoveries: Any, close_grace: Any, observers: Any, **functions: Any
 ) -> None:
-    """Refuse wrong settings of a mediator, which would otherwise fail only when it drives. *functions* may be None.
+    """Refuse wrong settings of a mediator. Otherwise they would fail only when the mediator drives.
+
+    *functions* may be None.
 
     Raises:
         DefinitionError: A setting is wrong. The message names the setting and the accepted values.
@@ -73,10 +75,10 @@ def check_blocking(connection: Any) -> None:
 
 
 def check_seconds(what: str, seconds: Any) -> None:
-    """Refuse any value but a finite number of seconds. A negative number counts as no time left.
+    """Refuse any value that is not a finite number of seconds. A negative number counts as no time left.
 
     Raises:
-        DefinitionError: *seconds* is no finite number, or more than this system can wait.
+        DefinitionError: *seconds* is not a finite number, or is more than this system can wait.
     """
     if not takes_number(seconds):
         raise DefinitionError(f"{what} must be a finite number, not {safe_repr(seconds)}")
@@ -84,11 +86,11 @@ def check_seconds(what: str, seconds: Any) -> None:
 
 
 def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> None:
-    """Refuse an id, a reason or an actor that is no text.
+    """Refuse an id, a reason or an actor that is not a text.
 
     Raises:
-        UnknownExecutionError: The id is no text, but for example an `Outcome` or an `Entry`.
-        RefusedError: The reason or the actor is no text.
+        UnknownExecutionError: The id is not a text, but for example an `Outcome` or an `Entry`.
+        RefusedError: The reason or the actor is not a text.
     """
     if not isinstance(saga_id, str):
         raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {safe_repr(saga_id)}")
@@ -99,7 +101,7 @@ def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> No
 
 
 def check_listing(state: Any, saga: Any, limit: Any) -> None:
-    """Refuse a filter that can match nothing: an empty list would seem to say that all is well.
+    """Refuse a filter that can match nothing, because an empty list would look as if there were no problems.
 
     Raises:
         DefinitionError: There is no such state, or an argument has the wrong type.
@@ -118,7 +120,7 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
 
 
 def is_instance(value: Any, type: type) -> bool:
-    """Whether *value* is an instance of *type*. True if that cannot be decided."""
+    """Whether *value* is an instance of *type*. True if this cannot be decided."""
     try:
         return isinstance(value, type) or (type is float and isinstance(value, int))
     except TypeError:  # a TypedDict or a protocol. Nothing is encoded, so nothing is lost

@@ -1,7 +1,7 @@
-"""Verbs: the driver that owns an execution accepts or refuses ``retry``, ``resolve`` and ``undo``, and answers.
+"""Verbs: ``retry``, ``resolve`` and ``undo``. The driver that owns an execution accepts or refuses them, and answers.
 
 The mediator that gets the verb claims the execution if it can. Otherwise it puts the verb into the inbox, and waits for
-the answer of the owner.
+the owner's answer.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def new_verb(
     actor: str | None = None,
     carrier: dict[str, str] | None = None,
 ) -> InboxItem:
-    """A verb for an inbox. *value*: for ``resolve``, a dictionary with ``done`` and ``result``."""
+    """A verb for an inbox. For ``resolve``, *value* is a dictionary with ``done`` and ``result``."""
     return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor, carrier=carrier)
 
 
 def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Command, Command | None]:
-    """The command for *verb*, and the command for the stuck branches of the execution.
+    """The command for *verb*, and the command for the stuck branches of the execution (None for no command).
 
     Raises:
         RefusedError: No execution could accept the verb.
@@ -86,7 +86,7 @@ async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Rec
 
 
 def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
-    """The record of an equal verb, if the execution was not stuck again after it. Otherwise None."""
+    """The record of an earlier equal verb, if the execution was not stuck again after it. Otherwise None."""
     for record in reversed(execution.history):
         if record.event in _EVENTS[verb.kind]:
             return record
@@ -96,7 +96,10 @@ def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
 
 
 async def judge_verbs(core: Core, active: ActiveExecution) -> list[Record]:
-    """Feed the verbs in the inbox to an owned execution, in order. The next commit writes their answers."""
+    """Feed the verbs in the inbox to an owned execution, in order. Returns the records.
+
+    The next commit writes the answers.
+    """
     records: list[Record] = []
     while active.inbox.verbs:
         verb, at = active.inbox.verbs.pop(0), core.clock()
@@ -115,7 +118,9 @@ async def judge_verbs(core: Core, active: ActiveExecution) -> list[Record]:
 
 
 async def ask_driver(core: Core, saga_id: str, verb: InboxItem, timeout: float) -> Entry:
-    """Send *verb* to the present or next owner of an execution. Returns the execution, once the verb is accepted.
+    """Send *verb* to the present or next owner of an execution.
+
+    Returns the execution's entry after the verb is accepted.
 
     Raises:
         RefusedError: The owner refused the verb.
@@ -155,10 +160,10 @@ async def ask_driver(core: Core, saga_id: str, verb: InboxItem, timeout: float) 
 
 
 def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
-    """Put *verb* into the inbox of an execution.
+    """Put *verb* into the inbox of an execution. Returns the execution's entry.
 
     Raises:
-        RefusedError: The execution has ended, and takes no such verb.
+        RefusedError: The execution has ended, and does not accept such a verb.
         UnknownExecutionError: There is no such execution.
     """
     posted = store.journal.post(saga_id, verb)
@@ -169,7 +174,10 @@ def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
 
 
 async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome:
-    """The outcome of an execution once it rests, or after *timeout*. Built from its saga's shape in the journal."""
+    """The outcome of an execution when it rests, or after *timeout* seconds.
+
+    Built from its saga's shape in the journal.
+    """
     runtime, pause = core.runtime, 0.002
     until = runtime.monotonic() + timeout
     while True:

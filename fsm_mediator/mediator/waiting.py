@@ -12,11 +12,11 @@ from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.ownership import look_for_turns
 
 BRANCHES_POLL: Final = 1.0
-"""The most seconds between two looks at the branches of a group. Other processes may drive some of them."""
+"""The maximum number of seconds between two checks of a group's branches. Other processes may drive some of them."""
 
 
 def longer(pause: float) -> float:
-    """The pause before the next look, in seconds. *pause* is the pause before the last look."""
+    """The pause before the next query, in seconds. *pause* is the pause before the last query."""
     return min(pause * 1.5, 0.25)
 
 
@@ -27,7 +27,8 @@ class WaitingDriver(Core):
         """Wait until the execution is due at *until*, an item came to its inbox, or a branch may have settled.
 
         Returns:
-            The time after the wait. None if the driver has left, and a timer will resume the execution.
+            The time after the wait, in seconds since the epoch. None if the driver has released the execution, and a
+            timer will resume it.
         """
         self.runtime.check_cancelled()
         if until is None:
@@ -60,7 +61,7 @@ class WaitingDriver(Core):
         return self.clock()
 
     def _left(self, active: ActiveExecution, until: float, at: float) -> float:
-        """Seconds until *until*, by the clock or by the monotonic clock of this process. The earlier end counts.
+        """The seconds until *until*. The system clock and the monotonic clock are both used; the earlier end counts.
 
         A driver that resumes a wait never waits longer than the whole wait after the last record.
         """
@@ -78,7 +79,7 @@ class WaitingDriver(Core):
         wake = self.wake_event(active)
         active.wait.until = until
         try:
-            if not active.called and not active.stopping:  # code that sets these flags sets the event afterwards
+            if not active.called and not active.stopping:  # code that sets these flags then sets the event
                 await self.runtime.wait(wake, min(wait, 60.0))  # in slices: the system clock may be set meanwhile
         finally:
             active.wait.until = None
@@ -91,7 +92,7 @@ class WaitingDriver(Core):
             if active.wait.token is token:
                 at = self.clock() + wait
                 active.wait.timer = self.runtime.at(at, functools.partial(self.continue_driving, active, token))
-        if active.called or active.stopping or self.closed:  # it came before the token was set
+        if active.called or active.stopping or self.closed:  # these were set before the token
             self.continue_driving(active, token)
 
     async def _note_slots(self, active: ActiveExecution, commit: Commit, mail: Written) -> bool:
@@ -107,7 +108,7 @@ class WaitingDriver(Core):
         return queues
 
     async def _wait_for_slot(self, active: ActiveExecution) -> bool:
-        """Wait for the slot of an attempt. False if the driver has left, and the slot will resume the execution."""
+        """Wait for the slot of an attempt. False if the driver has left the execution, which the slot will resume."""
         slot = active.slot
         assert slot is not None
         if active.background and self.runtime.suspends:

@@ -31,7 +31,8 @@ class Moment(msgspec.Struct, frozen=True):
         saga_id: The execution.
         record: The record. None if the execution was accepted, or if this is the last moment.
         outcome: The outcome, in the last moment of a watch of one execution. None if the execution continues.
-        cursor: The place after this moment, from which a watch of many can continue. Empty in a watch of one.
+        cursor: The position after this moment, from which a watch of many executions can continue. Empty in a watch of
+            one.
     """
 
     saga_id: str
@@ -57,7 +58,7 @@ class WatchOfOne:
         self.ended: bool = False
 
     def look(self) -> list[Moment]:
-        """The moments since the last look.
+        """The moments since the last call.
 
         Raises:
             UnknownExecutionError: There is no such execution.
@@ -75,12 +76,12 @@ class WatchOfOne:
 
 
 class WatchOfMany:
-    """Follows a journal.
+    """Follows the records of all executions in a journal.
 
     Args:
         core: The mediator's driver.
         attributes: Only executions with all these attributes.
-        cursor: The place after which the watch begins. Empty for the beginning of the journal.
+        cursor: The position after which the watch begins. Empty for the beginning of the journal.
 
     Raises:
         JournalError: The journal cannot be followed.
@@ -98,7 +99,7 @@ class WatchOfMany:
         changes_of(self._journal, cursor, 1)
 
     def look(self) -> list[Moment]:
-        """The moments since the last look."""
+        """The moments since the last call."""
         changes = changes_of(self._journal, self._cursor)
         if not changes:
             return []
@@ -125,7 +126,7 @@ def watch_of(
     cursor: str,
     poll: float,
 ) -> WatchOfOne | WatchOfMany:
-    """The watch for the arguments of a caller.
+    """The watch that a caller's arguments describe.
 
     Raises:
         DefinitionError: The arguments cannot be combined.
@@ -161,19 +162,20 @@ class WatchOperations:
     ) -> Iterator[Moment]:
         """Yield the records of an execution, then each new record when it is committed, in any process.
 
-        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
-        a journal in SQLite or PostgreSQL.
+        A watch of one execution ends with a moment that has the outcome. A watch of many executions never ends by
+        itself, and needs a journal in SQLite or PostgreSQL.
 
         Args:
-            saga_id: The execution; None: all executions with *attributes*.
-            attributes: Only executions with all these attributes; None: all.
-            from_seq: For one execution: the number of the first record that is yielded.
-            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            saga_id: The execution. None for all executions with *attributes*.
+            attributes: Only executions with all these attributes. None for all executions.
+            from_seq: In a watch of one execution: the number of the first record that is yielded.
+            cursor: In a watch of many: the `Moment.cursor` after which the watch begins, so that no record is missed.
+                Empty for the beginning of the journal.
             poll: Seconds between two queries to the journal.
 
         Raises:
             UnknownExecutionError: There is no such execution.
-            DefinitionError: The arguments do not go together.
+            DefinitionError: The arguments cannot be combined.
             JournalError: The journal cannot be followed.
         """
         core, never = self._core, threading.Event()
@@ -202,19 +204,20 @@ class AsyncWatchOperations:
     ) -> AsyncIterator[Moment]:
         """Yield the records of an execution, then each new record when it is committed, in any process.
 
-        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
-        a journal in SQLite or PostgreSQL.
+        A watch of one execution ends with a moment that has the outcome. A watch of many executions never ends by
+        itself, and needs a journal in SQLite or PostgreSQL.
 
         Args:
-            saga_id: The execution; None: all executions with *attributes*.
-            attributes: Only executions with all these attributes; None: all.
-            from_seq: For one execution: the number of the first record that is yielded.
-            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            saga_id: The execution. None for all executions with *attributes*.
+            attributes: Only executions with all these attributes. None for all executions.
+            from_seq: In a watch of one execution: the number of the first record that is yielded.
+            cursor: In a watch of many: the `Moment.cursor` after which the watch begins, so that no record is missed.
+                Empty for the beginning of the journal.
             poll: Seconds between two queries to the journal.
 
         Raises:
             UnknownExecutionError: There is no such execution.
-            DefinitionError: The arguments do not go together.
+            DefinitionError: The arguments cannot be combined.
             JournalError: The journal cannot be followed.
         """
         import asyncio  # not loaded by what needs no event loop

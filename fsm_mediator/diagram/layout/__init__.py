@@ -1,1 +1,1 @@
-"""Layouts: where the boxes and lines of a picture go."""
+"""Layouts: the positions of the boxes and lines of a picture."""

@@ -1,6 +1,6 @@
 """The layout of the detail view: every state of every part. Plain geometry; no format, no colour.
 
-The happy path runs down the left side; what goes wrong runs to the right of it, and comes back up. A part is a strip::
+The happy path runs down the left side. Failures run to the right and then back up. Each part is a horizontal strip::
 
                   ┌─────────── given up ───────────────▲ to the compensation above
     ┌───────────┐ │            trunk       in doubt  ┌──────────────┐ exhausted ┌───────┐
@@ -11,8 +11,8 @@ The happy path runs down the left side; what goes wrong runs to the right of it,
     └─────┬─────┘ retry due └───────────┘            └──────▲───────┘           └──────────┘
           │ executed                                        │ compensated
 
-The machines of a group's branches are in a frame right below the group's strip, tied to it by a line. The way forward
-passes the frame on its left, the way back on its right.
+The machines of a group's branches are in a frame right below the group's strip. A line connects the strip and the
+frame. The way forward passes the frame on the left, and the way back passes it on the right.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ from fsm_mediator.states import (
 
 
 def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
-    """The layout of *picture*, *wider* than it has to be; the routes are in the order of `Picture.all_edges`."""
+    """The layout of *picture*. The routes are in the order of `Picture.all_edges`.
+
+    *wider* is the number of points by which the layout is wider than necessary.
+    """
     beside, below = Strips(picture, 0.0), Strips(picture, 0.0, narrow=True)
     tried = [each.layout() for each in ((beside, below) if below.can_be_narrow else (beside,))]
     best = min(tried, key=lambda each: each.width**2 * each.height)  # text is as large as its column is not wide
@@ -57,7 +60,7 @@ def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
 
 
 class Strips(Lanes):
-    """The places of all states, a strip for each part."""
+    """Places all states of a machine in strips, one strip for each part."""
 
     def __init__(self, picture: Picture, wider: float, *, narrow: bool = False) -> None:
         super().__init__(picture, narrow=narrow)
@@ -67,12 +70,15 @@ class Strips(Lanes):
 
     @property
     def can_be_narrow(self) -> bool:
-        """Whether there are small nodes right of compensations, at most one for each, and no others there."""
+        """Whether the small nodes right of the compensations can move below them.
+
+        This needs at least one such node, and every part with such nodes must have a compensation and only one of them.
+        """
         unders = [strip for strip in self.all if strip.under]
         return bool(unders) and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
 
     def layout(self) -> Layout:
-        """Place the nodes, then the lines, then the labels."""
+        """Place the nodes, then the lines, then the labels. Returns the layout."""
         self._measure()
         self._place()
         for edge in self.picture.edges:
@@ -92,7 +98,7 @@ class Strips(Lanes):
         return out
 
     def _measure(self) -> None:
-        """Find the sizes of strips, and the places of what they have in common, from left to right."""
+        """Find the sizes of the strips, and the x positions that all strips share, from left to right."""
 
         def wide(nodes: Iterable[Node | None]) -> float:
             return max((self.sizes[node.id][0] for node in nodes if node is not None), default=0.0)
@@ -128,7 +134,7 @@ class Strips(Lanes):
         self._spread((self.right - right) / (2 if under and not self.narrow else 1))
 
     def _spread(self, spare: float) -> None:
-        """Move the nodes that compensate right by *spare*, and those right of them by that again."""
+        """Move the compensating nodes right by *spare* points, and the nodes to their right by twice as much."""
         self.back_left += spare
         self.back_right += spare
         self.lane += spare
@@ -153,7 +159,7 @@ class Strips(Lanes):
         return max(room)
 
     def _lower_height(self, strip: Strip) -> float:
-        """The height of a compensation above its small node."""
+        """The height of the compensating node above its small node, in points."""
         return max(60.0, self.sizes[strip.lower.id][1] if strip.lower is not None else 0.0)
 
     def _place(self) -> None:
@@ -177,7 +183,7 @@ class Strips(Lanes):
         self._place_back()
 
     def _below(self, top: float, strip: Strip | None, following: Strip | None) -> float:
-        """Leave room below *strip*, for the sides of frames and for labels; return the top of the one *following*."""
+        """Leave room below *strip* for the sides of frames and for labels. Returns the top of the *following* strip."""
         here = strip.scopes if strip is not None else ()
         there = following.scopes if following is not None else ()
         shared = common(here, there)
@@ -195,7 +201,7 @@ class Strips(Lanes):
         return end + 17.0 * (len(there) - shared) + (11 if rises else 4)
 
     def _after(self, strip: Strip) -> float:
-        """The bottom of *strip* with the lines that join its own, and with its branches."""
+        """The bottom of *strip*, including the lines that join its own line and the frame of its branches."""
         bottom = strip.bottom + 4 + (13 + self.more) * len(strip.joining)
         if strip.group is None:
             return bottom
@@ -216,7 +222,10 @@ class Strips(Lanes):
             down, before = self.boxes[node.id].bottom, node
 
     def _place_back(self) -> None:
-        """Place what parts are given up to, as tall as these parts are together, and the small nodes beside it."""
+        """Place the nodes to which parts are given up: the compensations and the end ``failed``.
+
+        Each of these nodes is as tall as all the parts that are given up to it. Its small nodes are placed beside it.
+        """
         succeeded, covered = self.boxes[self.ends[SUCCEEDED]], self.all
         end = succeeded.bottom
         if succeeded.top < covered[-1].bottom:  # it is in the row of the last part
@@ -247,7 +256,7 @@ class Strips(Lanes):
         self.boxes[lower.id] = Box(self.back_left, strip.top, self.back_right - self.back_left, high)
 
     def _place_group(self, strip: Strip) -> None:
-        """Put the branches of a group below its strip, and tie them to it."""
+        """Place the branches of a group below its strip, and connect them to the strip by a line."""
         if strip.group is None:
             return
         left, top = self.left + ASIDE + 12, self._group_top(strip)
@@ -256,7 +265,7 @@ class Strips(Lanes):
         self.out.ties.append([(x, strip.bottom), (x, top)])
 
     def _bands(self) -> Iterable[Band]:
-        """The grounds of both lanes, from each frame of branches to the next."""
+        """The backgrounds of both lanes. Frames of branches interrupt them."""
         left, right, middle = -14.0, self.out.width + 14, self.fork - 8
         below = "↑ COMPENSATION" if self.compensated else "GIVEN UP"
         goes_back = FAILED in self.ends or any(strip.under for strip in self.all)

@@ -1,4 +1,7 @@
-"""Geometry of both views: boxes, words, lines and frames, each at its place. Coordinates are points, y downwards."""
+"""Geometry of both views: the positions of boxes, words, lines and frames.
+
+Coordinates are points; y increases downwards.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ import attrs
 Point = tuple[float, float]
 
 Line = tuple[str, float, bool, str]
-"""A line of the text in a box: words, size, whether it is bold, and the tone of its colour."""
+"""A line of the text in a box: its words, its size in points, whether it is bold, and its tone (a name for the colour).
+"""
 
 LINE: Final = 1.2
-"""The height of a line, by the size of its text."""
+"""The height of a line, as a multiple of its text size."""
 
 
 class Box(NamedTuple):
-    """A rectangle: its left upper corner and its size."""
+    """A rectangle: its upper left corner and its size."""
 
     left: float
     top: float
@@ -26,32 +30,32 @@ class Box(NamedTuple):
 
     @property
     def right(self) -> float:
-        """Its right edge."""
+        """The x coordinate of the right edge."""
         return self.left + self.width
 
     @property
     def bottom(self) -> float:
-        """Its lower edge."""
+        """The y coordinate of the lower edge."""
         return self.top + self.height
 
     @property
     def x(self) -> float:
-        """Its middle."""
+        """The x coordinate of the centre."""
         return self.left + self.width / 2
 
     @property
     def y(self) -> float:
-        """Its middle."""
+        """The y coordinate of the centre."""
         return self.top + self.height / 2
 
     def moved(self, right: float, down: float) -> Box:
-        """A box of the same size in another place."""
+        """A box of the same size, moved *right* and *down* by so many points."""
         return self._replace(left=self.left + right, top=self.top + down)
 
 
 @attrs.frozen
 class Text:
-    """Words outside of boxes, left aligned: from *x* on, around *y*."""
+    """Words outside of boxes. They begin at *x* and are vertically centred on *y*."""
 
     words: str
     x: float
@@ -62,7 +66,7 @@ class Text:
 
 
 class Label(NamedTuple):
-    """Lines of text around a point."""
+    """Lines of text centred on a point."""
 
     lines: tuple[str, ...]
     x: float
@@ -71,17 +75,17 @@ class Label(NamedTuple):
 
 @attrs.define
 class Route:
-    """The line of an edge."""
+    """The line that shows an edge."""
 
     edge: Any  # the edge of the picture
     points: Sequence[Point]  # its corners, from the box it leaves to the box it enters
-    label: Label | None = None  # None: another edge on the same line shows it, or nothing does
-    own: int | None = None  # after so many points it shares the line of another edge; None: never
+    label: Label | None = None  # None if another edge on the same line shows it, or if there is no label
+    own: int | None = None  # the number of points before it joins another edge's line. None if it joins none
     arrow: bool = True  # whether it ends in an arrow's head
 
 
 class Shape(NamedTuple):
-    """A small shape that belongs to a step: a bar, a diamond or a stroke of the line of no return."""
+    """A small shape that belongs to a step: a bar, a diamond, or a line after the pivot."""
 
     kind: str
     step: str
@@ -96,7 +100,7 @@ class Frame(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A lane's background, and its name."""
+    """The background of a lane, and the lane's name."""
 
     box: Box
     label: str
@@ -105,23 +109,23 @@ class Band(NamedTuple):
 
 @attrs.define
 class Layout:
-    """The places of everything in a picture."""
+    """The positions of all elements of a picture."""
 
     boxes: dict[str, Box] = attrs.Factory(dict)  # the boxes of nodes, by id
-    lines: dict[str, list[Line]] = attrs.Factory(dict)  # the texts of nodes, likewise
+    lines: dict[str, list[Line]] = attrs.Factory(dict)  # the texts of nodes, by id
     routes: list[Route] = attrs.Factory(list)  # the lines of edges
     frames: list[Frame] = attrs.Factory(list)  # the outer ones first
     bands: list[Band] = attrs.Factory(list)  # the lanes
-    shapes: list[Shape] = attrs.Factory(list)  # forks, joins, lines of no return
+    shapes: list[Shape] = attrs.Factory(list)  # forks, joins, choices, and the lines after a pivot
     texts: list[Text] = attrs.Factory(list)  # all other words
-    ties: list[Sequence[Point]] = attrs.Factory(list)  # from a group to the frame of its branches
+    ties: list[Sequence[Point]] = attrs.Factory(list)  # the lines from a group to the frame of its branches
     width: float = 0.0
     height: float = 0.0
     down: bool = False  # whether it is one column of steps
-    second: Point | None = None  # where the second picture begins, beside the first or below it; None: there is one
+    second: Point | None = None  # the upper left corner of the second picture. None if there is only one
 
     def add(self, other: Layout, right: float, down: float) -> None:
-        """Put *other* into this one, moved."""
+        """Add all elements of *other*, moved *right* and *down* by so many points."""
 
         def moved(points: Sequence[Point]) -> Sequence[Point]:
             return tuple((x + right, y + down) for x, y in points)

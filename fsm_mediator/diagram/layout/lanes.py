@@ -1,4 +1,4 @@
-"""The lines of the detail view's layout, between nodes that have their places. Nothing is placed here but labels."""
+"""The routes of the detail view's lines between nodes that already have positions. This module places only labels."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from fsm_mediator.states import (
 
 
 class Lanes(Router):
-    """The strips of a machine, the lines that its nodes and lanes are on, and the routes between its nodes."""
+    """The strips of a machine, the x positions that its nodes and lines share, and the routes between its nodes."""
 
     left: float  # the left side of the strips
-    right: float  # and the right one
-    depth: int  # how many nested sagas are in each other
+    right: float  # the right side of the strips
+    depth: int  # the deepest nesting of sagas
     small_left: float
     small_right: float  # the sides of the small nodes of the forward lane
-    fork: float  # where parts are given up, up to what compensates
-    back_left: float  # the left side of what compensates
-    lane: float  # the way back
-    around: float  # where a line passes a compensation that has its small node below it
-    words: float  # where labels of lines to a person begin
-    start: float  # the lower edge of the parts from which the saga fails without a compensation
+    fork: float  # the x of the lines from parts that are given up to the next compensation
+    back_left: float  # the left side of the compensating nodes
+    lane: float  # the x of the way back
+    around: float  # the x of a line that passes a compensation with a small node below it
+    words: float  # the x at which labels of lines to stuck nodes begin
+    start: float  # the lower edge of the parts that fail the saga without a compensation
     labels: float
     labels_end: float  # the room for labels above the first strip
 
@@ -63,7 +63,10 @@ class Lanes(Router):
             strip.small.append(node)
 
     def _find_joining(self) -> None:
-        """Find the small nodes from which a part is done: the last of them first, then the stuck node."""
+        """List for each part the nodes from which the part can succeed, besides its first node.
+
+        The small nodes come first, from the last to the first; then the stuck node.
+        """
         done = {edge.source for edge in self.picture.edges if self._goes_on(edge)}
         for strip in self.all:
             nodes = [*reversed(strip.small), *strip.under]
@@ -74,7 +77,7 @@ class Lanes(Router):
         return target.phase in (EXECUTING, WAITING, SUCCEEDED) and bool(source.path) and source.path != target.path
 
     def _edge(self, level: int) -> float:
-        """The right side of a frame *level* deep."""
+        """The right side of a frame at nesting depth *level*."""
         return self.right + LEVEL * (self.depth - level + 1)
 
     def _route(self, edge: Edge) -> None:
@@ -99,7 +102,7 @@ class Lanes(Router):
             self._route_failed(edge, strip, source)
 
     def _route_within(self, edge: Edge, strip: Strip, source: Node, target: Node) -> None:
-        """Between two nodes of one part."""
+        """Draw an edge between two nodes of one part."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         forward, lower, small = strip.forward, strip.lower, strip.small
         if source in small and target in small:
@@ -122,7 +125,7 @@ class Lanes(Router):
             self.horizontal(edge, box.y + 7, below=True)
 
     def _to_trunk(self, strip: Strip, source: Node) -> list[Point]:
-        """From a node to the trunk."""
+        """The points from a node to the trunk, the line along which the part is given up."""
         box = self.boxes[source.id]
         if source is strip.forward:
             return [(box.right, strip.trunk)]
@@ -132,7 +135,7 @@ class Lanes(Router):
         return [(box.right, box.y), (x, box.y), (x, strip.trunk)]
 
     def _route_executed(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Down the happy path, or up to it: to the next part, or to the end."""
+        """Draw an edge of the happy path: to the next part, or to the end."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         ends = self.nodes[edge.target].phase == SUCCEEDED
         path = self.left + (ASIDE if ends or strip.group is not None else PATH)
@@ -159,7 +162,7 @@ class Lanes(Router):
         self.route(edge, *start, *end, at=at, own=own_points(start))
 
     def _route_failed(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Along the trunk and up: to the nearest compensation above, or to the end."""
+        """Draw an edge of a part that is given up: along the trunk, then up to the next compensation or to the end."""
         box, start = self.boxes[edge.source], self._to_trunk(strip, source)
         key, at = None, (self.fork + 4, box.top - 7, 1.0, 1.0)
         if edge.kind is not EdgeKind.PERSON:
@@ -168,7 +171,7 @@ class Lanes(Router):
         self.route(edge, *points, at=at, key=key, own=own_points(start), narrow=key is None)
 
     def _route_compensated(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Up the lane of compensation, or up to it: to the compensation above, or to the end."""
+        """Draw an edge of the way back: up the lane of compensation, to the next compensation above or to the end."""
         box, own = self.boxes[edge.source], None
         start = [(self.lane, box.top)]
         at = (self.lane + 4, self._above(strip), 1.0, 0.0)
@@ -192,7 +195,7 @@ class Lanes(Router):
         return (before.labels + before.end) / 2
 
     def _up(self, edge: Edge, number: int, start: list[Point]) -> list[Point]:
-        """From the end of *start*, in the strip *number*, up to the edge's target, around obstacles."""
+        """The points of a route from *start* in strip *number* up to the edge's target, around obstacles."""
         other, path = self.boxes[edge.target], self.nodes[edge.target].path
         first = self.strips[path].number if path else -1
         scopes = self.all[number].scopes if number < len(self.all) else ()

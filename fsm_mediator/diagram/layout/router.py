@@ -1,4 +1,4 @@
-"""The sizes of the nodes of the detail view, and the labels beside its lines. Nothing is placed here."""
+"""The sizes of the detail view's nodes, and the labels beside its lines. This module places no nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.diagram.text import numbers, shorten, width
 from fsm_mediator.states import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING
 
 Side = tuple[float, float, float, float]
-"""A point, and the side of it on which a text lies, across and down."""
+"""The position of a label: a point, and the side of the point on which the label lies, as (x, y, across, down)."""
 
 CAPTION: Final = 7.5
 TITLE: Final = 12.5
@@ -26,27 +26,29 @@ GOOD_END: Final = END + 24
 """Widths of the ends."""
 
 MOST_END: Final = 39.0
-"""An end taller than this is a box: all that is given up to it is beside it."""
+"""The maximum height of an end with text in its middle, in points. A taller end is a box beside the parts given up to
+it.
+"""
 
 MOST_TITLE: Final = 26
 MOST_NOTE: Final = 34
 MOST_SMALL: Final = 26
-"""Characters of a title, of small print, of small print in a small node."""
+"""The maximum number of characters of a title, of small print, and of small print in a small node."""
 
 LOOP: Final = 52.0
-"""Between a node and a small one beside it: a label must have room there."""
+"""The distance between a node and a small node beside it, in points. A label must fit between them."""
 
 SMALL_PHASES: Final = frozenset({RETRYING, PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING})
 """The phases with small nodes, off the happy path."""
 
 _POINTED: Final = frozenset({STUCK, STUCK_EXECUTING})
-"""The phases whose nodes have no room for text in their corners."""
+"""The phases whose nodes are octagons, which have no room for text in their corners."""
 
 ROOM_FOR_A_NOTE: Final = "12 attempts · 123 ms"
 
 
 def inset_of(node: Node) -> float:
-    """The part of a node's width without text."""
+    """The part of a node's width that cannot hold text, in points."""
     return PAD * (2.8 if node.phase in _POINTED else 2)
 
 
@@ -64,7 +66,7 @@ def lines_of(node: Node) -> list[Line]:
 
 
 def size_of(node: Node, lines: Sequence[Line]) -> tuple[int, int]:
-    """The width and height of a node for its text; the same in every frame of a run."""
+    """The width and height of a node that fit its text, in points. Both are the same in every frame of a run."""
     room = max([width(*line[:3]) for line in lines])
     high = sum([line[1] for line in lines]) * LINE + 13
     if node.mark is not None:
@@ -76,7 +78,7 @@ def size_of(node: Node, lines: Sequence[Line]) -> tuple[int, int]:
 
 
 class _Spot(NamedTuple):
-    """The label of an edge before it is placed; *side* is as in `Router.route`."""
+    """The label of an edge before it is placed. *side* is as in `Router.route`."""
 
     number: int
     edge: Edge
@@ -85,7 +87,7 @@ class _Spot(NamedTuple):
 
 
 class Router:
-    """The sizes of the nodes of a picture, and the routes as they are drawn."""
+    """The sizes of a picture's nodes, and the routes in the order in which they are added."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
@@ -101,15 +103,15 @@ class Router:
     def route(
         self, edge: Edge, *points: Point, at: Side, key: object = None, narrow: bool = False, own: int | None = None
     ) -> None:
-        """Draw the next edge.
+        """Add the route of the next edge.
 
         Args:
             edge: The edge.
-            points: Its corners; no three of them lie on one line.
-            at: A point, and the side of it on which the label lies: from -1 (left, above) to 1 (right, below).
+            points: The corners of the route. No three of them lie on one line.
+            at: A point, and the side of the point on which the label lies: from -1 (left, above) to 1 (right, below).
             key: Edges with the same key share one label.
             narrow: Break the label after each word.
-            own: As in `Route`.
+            own: The number of points before the route joins another edge's line, as in `Route`.
         """
         number = len(self.routes)
         words = tuple(edge.label.split()) if narrow else (edge.label,)
@@ -117,7 +119,11 @@ class Router:
         self.routes.append(Route(edge, points, own=own))
 
     def vertical(self, edge: Edge, x: float, side: int, *, y: float | None = None) -> None:
-        """Draw an edge straight down or up; its label lies beside the middle, or at *y*, on the left (-1) or right."""
+        """Draw an edge straight down or up.
+
+        The label lies on the left (*side* -1) or the right (*side* 1), at the height *y* or, if *y* is None, at the
+        middle.
+        """
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         down = box.top < other.top
         start, end = (box.bottom, other.top) if down else (box.top, other.bottom)
@@ -126,13 +132,13 @@ class Router:
         self.route(edge, (x, start), (x, end), at=(x + 4 * side, y, side, 0))
 
     def horizontal(self, edge: Edge, y: float, *, below: bool = False) -> None:
-        """Draw an edge straight to the right or left; its label lies above the middle, or *below* it."""
+        """Draw an edge straight to the right or left. Its label lies above the middle of the edge, or *below* it."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         start, end = (box.right, other.left) if box.left < other.left else (box.left, other.right)
         self.route(edge, (start, y), (end, y), at=((start + end) / 2, y + (3 if below else -3), 0, 1 if below else -1))
 
     def place_labels(self) -> None:
-        """Give each route its label; of edges that share one, the first that the run took gets it."""
+        """Give each route its label. If edges share a label, the first edge that the run took gets it."""
         for spots in self._spots.values():
             number, _, words, (x, y, across, down) = spots[0]
             labels = dict.fromkeys(spot.edge.label for spot in spots)
@@ -148,5 +154,5 @@ class Router:
 
 
 def own_points(start: Sequence[Point]) -> int | None:
-    """As `Route.own`, of an edge that joins the line of another edge after *start*."""
+    """The value of `Route.own` for an edge that joins the line of another edge after the points *start*."""
     return len(start) if len(start) > 1 else None

@@ -1,4 +1,4 @@
-"""The rows of the steps view: their items, and the best breaks between them. Places nothing."""
+"""The rows of the steps view: their items, and the best line breaks. This module places nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsm_mediator.diagram.layout.step_sizes import FRAME, GAP, PIVOT
 
 @attrs.define
 class Item:
-    """An item of a row: a step, a group, or the end."""
+    """An item of a row: a step, a group, or the end. Lengths are in points."""
 
     name: str
     box: StepBox | None
@@ -28,17 +28,17 @@ class Item:
 
     @property
     def after(self) -> float:
-        """The room right of it, besides the gap."""
+        """The room to the right of the item, in addition to the gap."""
         return PIVOT if self.box is not None and self.box.pivot else 0.0
 
 
 def broken(items: Sequence[Item], first_room: float, room: float) -> list[list[Item]]:
-    """The fewest rows, as even as can be; rather not broken within a nested saga.
+    """The items broken into the fewest rows, with rows as even as possible. A break within a nested saga is avoided.
 
     Args:
         items: The items, in the order of reading.
-        first_room: How wide the first row may be.
-        room: How wide each other row may be.
+        first_room: The maximum width of the first row, in points.
+        room: The maximum width of each other row, in points.
     """
     best: list[tuple[float, float, int]] = [(0, 0.0, 0)]  # rows, raggedness and the row's first item, for each end
     for end in range(1, len(items) + 1):

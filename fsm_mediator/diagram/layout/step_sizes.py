@@ -1,4 +1,4 @@
-"""The sizes of the steps view, the words in a box. Nothing is placed here."""
+"""The sizes of the steps view, and the words in a box. This module places nothing."""
 
 from __future__ import annotations
 
@@ -18,31 +18,35 @@ DIRECTIONS: Final[tuple[Direction, ...]] = (RIGHT, DOWN)
 
 PAGE: Final = 736
 LEAST: Final = 300
-"""The width of a picture in pixels, its margins included: by default a README's column, and at least `LEAST`."""
+"""The width of a picture in pixels, including margins: the default is `PAGE`, a README's column. The minimum is
+`LEAST`.
+"""
 
 PAD: Final = 12.0
 BESIDE: Final = 24.0
-"""Between two pictures side by side."""
+"""The distance between two pictures side by side, in points."""
 TITLE: Final = 11.0
 SMALL: Final = 9.0
-"""Sizes of text: 9 points are 12 pixels."""
+"""Sizes of text in points. 9 points are 12 pixels."""
 
 LEAST_BOX, MOST_BOX, MOST_DOWN = 84.0, 140.0, 190.0
 SHARES: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3)
-"""The shares of the room in which rows are tried: steps beside a tall group, or above a wide one, leave much blank."""
+"""The shares of the room in which rows are tried. Steps beside a tall group or above a wide group leave much blank
+space.
+"""
 SAVED: Final = 0.97
-"""A narrower layout is taken where it needs at most this share of the area."""
+"""A narrower layout is used if its area is less than this share of the first layout's area."""
 MARGIN: Final = 54.0
-"""Left of the first box of a row: where it starts, and where the way back ends."""
+"""The room left of the first box of a row, in points. The run starts in it, and the way back ends in it."""
 GAP: Final = 22.0
 CHANNEL: Final = 18.0
-"""Right of a row after which there is another one."""
+"""The room right of a row that is followed by another row."""
 BETWEEN: Final = 30.0
-"""Between two rows."""
+"""The distance between two rows."""
 PIVOT: Final = 18.0
-"""Right of the pivot, for the line of no return."""
+"""The room right of the pivot, for the double line after it."""
 RAIL: Final = 12.0
-"""Between the boxes and the way back."""
+"""The distance between the boxes and the way back."""
 FRAME: Final = 9.0
 ROOM_FOR_A_NOTE: Final = "↩ compensated"
 NO_RETURN: Final = "no way back"
@@ -54,23 +58,23 @@ def is_collapsed(box: StepBox) -> bool:
 
 
 def is_frame(box: StepBox) -> bool:
-    """Whether it is drawn as a frame around branches."""
+    """Whether a step is drawn as a frame around its branches."""
     return bool(box.branches) and not is_collapsed(box)
 
 
 def least_blank(tried: Sequence[Layout]) -> Layout:
-    """The first layout, or the one of the least area if that is much smaller."""
+    """The first layout, or the layout with the smallest area if its area is much smaller."""
     first, best = tried[0], min(tried, key=lambda each: each.width * each.height)
     return best if best.width * best.height < SAVED * first.width * first.height else first
 
 
 def shown_mark(box: StepBox) -> StepBox:
-    """The step that a box shows: of a collapsed group, the step of its branches."""
+    """The step that gives a box its mark and its small print. For a collapsed group: the single step of its branch."""
     return box.branches[0].flow.boxes[0] if is_collapsed(box) else box
 
 
 def note_of(box: StepBox) -> str:
-    """The words below a step's small print: its numbers, or its mark in a run."""
+    """The words below a step's small print: its numbers, or a summary of its mark in a run."""
     inner = shown_mark(box)
     if inner.numbers is not None:
         return inner.numbers
@@ -79,7 +83,7 @@ def note_of(box: StepBox) -> str:
 
 
 def titled(title: str, room: float) -> list[str]:
-    """A title in one line or two, broken where a word ends."""
+    """A title in one or two lines. It is broken after ``_`` or ``-``."""
     if width(title, TITLE, True) <= room:
         return [title]
     cuts = [number + 1 for number, sign in enumerate(title[:-1]) if sign in "_-"]
@@ -90,7 +94,7 @@ def titled(title: str, room: float) -> list[str]:
 
 
 def fitted_note(note: str, room: float) -> str:
-    """As many pieces of a note as fit into *room*."""
+    """As many pieces of a note as fit into *room* points."""
     pieces = note.split(" · ")
     while len(pieces) > 1 and width(" · ".join(pieces), SMALL, True) > room:
         pieces.pop()
@@ -112,18 +116,18 @@ def small_print(box: StepBox) -> list[str]:
 
 
 _SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
-"""States of a branch that its steps show by themselves."""
+"""The states of a branch that need no words, because its steps show them."""
 
 
 def path_through(lane: Layout, box: StepBox) -> float:
-    """The height of the line through *box* in *lane*."""
+    """The y coordinate of the line through *box* in *lane*."""
     area = lane.boxes[box.id]
     inner = [route.points[0][1] for route in lane.routes if route.edge.source == box.id and is_frame(box)]
     return min(inner) if inner else area.y
 
 
 def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
-    """The words on a branch's line before its first step: its name, and its state."""
+    """The words on a branch's line before its first step: the name of the branch, and its state in a run."""
     if box.each:
         return []
     boxes = branch.flow.boxes

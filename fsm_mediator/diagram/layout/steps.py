@@ -1,14 +1,14 @@
-"""The layout of the steps view: rows like the lines of a text, or one column. Plain geometry; no colours.
+"""The layout of the steps view: rows like lines of text, or one column. Plain geometry; no colours.
 
-A group is a frame around its branches, which fork at its left edge and join at its right one. The way back runs below
-the boxes of a row, from each step to the step that is compensated next::
+A group is a frame around its branches, which fork on its left and join on its right. The way back runs below the
+boxes of a row, from each step to the step that is compensated next::
 
         ┌─────┐   ┌─────┐   ┌ fulfil ────────────┐
      ●──│ one │──▶│ two │──▶┃──[pack]────────────┃──▶ ...
         └▲──┬─┘   └▲──┬─┘   ┃──[weigh]──▶[stick]─┃
      ◀──────┘└─────┘  └◀────└────────────────────┘
 
-A nested saga is a frame around its boxes, one in each row that it is broken over. Coordinates are points, y downwards.
+A nested saga is a frame around its boxes, one frame in each row. Coordinates are points; y increases downwards.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE) -> Layout:
-    """The layout of *picture*, at most *width* pixels wide; of two, side by side, or below each other if too wide."""
+    """The layout of *picture*, at most *width* pixels wide. Two pictures are side by side if they fit."""
     room = width * 72 / 96 - 2 * PAD
     if picture.beside is None:
         return _Page(picture, direction).layout(room)
@@ -76,7 +76,7 @@ def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE
 
 
 class _Page:
-    """The sizes that are the same everywhere in a picture."""
+    """The sizes that are the same for all boxes of a picture."""
 
     def __init__(self, picture: FlowPicture, direction: str) -> None:
         self.picture = picture
@@ -109,7 +109,7 @@ class _Page:
         return text
 
     def layout(self, limit: float) -> Layout:
-        """All of it, at most *limit* points wide."""
+        """The layout of the whole picture, at most *limit* points wide."""
         flow = self.picture.flow
         shares = [_Flow(self, flow, limit * share, whole=True, down=self.down) for share in SHARES]
         layout = least_blank([each.layout() for each in shares])
@@ -141,7 +141,7 @@ class _Flow:
         return Item(box.id, box, self.page.wide, half, half, scopes)
 
     def layout(self) -> Layout:
-        """Place the rows, then the lines."""
+        """Place the rows, then the lines. Returns the layout."""
         rows = self._rows()
         y = 0.0
         for number, row in enumerate(rows):
@@ -173,7 +173,7 @@ class _Flow:
         return broken(self.items, room, room if self.whole else room - CHANNEL)
 
     def _place(self, row: list[Item], top: float, number: int) -> float:
-        """Place a row below *top*; return its bottom."""
+        """Place a row below *top*. Returns the bottom of the row."""
         ups, downs = [], []
         x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
         railed = bool(self.backs) and not self.down
@@ -204,7 +204,7 @@ class _Flow:
         return y + max(downs) + gap
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """How many nested sagas begin before the item in this row of one, and how many end after it."""
+        """The number of nested sagas that begin, and that end, in this row of one item."""
         here = self.items[number].scopes
         before = self.items[number - 1].scopes if number else ()
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
@@ -251,7 +251,7 @@ class _Flow:
             item.y += down
 
     def _frames(self, rows: list[list[Item]]) -> None:
-        """The frames around nested sagas: one for each row that the saga takes part in."""
+        """Add the frames around nested sagas: one for each row that has steps of the saga."""
         frames: list[tuple[int, Frame, Text]] = []
         lines = [self.items] if self.down else rows
         for row in lines:
@@ -263,7 +263,7 @@ class _Flow:
                 rail = self.page.high / 2 + RAIL if self.backs and not self.down else 0
                 pad = FRAME - 2
                 right_rail = self.page.wide / 2 + RAIL + 4 if self.down and self.backs else 0
-                beside = 12 if self.down else 0  # room for its name beside the way forward
+                beside = 12 if self.down else 0  # room for the saga's name beside the way forward
                 left = min(item.x - (FRAME * deeper) - pad for item in inside) - beside
                 right = max(
                     max(item.x + item.width + item.after, item.x + item.width / 2 + right_rail) + FRAME * deeper + pad
@@ -282,7 +282,7 @@ class _Flow:
     # Lines.
 
     def _rail(self, item: Item) -> float:
-        """How high, in the row of *item*, the way back runs."""
+        """The y coordinate of the way back in the row of *item*."""
         return item.y + self.page.high / 2 + RAIL
 
     def _bottom(self, row: int) -> float:
@@ -293,7 +293,7 @@ class _Flow:
         )
 
     def _far(self, row: int, out: float) -> float:
-        """Right of everything in a row."""
+        """An x coordinate *out* points to the right of all elements in a row."""
         ends = (item.x + item.width + item.after + FRAME * len(item.scopes) for item in self.items if item.row == row)
         return max(ends) + out
 
@@ -324,7 +324,7 @@ class _Flow:
         self.out.routes.append(Route(line, tuple(points)))
 
     def _all_back(self) -> None:
-        """From the last step to the first; a line ends where it joins another line to the same step."""
+        """Draw the way back from the last step to the first. A line ends where it joins a line to the same step."""
         order = {item.name: number for number, item in enumerate(self.items)}
         met: set[str] = set()
         for line in sorted(self.backs, key=lambda each: -order[each.source]):
@@ -394,7 +394,7 @@ class _Flow:
 
 
 def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
-    """A group's frame with its branches, and how far below its top the way forward enters it."""
+    """A group's frame with its branches, and the distance from its top to the line that enters the frame."""
     out = Layout()
     notes = " · ".join(box.notes)
     leads = {branch.name: lead_words(branch, box) for branch in box.branches}

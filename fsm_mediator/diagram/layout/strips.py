@@ -1,4 +1,4 @@
-"""The parts of the detail view's layout: a strip for each part, and the branches of a group in their frame."""
+"""The strips of the detail view's layout: one strip for each part, and a frame around the branches of a group."""
 
 from __future__ import annotations
 
@@ -19,56 +19,57 @@ HEAD: Final = 16.0
 
 PATH: Final = 48.0
 ASIDE: Final = 12.0
-"""How far right of a strip's left edge the happy path leaves it; the same where it passes the branches of a group."""
+"""How far right of a strip's left edge the happy path leaves the strip, or passes the branches of a group. In points.
+"""
 
 BELOW_TRUNK: Final = 24.0
 """How far below a strip's top its first small node is."""
 
 FORK: Final = 18.0
 ENTRY: Final = 45.0
-"""From the small nodes to the line on which parts are given up, and from there to the nodes that compensate."""
+"""From the small nodes to the line along which parts are given up, and from that line to the compensating nodes."""
 
 ENTRY_OF_NONE: Final = 28.0
-"""The same where nothing can be undone: from that line to the end."""
+"""From the line along which parts are given up to the end, if nothing can be undone."""
 
 BELOW: Final = 30.0
-"""Between a compensation and a small node below it: a label must have room there."""
+"""The distance between a compensation and a small node below it. A label must fit between them."""
 
 OFF: Final = 24.0
-"""How far right of a compensation's left edge the way back passes it, if its small node is below it."""
+"""How far right of a compensation's left edge the way back passes, if the compensation's small node is below it."""
 
 RIGHT_OF_LANE: Final = 30.0
-"""From there to the left edge of the small node."""
+"""The distance from the way back to the left edge of that small node."""
 
 LEVEL: Final = 18.0
-"""The distance of the right sides of two frames, one in the other; a line runs between them."""
+"""The distance between the right sides of two nested frames. A line runs between them."""
 
 BESIDE: Final = 12.0
 """The distance of two branches of a group."""
 
 INSET: Final = 20.0
-"""How far the machine of a branch stands off the sides of its frame."""
+"""The distance between the machine of a branch and the sides of its frame."""
 
 MOST: Final = 1000.0
-"""The most width to which branches are put side by side; a single one may be wider."""
+"""The maximum total width of branches that are placed side by side. A single branch may be wider."""
 
 
 @attrs.define(eq=False)
 class Strip:
-    """A part, and its nodes by place."""
+    """A part, its nodes, and the positions of its lines."""
 
-    forward: Node  # executes the part, or waits
-    number: int  # its place among the strips
+    forward: Node  # the node that executes the part or waits
+    number: int  # the index of the strip, from the top
     small: list[Node] = attrs.Factory(list)  # the small nodes right of it, from the top down
-    lower: Node | None = None  # compensates the part
-    under: list[Node] = attrs.Factory(list)  # the small nodes right of that
+    lower: Node | None = None  # the node that compensates the part. None if it cannot be compensated
+    under: list[Node] = attrs.Factory(list)  # the small nodes right of the compensating node
     joining: list[str] = attrs.Factory(list)  # the ids of other nodes from which the part is done, in order
     branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # the branches of a group
     group: Layout | None = None  # the frame of its branches, below it
     top: float = 0.0
     height: float = 0.0
-    reach: float = 0.0  # the lower edge of the parts whose failure leads to its compensation first
-    low: float = 0.0  # where lines pass below it and its branches
+    reach: float = 0.0  # the lower edge of the parts whose failure first leads to this compensation
+    low: float = 0.0  # the y of lines that pass below the part and its branches
     labels: float = 0.0  # the top of the room for labels, below it and its branches
     end: float = 0.0  # the bottom of that room
 
@@ -79,12 +80,15 @@ class Strip:
 
     @property
     def trunk(self) -> float:
-        """The height of the line along which a part is given up."""
+        """The y coordinate of the trunk, the line along which a part is given up."""
         return self.top + 14
 
     @property
     def is_stuck_below(self) -> bool:
-        """Whether the part has a stuck node but no compensation. The line from the node then leads back to the part."""
+        """Whether the part has a stuck node but no compensation.
+
+        The line from that node then leads back to the part.
+        """
         return self.lower is None and any(node.phase == STUCK for node in self.under)
 
     @property
@@ -94,10 +98,11 @@ class Strip:
 
 
 def reach_of(below: Sequence[Strip], scopes: Sequence[str], end: float) -> float:
-    """The lower edge of the first parts of *below* that are given up to the same, in the nested sagas *scopes*.
+    """The lower edge of the first parts in *below* that are given up to the same compensation.
 
-    Such a part has no compensation, and no state in which it waits for a person; a group has one of both. If all are
-    such parts, it is *end*, the lower edge of the whole machine; if none is, 0.
+    Such a part is in the nested sagas *scopes*, has no compensation, and has no state in which it waits for a person.
+    If all parts of *below* are such parts, the result is *end*, the lower edge of the whole machine. If the first
+    part is not such a part, the result is 0.
     """
     reach = 0.0
     for strip in below:
@@ -108,12 +113,12 @@ def reach_of(below: Sequence[Strip], scopes: Sequence[str], end: float) -> float
 
 
 def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
-    """The branches of a group in its frame, each where there is room highest up."""
+    """The layout of a group's branches in their frame. Each branch is placed as high as possible."""
     out, placed = Layout(), list[Box]()
-    lefts, lowest = {float(BESIDE)}, list[Box]()  # left of all, or right of a branch; branches with none right below
+    lefts, lowest = {float(BESIDE)}, list[Box]()  # possible left edges; the branches with nothing below them
     for child, inner in blocks:
         wide, high = inner.width + 2 * INSET, inner.height + 28
-        spots = []  # as high as the branches above it allow
+        spots = []  # the highest possible position at each left edge
         for left in lefts:
             if left == BESIDE or left + wide + BESIDE <= most:
                 above = (box for box in lowest if box.left < left + wide + BESIDE and left < box.right + BESIDE)
@@ -132,7 +137,10 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
 
 
 def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, float], Layout]) -> None:
-    """Lay the branches of each group out, so that the machine, *base* wide without them, covers the least area."""
+    """Choose a layout for the branches of each group, so that the machine's area is as small as possible.
+
+    *base* is the width of the machine without the branches, in points.
+    """
     groups = [strip for strip in strips if strip.branches]
     wide = [inner.width + 2 * (INSET + BESIDE) for strip in groups for _, inner in strip.branches]
     least = max([base, *wide])
@@ -162,5 +170,5 @@ def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, 
 
 
 def common(here: Sequence[str], there: Sequence[str]) -> int:
-    """How many nested sagas, from the outside, are around both of two parts."""
+    """The number of nested sagas that are around both parts, counted from the outermost saga."""
     return sum(one == other for one, other in zip(here, there, strict=False))

@@ -6,7 +6,7 @@ from fsm_mediator.errors import MissingExtraError
 
 try:
     import psycopg  # noqa: F401
-except ImportError as _error:  # also where psycopg finds no libpq
+except ImportError as _error:  # also if psycopg finds no libpq
     raise MissingExtraError("the journal on PostgreSQL", "postgres") from _error
 
 from fsm_mediator.journal.postgres.journal import PostgresJournal

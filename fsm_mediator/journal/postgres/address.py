@@ -1,4 +1,4 @@
-"""Address: the URL of a database, and what of it may be shown. Its password never is."""
+"""Address: the URL of a database, and the parts of the URL that may be shown. The password is never shown."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from fsm_mediator.errors import DefinitionError
 _DEFAULTS: Final[dict[str, Any]] = {
     "client_encoding": "utf8",
     "application_name": "fsm_mediator",
-    # A server that has gone without a word is noticed after some 20 seconds.
+    # A server that disappears without closing its connections is noticed after some 20 seconds.
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""Settings of a connection that the URL does not have."""
+"""The default settings of a connection. Settings in the URL replace them."""
 
 _SHOWN: Final = ("user", "host", "port", "dbname", "service")
 
 
 class Address:
-    """The place of a database, and the settings of a connection to it.
+    """The location of a database, and the settings for connections to it.
 
     Args:
-        url: A URL or a text of key=value pairs, as libpq takes them: ``postgresql://app@db/shop``,
-            ``postgresql:///shop?service=production``; and ``?schema=NAME``, which is ours. Other settings come from
-            libpq's environment variables, its service file and its password file.
+        url: A URL or a text of key=value pairs, in libpq's format: ``postgresql://app@db/shop`` or
+            ``postgresql:///shop?service=production``. In addition, ``?schema=NAME`` names the schema of the journal.
+            Other settings come from libpq's environment variables, service file and password file.
 
     Attributes:
-        schema: The schema that the URL names; None: it names none.
-        parameters: The settings of a connection, with the password.
-        shown: The URL without any secret, for people.
+        schema: The schema in the URL. None if the URL has no ``schema``.
+        parameters: The settings of a connection, including the password.
+        shown: The URL without any secret, for display.
 
     Raises:
-        DefinitionError: It is none. The message does not show it.
+        DefinitionError: *url* is not a valid URL. The message does not show it.
     """
 
     schema: str | None
@@ -48,7 +48,7 @@ class Address:
         url, self.schema = _without_schema(url)
         try:
             settings = conninfo_to_dict(url)
-        except (ProgrammingError, UnicodeError, TypeError):  # whose messages can show a part of the password
+        except (ProgrammingError, UnicodeError, TypeError):  # their messages can show a part of the password
             raise self._refusal() from None
         host, port, dbname = (str(settings.get(name) or "") for name in ("host", "port", "dbname"))
         if "@" in host or "@" in dbname or not (not port or port.replace(",", "").isdigit()):
@@ -70,7 +70,10 @@ class Address:
 
 
 def _without_schema(url: str) -> tuple[str, str | None]:
-    """The URL without its parameter ``schema``, and the value of that."""
+    """The URL without its parameter ``schema``, and the value of this parameter.
+
+    None if the URL has no such parameter.
+    """
     found = re.search(r"[?&]schema=([^&]*)", url) if isinstance(url, str) else None
     if found is None:
         return url, None

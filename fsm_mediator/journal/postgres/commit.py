@@ -1,10 +1,11 @@
-"""Writing commits: one at a time in one statement, or any number of any kind in one transaction.
+"""Writing commits: one commit in one statement, or any number of commits in one transaction.
 
-The usual commit opens an execution, or adds records to an execution with an empty inbox. It is one statement, which
-finds its row only if the driver knows the current epoch, owner and last record. If it finds no row, or if the commit
-does more, all rows are locked and read first, and a commit is refused before anything is changed.
+The usual commit opens an execution, or adds records to an execution with an empty inbox. It is one statement. This
+statement finds its row only if the driver knows the current epoch, owner and last record. If it finds no row, or if
+the commit does more, all rows are first locked and read. A refused commit changes nothing.
 
-A commit that is written again, because its answer was lost on the way, is found to be there, and is not refused.
+A driver writes a commit again if the answer to the first call was lost. The journal recognises the repetition and
+does not refuse it.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ from fsm_mediator.states import ENDED
 
 
 class Write:
-    """A commit, encoded.
+    """A commit with its values encoded.
 
     Raises:
         PayloadError: A value or a name cannot be journaled.
-        JournalError: Its records do not follow one another.
+        JournalError: The numbers of its records are not consecutive.
     """
 
     __slots__ = ("cipher", "commit", "notes", "opens", "owner", "plans", "posts", "rows", "saga_ids")
@@ -85,7 +86,12 @@ class Write:
         self.saga_ids: tuple[str, *tuple[str, ...]] = (commit.saga_id, *new_ids)
 
     def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
-        """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
+        """The single statement that writes this commit, with its parameters.
+
+        None if the commit needs more than one statement.
+
+        The statement finds no row if the execution is not as the driver knows it.
+        """
         commit, rows = self.commit, self.rows
         if commit.taken or self.opens or self.posts or commit.token or commit.plan or commit.slot or not rows:
             return None
@@ -95,13 +101,13 @@ class Write:
 
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
-    """An inbox item's row as parameters of `sql.POST`."""
+    """The row of an inbox item as the parameters of `sql.POST`."""
     names = "kind", "name", "value", "reason", "actor", "carrier", "at"
     return {"saga_id": saga_id, **dict(zip(names, without_nul(row), strict=True))}
 
 
 def note_parameters(note: Note, cipher: Cipher | None, token: int = 0) -> dict[str, Any]:
-    """A note as parameters of `sql.NOTE`."""
+    """A note as the parameters of `sql.NOTE`."""
     names = "saga", "step", "kind", "value", "actor", "reason", "at"
     row = dict(zip(names, without_nul(note_row(note, cipher)), strict=True))
     kept, removed = changed_attributes(note.value) if note.kind == ATTRIBUTES else ({}, [])
@@ -110,12 +116,15 @@ def note_parameters(note: Note, cipher: Cipher | None, token: int = 0) -> dict[s
 
 
 def without_nul(row: Iterable[Any]) -> list[Any]:
-    """*row* with each NUL, which PostgreSQL's text cannot hold, written as an escape."""
+    """The values of *row*.
+
+    Each NUL in a text is written as an escape, because PostgreSQL's text type cannot hold NUL.
+    """
     return [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in row]
 
 
 class _Standing(msgspec.Struct):
-    """An execution within a batch: the columns of `sql.LOCK` after the id, and the additions of the batch."""
+    """The row of an execution within a batch: the columns of `sql.LOCK` after the id, and the changes of the batch."""
 
     number: int | None
     epoch: int
@@ -134,15 +143,15 @@ class _Standing(msgspec.Struct):
 
     @property
     def ended_at(self) -> float | None:
-        """The time of its end, if it has ended and has no owner."""
+        """When the execution ended, in seconds since the epoch. None if it has not ended, or if it has an owner."""
         has_ended = self.driver is None and self.state in ENDED and self.attention is None
         return self.changed_at if has_ended else None
 
 
 class Batch:
-    """Commits that are written in one transaction, which the caller began: two round trips, whatever their number.
+    """Commits that are written in one transaction, which the caller began.
 
-    Slots take one more; some more, if no slot is free.
+    A batch takes two round trips, however many commits it has. Slots take one more, or several more if no slot is free.
     """
 
     def __init__(self, session: Session, writes: Sequence[Write], rules: SlotRules) -> None:
@@ -159,7 +168,7 @@ class Batch:
         self._slots = SlotJudge(session, [write.commit for write in writes if write.commit.slot], rules)
 
     def _load(self) -> None:
-        """Lock and read all rows that the commits read or change."""
+        """Lock and read all rows that the commits need or change."""
         execute, writes = self._session.execute, self._writes
         opening = [write.commit.saga_id for write in writes if write.commit.acceptance is not None]
         going_on = [write.commit.saga_id for write in writes if write.commit.acceptance is None]
@@ -178,7 +187,7 @@ class Batch:
                 self._found[saga_id].inbox.append(tuple(row))
 
     def execute(self) -> list[Written | JournalError]:
-        """Execute all commits. Return, for each, the inbox after it, or its refusal."""
+        """Execute all commits. Returns, for each commit, the inbox after it, or the error that refuses it."""
         refusals = [self._plan(write) for write in self._writes]
         done = [write for write, refusal in zip(self._writes, refusals, strict=True) if refusal is None]
         posts = [post for write in done if write not in self._repeated for post in write.posts if is_text(post[0])]
@@ -216,7 +225,7 @@ class Batch:
         return Queued(items) if write.commit.saga_id in self._queued else items
 
     def _plan(self, write: Write) -> JournalError | None:
-        """Gather the changes of one commit. Returns the refusal; None if there is none."""
+        """Collect the changes of one commit. Returns the error that refuses the commit, or None."""
         commit, found = write.commit, self._found
         its = found.get(commit.saga_id)
         if its is not None and self._is_written(write, its):
@@ -248,7 +257,7 @@ class Batch:
         return None
 
     def _ask_for_slot(self, commit: Commit, its: _Standing) -> None:
-        """Ask for a slot, or give it up, as the commit says."""
+        """Ask for the slot that the commit names, or give up the execution's slot."""
         if commit.slot and self._slots.ask(commit):
             self._queued.add(commit.saga_id)
             its.wake_at = its.changed_at if commit.wake_at is None else commit.wake_at
@@ -257,7 +266,7 @@ class Batch:
             self._without_slot.append(its.number)
 
     def _plan_branches(self, write: Write, plan: Plan) -> None:
-        """Gather what changes in the planned branches of an execution."""
+        """Collect the changes to the planned branches of an execution."""
         saga_id, (first, end) = write.commit.saga_id, plan.creates
         rows = [
             (saga_id, number, child.saga_id, child.saga, child.version, child.fingerprint, *row)
@@ -272,7 +281,7 @@ class Batch:
             self._plans.append((sql.END_PLANNED, (ended, saga_id)))
 
     def _go_on(self, write: Write, its: _Standing) -> None:
-        """Change the row of an existing execution."""
+        """Apply a commit to the row of an existing execution."""
         commit = write.commit
         taken = [number for number, *_ in its.inbox if number in commit.taken]
         its.inbox = [row for row in its.inbox if row[0] not in commit.taken]
@@ -293,7 +302,7 @@ class Batch:
         its.is_changed = True
 
     def _is_written(self, write: Write, its: _Standing) -> bool:
-        """Whether this commit is already written, and nothing after it."""
+        """Whether this commit was already written, and nothing after it."""
         rows, commit = write.rows, write.commit
         if its.epoch != commit.epoch or its.number is None:
             return False
@@ -306,7 +315,7 @@ class Batch:
 
 
 def _opened(acceptance: Acceptance, rows: Sequence[Row], owner: str | None, wake_at: float | None) -> _Standing:
-    """A new execution as it stands after its first records."""
+    """The row of a new execution after its first records."""
     seq, _, _, state, changed_at, _ = rows[-1]
     dormant = wake_at == math.inf
     attention = next_attention_at(state, owner is not None, 0, None if dormant else wake_at, awaits=dormant)
@@ -339,7 +348,7 @@ def _row_of(its: _Standing) -> Row:
 
 
 def refusal_of(write: Write, its: _Standing | None) -> JournalError | None:
-    """The reason why the commit cannot be added to this execution; None: it can."""
+    """The error that refuses to add this commit to the execution *its*. None if the commit can be added."""
     commit = write.commit
     if its is None:
         return JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")

@@ -1,8 +1,8 @@
-"""Connections to the database: a few that are kept, each used by one thread at a time.
+"""Connections to the database. Idle connections are kept, and a connection is used by one thread at a time.
 
-A pool of psycopg's own is not needed: connections are made by the thread that needs one and finds none, and a broken
-one is thrown away. Before an idle connection is used, its socket is looked at without waiting, so that connections from
-before a restart of the server are not tried.
+psycopg's own pool is not needed: a thread that finds no idle connection makes a new one, and a broken connection is
+closed. Before an idle connection is used, its socket is checked without waiting. Therefore a connection from before a
+restart of the server is not used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Session:
         return self.connection.execute(qualified(statement, self._schema).encode(), parameters)
 
     def pipeline(self) -> AbstractContextManager[Any]:
-        """Send statements without a wait for their answers, where libpq can."""
+        """A context in which statements are sent without waiting for their answers, if libpq supports this."""
         return self.connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
 
 
@@ -47,18 +47,19 @@ class Connections:
     """Connections to one database.
 
     Args:
-        address: The place of the database.
+        address: The location of the database.
         schema: The schema of the journal's tables.
-        most: How many connections may be open at a time. Further threads wait.
-        pooled: Whether a pooler of connections such as PgBouncer is in between; None: it is found out.
-        patience: Seconds after which the server ends a transaction that waits for its client, which may be gone or
-            stopped: until then others wait for the rows that it has locked. Ignored behind a pooler, because sessions
-            are shared there.
+        most: The maximum number of open connections. A thread that needs one more waits.
+        pooled: Whether a connection pooler such as PgBouncer is between this process and the server. None to detect
+            this.
+        patience: Seconds after which the server ends a transaction that waits for its client. The client may have
+            ended or stopped; until then, other transactions wait for the rows that it has locked. Ignored behind a
+            pooler, because its sessions are shared.
         when_cut_off: Called when the database could not be reached.
 
     Attributes:
-        address: As above.
-        schema: As above.
+        address: The argument *address*.
+        schema: The argument *schema*.
     """
 
     def __init__(
@@ -80,23 +81,27 @@ class Connections:
         self.reset()
 
     def reset(self) -> None:
-        """In a forked child: leave the parent's connections alone."""
-        # Closing one would end the parent's session; psycopg closes none that another process has made.
+        """Forget the connections of the parent process. A forked child calls this method."""
+        # Closing a connection would end the parent's session. psycopg does not close connections that another process
+        # made.
         self._idle: list[psycopg.Connection[Row]] = []
         self._room = threading.BoundedSemaphore(self._most)
 
     def is_pooled(self) -> bool:
-        """Whether a pooler is in between. Then a session is no one's own, and nothing is prepared in it."""
+        """Whether a pooler is between this process and the server.
+
+        Its sessions are shared, so no statement is prepared in them.
+        """
         if self._pooled is None:
             with self.session("opened"):
                 pass
         return bool(self._pooled)
 
     def connect(self) -> psycopg.Connection[Row]:
-        """A new connection, in autocommit."""
+        """Make a new connection, in autocommit mode."""
         connection = psycopg.connect(**self.address.parameters, autocommit=True)
         if self._pooled is None:
-            # A pooler tells its clients numbers of its own.
+            # A pooler gives its clients process numbers that are not the server's.
             number = connection.info.backend_pid
             found = connection.execute("SELECT pg_backend_pid()").fetchone()
             self._pooled = found is None or found[0] != number
@@ -110,10 +115,10 @@ class Connections:
 
     @contextmanager
     def session(self, doing: str) -> Iterator[Session]:
-        """A session for this thread; each statement is a transaction.
+        """A session for this thread. Each statement is a transaction.
 
         Args:
-            doing: The word of error messages: ``opened``, ``read``, ``written``.
+            doing: The verb for error messages: ``opened``, ``read`` or ``written``.
 
         Raises:
             JournalError: The database cannot be reached, or refuses a statement.
@@ -135,11 +140,11 @@ class Connections:
                         connection.close()
 
     def _usable(self) -> psycopg.Connection[Row] | None:
-        """An idle connection that the server has not closed; None: there is none."""
+        """An idle connection that the server has not closed. None if there is no such connection."""
         while self._idle:
             connection = self._idle.pop()
             try:
-                while _has_news(connection.fileno()):  # a farewell, and then the end
+                while _has_news(connection.fileno()):  # the server's last message, then the end of the stream
                     connection.pgconn.consume_input()
                 if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                     return connection
@@ -152,16 +157,16 @@ class Connections:
         """The rows of a query.
 
         Raises:
-            JournalError: They cannot be read.
+            JournalError: The rows cannot be read.
         """
         with self.session("read") as session:
             return session.execute(query, parameters).fetchall()
 
     def write(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any]) -> Row | None:
-        """Execute one statement as a transaction. Returns its first row.
+        """Execute one statement as a transaction. Returns its first row, or None.
 
         Raises:
-            JournalError: It could not be written.
+            JournalError: The statement failed.
         """
         with self.session("written") as session:
             cursor = session.execute(statement, parameters)
@@ -174,7 +179,10 @@ class Connections:
 
 
 def _has_news(descriptor: int) -> bool:
-    """Whether the socket can be read. If the connection is idle, the server has nearly always closed it."""
+    """Whether the socket can be read.
+
+    If the connection is idle, this nearly always means that the server has closed it.
+    """
     if not hasattr(select, "poll"):  # Windows
         return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()  # select takes no descriptor past 1023

@@ -31,7 +31,7 @@ _NUMBERED: Final = """
 
 
 class CopyTables(OperatorTables):
-    """The `CopyableJournal` half of `PostgresJournal`."""
+    """The methods of `PostgresJournal` for copying: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
         """As `CopyableJournal.hand_over`."""

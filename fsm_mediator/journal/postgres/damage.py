@@ -13,7 +13,7 @@ from fsm_mediator.journal.rows import Row
 _ONE: Final = "e.saga_id = %(saga_id)s"
 _ALL: Final = "%(saga_id)s::text IS NULL"
 _CHILDREN: Final = r"""substring(r.details FROM '"children":(\[[^]]*\]|\d+)}$')"""
-"""The names of branches in a record, or their number, as JSON: its last field."""
+"""The names of branches in a record as JSON, or the number of branches. This is the last field of the record."""
 _PLACE: Final = "substr(r.target, strpos(r.target, '.') + 1)"
 _GROUPS: Final = f"""
     (SELECT e.number, e.saga_id, {_PLACE} AS place, {_CHILDREN} AS children,
@@ -22,7 +22,7 @@ _GROUPS: Final = f"""
             LEFT JOIN journal.records n ON n.execution = e.number AND n.seq = r.seq + 1
         WHERE {_ONE} AND n.event IS DISTINCT FROM 'rejected' -- else a cancel came before the branches were made
         OFFSET 0) AS g"""
-"""The groups whose branches were made; OFFSET keeps the rest of a query from choosing how these are read."""
+"""The groups whose branches were created. OFFSET keeps the planner from merging this query with the rest."""
 
 _FAULTS: Final = rf"""
     SELECT e.saga_id, 'records are lost, or numbered wrongly' FROM journal.executions e
@@ -88,7 +88,7 @@ _ROW_FAULTS: Final = f"""
             END AS fault
         FROM journal.executions e {_LAST_RECORD} WHERE {_ONE}) AS f
     WHERE fault IS NOT NULL"""
-"""The rows that contradict what they are derived from: the last record and the inbox."""
+"""Finds rows that contradict the data from which they are derived: the last record and the inbox."""
 
 _LOCK: Final = "SELECT 1 FROM journal.executions WHERE saga_id = %(saga_id)s FOR UPDATE"
 _DERIVE_ROW: Final = f"""
@@ -100,12 +100,16 @@ _DERIVE_ROW: Final = f"""
             {_HAS_ENDED} AND NOT {sql.VERB_WAITS} AS has_ended
         FROM journal.executions e {_LAST_RECORD} WHERE {_ONE}) AS o
     WHERE x.number = o.number"""
-"""Writes a row as its records have it. If the execution has not ended and is not dormant, it also calls a
-driver, which folds the records and writes the rest."""
+"""Derives a row again from its records. If the execution has not ended and is not dormant, the row also calls a
+driver, which replays the records and writes the rest of the row.
+"""
 
 
 def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = False) -> list[Row]:
-    """Id and words of each fault, in one execution or in all; *rows_alone*: only faults that `repair` can fix."""
+    """The id and a description of each fault, in one execution, or in all if *saga_id* is None.
+
+    With *rows_alone*, only faults that `repair` can correct.
+    """
     queries = (_ROW_FAULTS,) if rows_alone else (_FAULTS, _ROW_FAULTS)
     parameters = {"saga_id": saga_id}
     chosen = [query if saga_id is not None else query.replace(_ONE, _ALL) for query in queries]
@@ -113,9 +117,9 @@ def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = 
 
 
 def repair(connections: Connections, saga_id: str) -> None:
-    """Derive the row of an execution again, if it contradicts its records or its inbox."""
+    """Derive the row of an execution again if the row contradicts the execution's records or inbox."""
     parameters = {"saga_id": saga_id}
     with connections.session("written") as session, session.connection.transaction():
-        session.execute(_LOCK, parameters)  # nothing is written to it meanwhile
+        session.execute(_LOCK, parameters)  # no other transaction changes the row meanwhile
         if session.execute(_ROW_FAULTS, parameters).fetchone() is not None:
             session.execute(_DERIVE_ROW, parameters)

@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL as a `JournalError` that says what happened, where, and the next move.
+"""Errors of PostgreSQL as a `JournalError`. The message says what happened, where, and what to do next.
 
 Every exception of ``psycopg`` leaves the journal through `to_journal_error`.
 """
@@ -13,10 +13,12 @@ import psycopg
 from fsm_mediator.errors import JournalError, LeaseLostError
 
 ERRORS: Final = (psycopg.Error, UnicodeError, msgspec.MsgspecError)
-"""Errors that psycopg and msgspec raise, and Python's if a text cannot be sent."""
+"""The errors of psycopg and msgspec, and Python's error for a text that cannot be encoded."""
 
 RETRIED: Final = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-"""Errors of a transaction that met another one: it was undone, and can be executed again at once."""
+"""The errors of a transaction that conflicted with another one. The transaction was rolled back and can be repeated
+at once.
+"""
 
 _MIGRATE: Final = "`fsm-mediator migrate` makes it; its --sql prints the statements for somebody who may execute them"
 
@@ -60,7 +62,7 @@ def to_journal_error(error: BaseException, shown: str, doing: str) -> JournalErr
 
 
 def unknown_driver(driver_id: str | None) -> LeaseLostError:
-    """The error of a driver that can own nothing, because the journal does not know it."""
+    """The error for a driver that the journal does not know. Such a driver cannot own executions."""
     return LeaseLostError(
         f"the journal does not know the driver {driver_id!r}: it was never enlisted, or was dismissed, and can own "
         f"nothing. Enlist it; nothing was written"

@@ -1,4 +1,4 @@
-"""FindingTables: executions found by indexes, in pages, in a PostgreSQL journal."""
+"""FindingTables: finds executions in a PostgreSQL journal by indexes, in pages."""
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters
 
@@ -17,7 +17,7 @@ from fsm_mediator.journal.protocol import Entry
 
 
 def _of_failure(what: str) -> str:
-    """A value of the record that says why an execution failed or is stuck: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
     return f"""(
         SELECT x.details::json {what} FROM journal.records x
         WHERE x.execution = e.number AND json_typeof(x.details::json -> 'error') = 'array'
@@ -74,12 +74,12 @@ class FindingTables(JournalReader):
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
 
     def newest_by_phase(self, phases: Sequence[str], limit: int) -> list[Entry]:
-        """The newest executions that have not ended in each of these phases; not more than twice *limit* in each."""
+        """The newest executions in each of these phases that have not ended. At most twice *limit* for each phase."""
         numbers = self._all(NEWEST_BY_PHASE, list(phases), limit, list(phases), limit)
         return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 
     def left_alone(self, at: float, limit: int) -> list[Entry]:
-        """The oldest executions without an owner that a driver should have looked at before time *at*."""
+        """At most *limit* executions that have no owner although a driver should have claimed them before time *at*."""
         numbers = [number for number, _ in self._connections.read(sql.UNOWNED, (at, [], limit))]
         return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 
@@ -101,7 +101,7 @@ class FindingTables(JournalReader):
         return found
 
     def _numbers_of(self, chosen: Filter, after: str | None, limit: int) -> list[int]:
-        """The numbers of the executions that *chosen* fits, newest first, at most *limit*."""
+        """The numbers of at most *limit* executions that fit *chosen*, newest first."""
         below = 2**63 - 1 if after is None else place_of_cursor(after)
         limit = max(0, limit)
         where, values = _asked(chosen)
@@ -131,7 +131,7 @@ class FindingTables(JournalReader):
 
 
 def _asked(chosen: Filter) -> tuple[str, list[Any]]:
-    """The conditions of *chosen* on an execution, as SQL and its parameters."""
+    """The conditions of *chosen* on an execution, as SQL, and the parameters of the SQL."""
     where, values = conditions(chosen, _TEMPLATES, "%s", list)
     for name in ("saga", "version"):
         if (value := getattr(chosen, name)) is not None:

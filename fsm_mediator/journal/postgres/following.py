@@ -1,8 +1,8 @@
 """ChangeOrder: the changes of a PostgreSQL journal, in the order of the transactions that wrote them.
 
-Transactions are numbered when they begin to write, and may commit in another order. So rows are read only below the
-oldest transaction that is still open: all before it is decided. A transaction of any user that stays open in the same
-server holds the followers back, and loses nothing.
+Transactions are numbered when they begin to write, but may commit in another order. Therefore only rows of
+transactions older than the oldest open transaction are read. A transaction that stays open, of any user of the same
+server, delays the followers, but no change is lost.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fsm_mediator.journal.rows import record_of
 
 
 class ChangeOrder(OperatorTables):
-    """The `FollowedJournal` half of `PostgresJournal`."""
+    """The methods of `PostgresJournal` for following: see `FollowedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """As `FollowedJournal.changes`. Rows are looked for in growing steps, so that no step sorts the whole table."""
+        """As `FollowedJournal.changes`. Rows are read in growing ranges, so that no query sorts the whole table."""
         place = places_in(after or "0:0:0", 3)
         ((decided,),) = self._connections.read(sql.DECIDED)
         low, step = place[0], limit

@@ -1,8 +1,8 @@
 """PostgresJournal: a journal in a PostgreSQL database, for processes on many machines.
 
-Here the parts of this folder become the `Journal` protocol: where the database is (``address``), the tables
-(``schema``), statements (``sql``), commits (``commit``), which drivers are alive (``presence``), connections
-(``connections``).
+This module implements the `Journal` protocol with the other modules of this folder: the database's address
+(``address``), the tables (``schema``), statements (``sql``), commits (``commit``), the liveness of drivers
+(``presence``), and connections (``connections``).
 """
 
 from __future__ import annotations
@@ -47,31 +47,33 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import WAITING
 
 _TRIES: Final = 5
-"""How often a transaction is executed that met others."""
+"""How often a transaction is executed at most, if it conflicts with other transactions."""
 
 
 class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     """Keeps records in a PostgreSQL database (12 or later), for processes on any number of machines.
 
-    A record is as durable as the database makes it before `write` returns. An outage of the server is waited for: a
-    driver tries a commit again until its lease is known to be lost. No time of a worker's clock is compared with
-    another's: leases run by the server's clock.
+    When `write` returns, the record is as durable as the database makes it. Drivers survive an outage of the server:
+    a driver repeats a commit until it knows that its lease is lost. Leases use the server's clock, so the clocks of
+    the machines are never compared.
 
-    Behind a pooler in transaction mode, such as PgBouncer, it works as well, by the lease alone: no session there
-    belongs to one process.
+    The journal also works behind a pooler in transaction mode, such as PgBouncer. No session belongs to one process
+    there, so only the lease shows whether a driver is alive.
 
     Args:
-        url: The database: ``postgresql://app@db/shop``, or as libpq takes it otherwise. No message shows its password;
-            better keep that in a password file.
-        schema: The schema of the journal's tables; None: that of the URL's ``?schema=``, else ``fsm_mediator``.
-        lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
-        most_connections: How many connections are open at a time, besides one for the locks of drivers.
-        pooled: Whether a pooler in transaction mode is in between; None: it is found out.
-        max_value_bytes: The limit of one payload, result or signal value, as JSON.
-        types: Hooks, as of `SQLiteJournal`.
-        cipher: Seals what users write, as of `SQLiteJournal`.
-        read_only: Only read; a standby will do.
-        migrate: Whether to make and update the tables; None: they are not even looked for, until `migrate`.
+        url: The database: ``postgresql://app@db/shop``, or another format of libpq. No message shows the password of
+            the URL; a password file is safer.
+        schema: The schema of the journal's tables. None for the ``?schema=`` of the URL, or ``fsm_mediator`` if the
+            URL has none.
+        lease: Seconds for which a driver counts as alive after a heartbeat, if this process cannot see the driver's
+            process.
+        most_connections: The maximum number of open connections, besides one for the locks of drivers.
+        pooled: Whether a pooler in transaction mode is used. None to detect this.
+        max_value_bytes: The maximum size in bytes of one payload, result or signal value, as JSON.
+        types: Hooks, as for `SQLiteJournal`.
+        cipher: Seals the texts of users, as for `SQLiteJournal`.
+        read_only: Only read the journal. This works on a standby too.
+        migrate: Whether to create and update the tables. None to leave the tables unchecked until `migrate` is called.
 
     Raises:
         DefinitionError: An argument cannot be used.
@@ -140,7 +142,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         )
 
     def migration(self) -> str:
-        """The SQL that `migrate` would execute, for a person to execute; empty: the tables are up to date.
+        """The SQL that `migrate` would execute, so that a person can execute it. Empty if the tables are up to date.
 
         Raises:
             JournalError: The tables are of a later version.
@@ -150,10 +152,10 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return "" if version == len(STEPS) else script(self._connections.schema, version)
 
     def migrate(self) -> int:
-        """Make the tables, or bring them up to date. Returns the version they had; 0: there were none.
+        """Create the tables, or update them to this version. Returns the version that they had; 0 if there were none.
 
         Raises:
-            JournalError: The user may not, or the tables are of a later version.
+            JournalError: The database user has no permission, or the tables are of a later version.
         """
         with self._connections.session("migrated") as session:
             return migrate(session.connection, self._connections.schema)
@@ -184,9 +186,9 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return [refused[index] if index in refused else next(written) for index in range(len(commits))]
 
     def _execute(self, writes: Sequence[Write]) -> list[Written | JournalError]:
-        """Write commits of any kind in one transaction; again, if it conflicted with another transaction.
+        """Write commits in one transaction. If it conflicts with another transaction, it is executed again.
 
-        The usual commit, alone, is one statement.
+        A single usual commit takes one statement.
         """
         usual = writes[0].as_one_statement() if len(writes) == 1 else None
         tries = 0
@@ -216,7 +218,8 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
                 item.kind in VERBS and self._connections.write(sql.POSTED, parameters) is not None
             )
         with self._connections.session("written") as session, session.connection.transaction():
-            # Locked first, so that no other transaction lies between the time and what it is the time of.
+            # The row is locked first, so that no other transaction writes between reading the clock and writing the
+            # item.
             last = session.execute(sql.LAST_RECORD, (saga_id,)).fetchone()
             if token and session.execute(sql.IS_POSTED, (token,)).fetchone() is not None:
                 return True
@@ -255,7 +258,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
             self._locks.hold(found[0])
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """As `Journal.beat`. The lease is renewed after a third of it."""
+        """As `Journal.beat`. The lease is renewed if a third of it has passed."""
         self._check_writable()
         found = self._connections.read(sql.SEEN_BY_DRIVER, (everything, driver_id))
         if not found:
@@ -283,7 +286,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
             self._locks.drop(number)
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """As `Journal.claim`. A driver elsewhere is gone only at a second look."""
+        """As `Journal.claim`. A driver on another machine counts as dead only after a second check."""
         self._check_writable()
         found = self._read_of(sql.OWNER, saga_id)
         if not found:
@@ -296,7 +299,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
             return self._claimed_before(saga_id, driver_id)
         parameters = {"saga_id": saga_id, "driver": driver_id, "epoch": epoch, "owner": owner}
         row = self._connections.write(sql.CLAIM, parameters)
-        if row is None:  # another driver was faster; or this one, which was cut off
+        if row is None:  # another driver claimed it first, or this driver did and lost the answer
             return self._claimed_before(saga_id, driver_id)
         entry = entry_of(
             row,
@@ -307,7 +310,10 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """The entry, if the driver already owns the execution: the answer to its claim was lost."""
+        """The entry, if the driver already owns the execution.
+
+        This happens if the answer to its first claim was lost.
+        """
         for owner, _, abandoned in self._read_of(sql.OWNER, saga_id):
             if owner == driver_id and (entry := self.find(saga_id)) is not None:
                 return msgspec.structs.replace(entry, abandoned=abandoned)
@@ -320,7 +326,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
             self._connections.write(sql.RELEASE, (saga_id, epoch))
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`, oldest first by the order of opening."""
+        """As `Journal.claimable`. The oldest executions come first, in the order in which they were opened."""
         found = self._connections.read(sql.UNOWNED, (at, list(skip), limit))
         gone = [row[5] for row in self._drivers(sql.OWNERS) if self._liveness.is_gone(row)]
         if gone:
@@ -330,7 +336,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`. Two that claim at the same time claim different executions."""
+        """As `Journal.claim_some`. Two drivers that claim at the same time claim different executions."""
         self._check_writable()
         drivers = self._drivers(sql.DRIVERS_OF_IDS, [driver_id])
         if not drivers:
@@ -349,7 +355,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
+        """As `Journal.prune`. Branches count towards *limit*, but a branch is never deleted without its parent."""
         check_bounds(before, limit)
         self._check_writable()
         return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids, token=token)
@@ -392,7 +398,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         self._connections.close()
 
     def reset(self) -> None:
-        """After a fork, in the child: open connections of its own."""
+        """Open new connections. A forked child calls this method."""
         self._connections.reset()
         self._writes = SharedWrites(self._execute)
         self._locks.reset()

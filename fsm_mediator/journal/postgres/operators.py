@@ -1,4 +1,4 @@
-"""OperatorTables: what operators say, and what drivers know, in a PostgreSQL journal."""
+"""OperatorTables: the answers, notes, definitions and faults in a PostgreSQL journal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OperatorTables(FindingTables):
         parameters = note_parameters(note, self.codec.cipher, token)
         if note.kind not in (HOLD, UNHOLD):
             found = self._connections.write(sql.NOTE, parameters)
-        else:  # drivers read these by number: a later number must not be committed first
+        else:  # drivers read holds by number: a higher number must not be committed first
             with self._connections.session("written") as session, session.connection.transaction():
                 session.execute(sql.LOCK_HOLDS, (lock_class(self._connections.schema),))
                 found = session.execute(sql.NOTE, parameters).fetchone()

@@ -1,10 +1,10 @@
-"""Presence: how a driver shows from afar that its process exists, and when others take it to be gone.
+"""Presence: shows other machines that a driver's process exists, and decides when a driver is dead.
 
-On the same machine the process itself is looked at. From elsewhere a driver is alive while its lease runs and its
-process holds an advisory lock on the driver's number, which the server releases when the connection ends. After a
-restart of the server no lock is held, and leases may have run out while it was down. So one look never declares a
-driver gone: a second look, some heartbeats later and under the same server, must show the same. By then living drivers
-have reconnected.
+On the same machine the process itself is checked. On another machine, a driver is alive while its lease is valid and
+its process holds an advisory lock on the driver's number. The server releases this lock when the connection ends.
+After a restart of the server no lock is held, and leases may have expired during the restart. Therefore a driver is
+never declared dead after one check: a second check, some heartbeats later and with the server not restarted in
+between, must have the same result. By then living drivers have connected again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from fsm_mediator.journal.rows import Row
 
 
 class SecondLook:
-    """Tells whether drivers are alive, by rows of `sql.DRIVERS`.
+    """Decides whether drivers are alive, from rows of `sql.DRIVERS`.
 
     Args:
-        pause: Seconds between the first look that finds a driver absent and the look that declares it gone.
-        monotonic: This process's own count of seconds. No other machine's clock is asked.
+        pause: Seconds between the first check that finds a driver absent and the check that declares it dead.
+        monotonic: Returns this process's monotonic time in seconds. The clocks of other machines are not used.
 
     Attributes:
-        pause: As above, as *monotonic*.
+        pause: The argument *pause*.
+        monotonic: The argument *monotonic*.
     """
 
     def __init__(self, pause: float, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -39,18 +40,21 @@ class SecondLook:
         self._absent: dict[int, tuple[float, float]] = {}
 
     def forget(self) -> None:
-        """Begin again: this process was cut off, and the absent drivers may have been cut off too."""
+        """Forget all absent drivers.
+
+        This process was disconnected, and these drivers may have been disconnected too.
+        """
         self._absent.clear()
 
     @staticmethod
     def is_present(row: Row) -> bool:
-        """Whether the driver is alive, at one look."""
+        """Whether the driver is alive, according to this row alone."""
         _, age, lease, has_lock, _, *identity = row
         exists = process_exists(Driver(*identity))
         return (bool(has_lock) and age <= lease) if exists is None else exists
 
     def is_gone(self, row: Row) -> bool:
-        """Whether the driver is gone for good."""
+        """Whether the driver is dead. A driver on another machine must have been absent for *pause* seconds."""
         number, server_started = row[0], row[4]
         if self.is_present(row):
             self._absent.pop(number, None)
@@ -59,21 +63,21 @@ class SecondLook:
             return True
         now = self.monotonic()
         started, since = self._absent.get(number, (None, now))
-        if started != server_started:  # the first look, or the server was restarted since
+        if started != server_started:  # the first check, or the server was restarted since then
             since = now
             self._absent[number] = server_started, now
         return now - since >= self.pause
 
 
 class SessionLocks:
-    """The advisory locks of this process's drivers, all held by one connection."""
+    """The advisory locks of this process's drivers. One connection holds all of them."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self.reset()
 
     def reset(self) -> None:
-        """In a forked child: hold nothing."""
+        """Forget all locks. A forked child calls this method."""
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Row] | None = None
         self._numbers: set[int] = set()
@@ -93,15 +97,18 @@ class SessionLocks:
                 self._execute("SELECT pg_advisory_unlock(%s::int, %s::int)", number)
 
     def renew(self) -> None:
-        """Lock again after the connection was cut. An error is left to the next call."""
+        """Take the locks again if the connection was lost. If this fails, the next call tries again."""
         with self._lock:
-            self._execute("SELECT 1 WHERE %s::int <> %s::int", 0)  # is it still there?
+            self._execute("SELECT 1 WHERE %s::int <> %s::int", 0)  # fails if the connection is lost
             for number in self._numbers - self._held:
                 if self._execute("SELECT 1 FROM pg_try_advisory_lock(%s::int, %s::int) AS got WHERE got", number):
                     self._held.add(number)
 
     def _execute(self, statement: str, number: int) -> bool:
-        """Execute it on the connection, which is made if need be. Returns whether it gave a row."""
+        """Execute *statement*, and connect first if there is no connection. Returns whether it returned a row.
+
+        Never raises.
+        """
         try:
             if self._connection is None:
                 self._connection = self._connections.connect()

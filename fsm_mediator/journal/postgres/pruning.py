@@ -1,4 +1,4 @@
-"""Pruning: executions that ended long ago are deleted with their branches, each whole in a transaction of its own."""
+"""Pruning: deletes executions that ended long ago. Each is deleted with its branches, in its own transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.rows import ANSWERS_KEPT, is_text
 
 _PAGE: Final = 50
-"""Executions that are looked for at a time."""
+"""The number of executions that are read at a time."""
 
 
 def prune(
@@ -54,9 +54,10 @@ def _delete(
     token: int,
     before: float | None = None,
 ) -> int | None:
-    """Delete an execution with its branches, unless one of these can move. Returns how many; None: more than *most*.
+    """Delete an execution with its branches, unless one of them can still change.
 
-    *before*: unless it has ended again since that time.
+    Returns the number of deleted executions; None, and nothing is deleted, if there are more than *most*. If *before*
+    is given, an execution that ended again at that time or later is not deleted.
     """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()

@@ -1,4 +1,4 @@
-"""JournalReader: the reading half of a PostgreSQL journal."""
+"""JournalReader: the methods of a PostgreSQL journal that read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fsm_mediator.records import Record
 from fsm_mediator.states import STUCK, STUCK_EXECUTING
 
 _PAGE: Final = 200
-"""Executions that are read at a time when many are listed."""
+"""The number of executions that are read at a time when many are listed."""
 
 
 class JournalReader:
-    """The reading half of `PostgresJournal`, which makes the connections."""
+    """The methods of `PostgresJournal` that read. `PostgresJournal` makes the connections."""
 
     encodes: bool = True
     codec: Codec
@@ -72,7 +72,10 @@ class JournalReader:
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """As `Journal.entries`, newest first by the order of opening; they are read in pages, as they are needed."""
+        """As `Journal.entries`. The newest executions come first, in the order of opening.
+
+        Pages are read when they are needed.
+        """
         check_bounds(before, limit)
         conditions: list[tuple[str, tuple[Any, ...]]] = []
         if phase is not None:
@@ -100,7 +103,7 @@ class JournalReader:
         return None if wake is None else float(wake)
 
     def check(self) -> list[str]:
-        """As `Journal.check`: whether the rows fit together. PostgreSQL has tools for its files: ``pg_amcheck``."""
+        """As `Journal.check`: checks that the rows are consistent. To check PostgreSQL's files, use ``pg_amcheck``."""
         return self.damage_of(None)
 
     def damage_of(self, saga_id: str | None) -> list[str]:
@@ -112,11 +115,11 @@ class JournalReader:
         return [each for each, _ in damage.faults(self._connections, None, rows_alone=True)]
 
     def _drivers(self, query: str, *parameters: Any) -> list[Row]:
-        """The rows of drivers that a query of `sql.DRIVERS` finds."""
+        """The rows of the drivers that *query*, a query based on `sql.DRIVERS`, finds."""
         return self._connections.read(query, (lock_class(self._connections.schema), *parameters))
 
     def _entries_of(self, rows: Sequence[Row]) -> list[Entry]:
-        """The entries of *rows*; each owner is looked at only once."""
+        """The entries of *rows*. Whether an owner is alive is checked once per owner."""
         owners = {row[13] for row in rows} - {None}
         drivers = {owner: (Driver(owner), False) for owner in owners}
         for row in self._drivers(sql.DRIVERS_OF_IDS, list(owners)) if owners else ():

@@ -1,14 +1,16 @@
-"""The tables of a PostgreSQL journal, and how they are brought up to date.
+"""The tables of a PostgreSQL journal, and their migration to newer versions.
 
-`STEPS` holds all versions, as in the SQLite journal: a released step is never edited, the next one is added. Tables are
-written ``journal.executions``; `qualified` puts the schema's name in the place of ``journal``.
+`STEPS` has all versions, as in the SQLite journal: a released step is never edited, and a new version adds a step.
+Tables are written as ``journal.executions``; `qualified` replaces ``journal`` by the name of the schema.
 
-An execution's row holds its last state and number. So one statement opens an execution, or continues it: it checks,
-writes the records and updates the row. `fillfactor` leaves room on each page: an update that changes no
-indexed column then needs no new entry in an index (a HOT update). Records do not refer to executions by a foreign key:
-each insert would lock the execution's row. Values are text, because ``jsonb`` refuses the character NUL.
+An execution's row has its last state and the number of its last record. Therefore a single statement can open an
+execution or continue it: the statement checks the row, writes the records and updates the row. `fillfactor` leaves
+room on each page: an update that changes no indexed column then needs no new index entry (a HOT update). Records have
+no foreign key to executions, because each insert would then lock the execution's row. Values are text, because
+``jsonb`` refuses the character NUL.
 
-The journal's one clock is the function ``now_seconds`` in the database. No worker's clock is ever compared with it.
+The journal uses one clock, the function ``now_seconds`` in the database. This clock is never compared with the clocks
+of workers.
 """
 
 # ruff: noqa: S608 - the only thing put into a statement is the name of the schema, which is checked
@@ -270,19 +272,20 @@ STEPS: Sequence[str] = (
     FAILED,
     CARRIERS + PARKED,
 )
-"""The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
+"""The SQL from each version to the next version. The schema stores its version in the table ``version``."""
 
 
 def lock_class(schema: str) -> int:
-    """The first key of this schema's advisory locks. The second key is a driver's number; 0: migration."""
+    """The first key of this schema's advisory locks. The second key is the number of a driver, or 0 for migrations."""
     return zlib.crc32(f"fsm_mediator.{schema}".encode()) & 0x7FFFFFFF
 
 
 def check_schema(schema: str) -> str:
-    """The name of the schema, if it can be one.
+    """Return *schema* if it can be the name of the schema.
 
     Raises:
-        DefinitionError: It is empty, too long for PostgreSQL, or holds a character besides letters, digits and ``_``.
+        DefinitionError: The name is empty, too long for PostgreSQL, or has a character besides letters, digits and
+            ``_``.
     """
     if not isinstance(schema, str) or not schema.isidentifier() or not schema.isascii() or len(schema) > 63:
         raise DefinitionError(
@@ -293,12 +296,12 @@ def check_schema(schema: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def qualified(statement: str, schema: str) -> str:
-    """*statement* for the tables of this schema."""
+    """*statement* with the name of the schema in place of ``journal``."""
     return statement.replace("journal.", f'"{schema}".')
 
 
 def script(schema: str, version: int = 0) -> str:
-    """The SQL that brings the schema from this version to the newest, for a person to execute as its owner."""
+    """The SQL that migrates the schema from *version* to the newest version. The owner of the schema can execute it."""
     create = (
         f'CREATE SCHEMA IF NOT EXISTS "{check_schema(schema)}";\nCREATE TABLE journal.version (number int NOT NULL);'
     )
@@ -308,12 +311,13 @@ def script(schema: str, version: int = 0) -> str:
 
 
 def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
-    """The version of the schema; 0: there is none.
+    """The version of the schema. 0 if there is none.
 
     Raises:
-        JournalError: It is of a later fsm_mediator.
+        JournalError: A later fsm_mediator wrote the schema.
     """
-    # to_regclass would not do: in a transaction that waited for a lock, it can miss a table that it once missed.
+    # to_regclass is not used: in a transaction that waited for a lock, it can still miss a table that it missed
+    # before.
     query = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'version'"
     if connection.execute(query, (schema,)).fetchone() is None:
         return 0
@@ -328,13 +332,13 @@ def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
 
 
 def migrate(connection: psycopg.Connection[Any], schema: str) -> int:
-    """Bring the schema to the newest version, in one transaction. Returns the version it had.
+    """Migrate the schema to the newest version, in one transaction. Returns the version that it had.
 
-    Processes that migrate at the same moment wait for each other, by an advisory lock.
+    Processes that migrate at the same time wait for each other, by an advisory lock.
 
     Raises:
-        JournalError: It is of a later fsm_mediator.
-        psycopg.Error: It cannot be read or changed.
+        JournalError: A later fsm_mediator wrote the schema.
+        psycopg.Error: The schema cannot be read or changed.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s::int, 0)", (lock_class(schema),))

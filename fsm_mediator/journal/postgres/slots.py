@@ -1,8 +1,8 @@
-"""Slots: which attempts have a slot of a limit, and which queue, in a PostgreSQL journal. See `SlotJournal`.
+"""Slots: which attempts have a slot of a limit, and which are queued, in a PostgreSQL journal. See `SlotJournal`.
 
-A transaction that asks for a slot holds the limit's advisory lock until it has committed, so that no two decide at the
-same time. Nearly always there is room and no queue, and one query says so. Only otherwise are the drivers read that
-declare the limit, and those with a slot, and the first of the queue.
+A transaction that asks for a slot holds the limit's advisory lock until it ends, so that two transactions never
+decide at the same time. Usually a slot is free and the queue is empty; one query shows this. Otherwise more is read:
+the drivers that declare the limit, the attempts with a slot, and the first attempts in the queue.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _MANY: Final = 1 << 62
 
 
 class SlotRules(NamedTuple):
-    """The things that a decision about slots needs besides the tables.
+    """The data that a decision about slots needs, besides the tables.
 
     Attributes:
         schema: The schema of the journal's tables.
-        is_gone: Whether the driver with this row of `sql.DRIVERS` is gone.
-        patience: Seconds for which nothing overtakes an attempt that was overtaken often. From then on no slot is left
-            for it until it asks: its driver seems to be unable to begin it.
+        is_gone: Returns whether the driver with this row of `sql.DRIVERS` is dead.
+        patience: Seconds for which no attempt overtakes an attempt that was overtaken often. After that, no slot is
+            left free for the attempt until it asks again, because its driver seems to be unable to begin it.
     """
 
     schema: str
@@ -40,10 +40,10 @@ class SlotRules(NamedTuple):
 
 
 class _Place(msgspec.Struct):
-    """An attempt that has a slot, or queues for one: the columns of `sql.QUEUE`.
+    """An attempt that has a slot or is queued for a slot. The fields are the columns of `sql.QUEUE`.
 
     Attributes:
-        number: Its place in the order of arrival.
+        number: The position in the order of arrival.
     """
 
     number: float
@@ -56,15 +56,16 @@ class _Place(msgspec.Struct):
 
 
 class Limit:
-    """One limit as it is within a transaction, or at a look.
+    """One limit, as it is during a transaction or a query.
 
     Args:
-        session: The session that reads it.
-        name: Its name.
-        rules: As of `SlotRules`.
-        declared: The drivers that declare it: rows of `sql.DECLARED` without the name.
-        own: Drivers that are alive because they ask.
-        more: How many attempts may arrive besides; 0: places of *own* count even if others ignore them.
+        session: The session that reads the limit.
+        name: The name of the limit.
+        rules: See `SlotRules`.
+        declared: The drivers that declare the limit: rows of `sql.DECLARED` without the name.
+        own: The ids of drivers that are alive, because they ask now.
+        more: The number of further attempts that may arrive. If 0, places of the drivers in *own* count even if other
+            drivers ignore them.
     """
 
     def __init__(
@@ -79,17 +80,17 @@ class Limit:
         self.queue: list[_Place] = [_Place(*row) for row in queued]
 
     def leave(self, saga_id: str) -> None:
-        """Forget the place of an execution."""
+        """Remove the place of an execution."""
         self.begun.discard(saga_id)
         self.queue = [place for place in self.queue if place.saga_id != saga_id]
 
     def first(self, before: float = _MANY) -> list[_Place]:
-        """The first of the queue that have arrived before this number, as many as there are free slots."""
+        """The first attempts of the queue that arrived before the number *before*, one for each free slot."""
         free = max(0, self.most - len(self.begun))
         return [place for place in self.queue if place.number < before][:free]
 
     def give(self, mine: _Place) -> list[_Place]:
-        """Let an attempt begin, if it may, or queue; return the attempts overtaken."""
+        """Give *mine* a slot if one is free for it, otherwise queue it. Returns the attempts overtaken by *mine*."""
         earlier = self.first(mine.number)
         mine.begun = len(earlier) < self.most - len(self.begun) and not any(map(self.is_patient_no_more, earlier))
         if not mine.begun:
@@ -101,17 +102,17 @@ class Limit:
         return earlier
 
     def is_patient_no_more(self, place: _Place) -> bool:
-        """Whether an attempt in the queue was overtaken as often as it can be."""
+        """Whether a queued attempt was overtaken the maximum number of times."""
         return place.overtaken >= OVERTAKEN * self.most
 
 
 class SlotJudge:
-    """Decides about the slots that the commits of one transaction ask for, and writes what it has decided.
+    """Decides about the slots that the commits of one transaction ask for, and provides the SQL for the decisions.
 
     Args:
-        session: Within the transaction, which holds the locks of all rows that it will change.
-        asks: The commits that ask.
-        rules: As of `SlotRules`.
+        session: A session in the transaction. The transaction holds the locks of all rows that it will change.
+        asks: The commits that ask for a slot.
+        rules: See `SlotRules`.
     """
 
     def __init__(self, session: Session, asks: Sequence[Commit], rules: SlotRules) -> None:
@@ -145,7 +146,7 @@ class SlotJudge:
                 self._kept[name, row[1]] = _Place(*row)
 
     def ask(self, commit: Commit) -> bool:
-        """Give an attempt a slot, or a place in the queue. Returns whether it queues."""
+        """Give an attempt a slot, or a place in the queue. Returns True if the attempt is queued."""
         saga_id, name = commit.saga_id, str(commit.slot)
         place = self._kept.pop((name, saga_id), None)
         if place is not None and place.begun and place.epoch == commit.epoch:
@@ -174,17 +175,20 @@ class SlotJudge:
         return not place.begun
 
     def give_up(self, saga_id: str) -> None:
-        """Free the slot, or leave the queue."""
+        """Free the slot of an execution, or remove it from the queue."""
         for limit in self._limits.values():
             limit.leave(saga_id)
 
     def is_queued(self, commit: Commit) -> bool:
-        """Whether a commit that was made before left its attempt in the queue."""
+        """Whether a commit that was already written left its attempt in the queue."""
         places = self._session.execute(sql.PLACES_OF, (commit.slot, [commit.saga_id])).fetchall()
         return any(not place.begun for place in (_Place(*row) for row in places))
 
     def statements(self) -> list[tuple[str, list[Any]]]:
-        """The statements that write the decisions, once the executions are written."""
+        """The statements, with parameters, that write the decisions.
+
+        They are executed after the executions are written.
+        """
         arrived = [(saga_id, name, place.epoch, place.begun) for saga_id, (name, place) in self._arrived.items()]
         changed = [
             (saga_id, its.epoch, its.begun, its.overtaken, OVERTAKEN * limit.most, self._rules.patience)
@@ -198,7 +202,7 @@ class SlotJudge:
 
 
 def _declared(session: Session, names: Sequence[str], rules: SlotRules) -> dict[str, list[Row]]:
-    """By the names of limits: the drivers that declare them, as rows of `sql.DECLARED` without the name."""
+    """The drivers that declare each limit, by the limit's name, as rows of `sql.DECLARED` without the name."""
     declared: dict[str, list[Row]] = {name: [] for name in names}
     for name, *row in session.execute(sql.DECLARED, (lock_class(rules.schema), [*names])) if names else ():
         declared[name].append(tuple(row))
@@ -206,7 +210,7 @@ def _declared(session: Session, names: Sequence[str], rules: SlotRules) -> dict[
 
 
 def in_columns(rows: Iterable[Row]) -> list[list[Any]]:
-    """Rows as the parameters of ``unnest``."""
+    """The columns of *rows*, as parameters of ``unnest``."""
     return [list(column) for column in zip(*rows, strict=True)]
 
 

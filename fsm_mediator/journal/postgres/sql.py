@@ -1,4 +1,4 @@
-"""The SQL of a PostgreSQL journal. Tables are named as in `schema`, values are always parameters."""
+"""The SQL of a PostgreSQL journal. Tables are named as in ``schema``. Values are always parameters."""
 
 # ruff: noqa: S608 - statements are put together from constants of this file
 
@@ -23,14 +23,14 @@ VERB_WAITS: Final = f"""EXISTS (
     SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND i.kind = ANY({_array(VERBS)}))"""
 _IS_CALLED: Final = f"""EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND (
         NOT ({HAS_ENDED} OR {_IS_STUCK}) OR i.kind = ANY({_array(VERBS)}) OR (i.kind = 'child' AND {_IS_STUCK})))"""
-"""Whether an item in its inbox has a driver look at it, as `rows.has_driver_look` says."""
+"""Whether an item in the inbox calls a driver, by the same rule as `rows.has_driver_look`."""
 
-# Commits. The usual ones are one statement, which finds its row only if all is as the driver knows it.
+# Commits. A usual commit is one statement, which finds its row only if the execution is as the driver knows it.
 
 NEW_RECORDS: Final = """
     unnest(%(all_seq)s::int[], %(all_event)s::text[], %(all_source)s::text[], %(all_target)s::text[],
         %(all_at)s::float8[], %(all_details)s::text[]) AS r"""
-"""The records of a usual commit, as arrays; ``usual.py`` writes a few as values."""
+"""The records of a usual commit, as arrays. ``usual.py`` writes a few records as values instead."""
 OPEN: Final = f"""
     WITH e AS (
         INSERT INTO journal.executions (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at,
@@ -58,9 +58,9 @@ GO_ON_WITHOUT_SLOT: Final = GO_ON.replace(
     "    added AS",
     "    given_up AS (DELETE FROM journal.slots WHERE execution IN (SELECT number FROM e)),\n    added AS",
 )
-"""As `GO_ON`, and the execution gives up its slot."""
+"""As `GO_ON`; in addition, the execution gives up its slot."""
 
-# Commits of any kind: all rows are locked in one order, so that no two transactions wait for each other.
+# Commits of any kind. All rows are locked in the same order, so that no two transactions wait for each other.
 
 LOCK: Final = """
     SELECT saga_id, number, epoch, driver, mail, wake_at, attention, state, changed_at, seq, last_token
@@ -133,7 +133,8 @@ PLANNED: Final = """
     FROM journal.executions e JOIN journal.planned p ON p.execution = e.number
     WHERE e.saga_id = %s HAVING count(*) > 0"""
 
-# The inbox. These compute `attention` as `rows.next_attention_at` does; the test model of the journal compares them.
+# The inbox. These statements compute `attention` as `rows.next_attention_at` does. The journal's model test compares
+# both.
 
 POST: Final = f"""
     WITH e AS (
@@ -193,7 +194,7 @@ SEEN_BY_DRIVER: Final = """
         SELECT saga_id FROM journal.executions
         WHERE ended_at IS NULL AND driver = d.id AND (%s OR attention IS NOT NULL) ORDER BY number)
     FROM journal.drivers d WHERE id = %s"""
-# Locks are not replicated to a standby: only the lease tells there which drivers are alive.
+# Locks are not replicated to a standby, so on a standby only the lease shows which drivers are alive.
 DRIVERS: Final = """
     SELECT d.number, journal.now_seconds() - d.beat_at, d.lease,
         NOT d.session_lock OR pg_is_in_recovery() OR d.number::bigint IN (
@@ -245,9 +246,10 @@ NEXT_WAKE: Final = f"""
 
 
 def _claim(**chosen: tuple[int, str, str]) -> str:
-    """The statement that claims what these choose; a later one is read only if those before it have too few rows.
+    """The statement that claims the executions that the arguments choose.
 
-    Each is a rank, a condition, and an order, which is that of the index that is read.
+    Each argument is a rank, a condition and an order. The order is the order of the index that is read. A later query
+    is executed only if the earlier queries return too few rows.
     """
     queries = (
         f"""
@@ -272,7 +274,8 @@ def _claim(**chosen: tuple[int, str, str]) -> str:
 
 
 def _free(low: str, high: str, than: str = ">=") -> tuple[str, str]:
-    # Never an equality: it makes the order that of the primary key, which a plan may then read from its first row on.
+    # Never an equality: with an equality, the order is that of the primary key, and a plan may read that index from
+    # its first row.
     return f"{_IS_FREE} AND attention {than} {low}::float8 AND attention <= {high}::float8", "attention, number"
 
 
@@ -286,7 +289,7 @@ CLAIM_SOME: Final = _claim(
     abandoned=(0, f"ended_at IS NULL AND driver = ANY(%(gone)s) AND driver <> %(driver)s AND {_LEFT}", "number"),
     **_UNCLAIMED,
 )
-"""As `CLAIM_FREE`, and first what the drivers have left that are gone."""
+"""As `CLAIM_FREE`, but the executions of dead drivers come first."""
 
 # Notes.
 
@@ -315,7 +318,7 @@ NOTES: Final = """
 NOTES_OF: Final = " AND n.execution = (SELECT number FROM journal.executions WHERE saga_id = %s)"
 OF_KIND: Final = " AND n.kind = %s"
 
-# Limits and their slots. Those of an earlier epoch do not count, nor do those of a dead driver.
+# Limits and their slots. Slots of an earlier epoch and slots of a dead driver do not count.
 
 DECLARE: Final = """
     INSERT INTO journal.limits (name, driver, most) VALUES (%s, %s, %s)
@@ -402,7 +405,7 @@ CHANGES: Final = """
     ORDER BY r.transaction, r.execution, r.seq LIMIT %s"""
 FORGOTTEN: Final = "SELECT saga, state, ended_at FROM journal.forgotten WHERE saga_id = %s"
 
-# Deleting executions that ended, each with its branches, once none of these can move.
+# Deleting ended executions. Each is deleted together with its branches, when none of them can change any more.
 
 PRUNABLE: Final = """
     SELECT number FROM journal.executions e

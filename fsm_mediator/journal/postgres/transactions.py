@@ -1,7 +1,8 @@
-"""CallersTransactions: executions that are opened in a transaction of the caller's own, on the caller's connection.
+"""CallersTransactions: opens executions in a transaction of the caller, on the caller's connection.
 
-A refusal must leave the caller's transaction usable. So nothing here may fail in the server for a foreseeable reason.
-The connection is checked without a statement on it, and an id that is taken is no error of the server.
+If an execution is refused, the caller's transaction must stay usable. Therefore no statement may fail in the server
+for a foreseeable reason. The connection is checked without a statement, and an id that is taken is not an error of
+the server.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ _USABLE: Final = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
 
 
 class CallersTransactions(OperatorTables):
-    """The `TransactionJournal` half of `PostgresJournal`."""
+    """The methods of `PostgresJournal` for transactions of the caller: see `TransactionJournal`."""
 
     codec: Codec
 
     async def open_within(self, connection: Any, acceptance: Acceptance) -> Entry | None:
-        """As `TransactionJournal.open_within`. On a `psycopg.Connection` it never suspends.
+        """As `TransactionJournal.open_within`. With a `psycopg.Connection` the coroutine never suspends.
 
         Raises:
-            DefinitionError: It is no connection of psycopg 3.
-            RefusedError: It is closed, in a failed transaction, or one to another database. Nothing was sent.
+            DefinitionError: *connection* is not a connection of psycopg 3.
+            RefusedError: The connection is closed, in a failed transaction, or to another database. Nothing was sent.
             PayloadError: The payload or the id cannot be journaled. Nothing was sent.
-            JournalError: The server refuses the statement, for one because the role may not write; it has ended the
-                caller's transaction then.
+            JournalError: The server refused the statement, for example because the role may not write. The caller's
+                transaction has then failed.
         """
         self._check_connection(connection)
         commit = Commit(acceptance.saga_id, (), None, held=False, acceptance=acceptance)
@@ -91,13 +92,13 @@ class CallersTransactions(OperatorTables):
 
 
 def _place(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> tuple[str, int, str]:
-    """Host, port and database, as the connection has them; no statement is sent."""
+    """The host, port and database of a connection. No statement is sent."""
     info = connection.info
     return info.host, info.port, info.dbname
 
 
 async def _rows(connection: Any, statement: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
-    """The rows of a statement, on a connection of either kind, whatever rows it makes for its owner."""
+    """The rows of a statement as tuples, on a synchronous or asynchronous connection with any row factory."""
     cursor = connection.cursor(row_factory=tuple_row)
     done = cursor.execute(statement.encode(), parameters)
     if inspect.isawaitable(done):

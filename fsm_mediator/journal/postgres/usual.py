@@ -1,7 +1,7 @@
-"""The usual commit, as one statement: it opens an execution, or adds records to one with an empty inbox.
+"""The usual commit as one statement. It opens an execution, or adds records to an execution with an empty inbox.
 
-A few records are values of their own in the statement. As arrays they would take the client longer to write down than
-all the rest, and the server has to take each array apart.
+If there are few records, each value is a parameter of its own. Arrays would cost more: the client takes longer to
+write them than all other parameters, and the server has to unpack each array.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from fsm_mediator.journal.rows import Row, next_attention_at
 from fsm_mediator.states import ENDED
 
 FEW: Final = 4
-"""The most records that are values of their own: each number of them is a statement, which the server prepares."""
+"""The maximum number of records that are written as separate parameters. Each number of records is another prepared
+statement.
+"""
 
 _COLUMNS: Final = {"seq": "int", "event": "text", "source": "text", "target": "text", "at": "float8", "details": "text"}
 
 
 def usual_statement(commit: Commit, rows: list[Row], owner: str | None) -> tuple[str, dict[str, Any]]:
-    """The statement, with its parameters, that writes a commit if all is as its driver knows it.
+    """The statement, with its parameters, that writes a usual commit.
+
+    It finds no row if the driver's knowledge is outdated.
 
     Args:
-        commit: Adds records, and does nothing else.
+        commit: The commit, which only adds records.
         rows: The rows of its records.
         owner: The driver that owns the execution afterwards.
     """
@@ -52,7 +56,7 @@ def usual_statement(commit: Commit, rows: list[Row], owner: str | None) -> tuple
 
 
 def _with_records(statement: str, rows: list[Row], parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """*statement* and *parameters*, with the records in them."""
+    """*statement* and *parameters*, with the records added to them."""
     if len(rows) > FEW:
         columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True)
         return statement, parameters | {f"all_{name}": list(values) for name, values in columns}
@@ -64,6 +68,6 @@ def _with_records(statement: str, rows: list[Row], parameters: dict[str, Any]) -
 
 @functools.lru_cache(maxsize=64)
 def _of_few(statement: str, count: int) -> str:
-    """*statement*, which takes its records as arrays, for so many records that are values of their own."""
+    """*statement* with its record arrays replaced by separate parameters for *count* records."""
     rows = (", ".join(f"%({name}{number})s::{kind}" for name, kind in _COLUMNS.items()) for number in range(count))
     return statement.replace(sql.NEW_RECORDS, f"(VALUES ({'), ('.join(rows)})) AS r")

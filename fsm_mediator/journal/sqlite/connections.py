@@ -1,8 +1,8 @@
-"""Connections to one SQLite file: one for writing, and one for each thread that reads at the same time.
+"""Connections to one SQLite file: one writing connection, and a reading connection for each thread that reads.
 
-They are closed before a fork. SQLite keeps its locks in tables of the process: a child that inherits them believes that
-it holds locks which only its parent holds. A test shows the result: the parent closes, finds the file unused, and
-deletes the write-ahead log to which the child still writes.
+They are closed before a fork. SQLite keeps its locks in tables of the process. A forked child that inherits the tables
+would believe that it holds locks which only its parent holds. A test shows the result: the parent closes, finds the
+file unused, and deletes the write-ahead log to which the child still writes.
 """
 
 from __future__ import annotations
@@ -27,32 +27,37 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 MEMORY: Final = ":memory:"
 
 WAL_PAGES: Final = 2000
-"""Pages in the write-ahead log after which the next commit moves them to the file. If less is written, the heartbeat of
-a driver moves them earlier."""
+"""The number of pages in the write-ahead log at which the next commit moves them to the file. If less is written, the
+heartbeat of a driver moves them earlier.
+"""
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes that the log's file may keep after a time in which its pages could not be moved. A limit below its usual size
-is slow: while a log grows, every fsync waits for the file's size as well."""
+"""The bytes that the log's file may keep after a time in which its pages could not be moved. A limit below the usual
+size of the log is slow: while a log grows, every fsync waits for the file's size too.
+"""
 
 CHECK_EVERY: Final = 0.25
-"""Seconds after which a read or a write first checks that the files are still the opened ones. A look takes some 50
-microseconds."""
+"""Seconds between two checks that the files are still the opened files. A read or a write makes the check first. It
+takes some 50 microseconds.
+"""
 
 _CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _UNLOCKED: Final = "mode=ro&immutable=1"
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that a child got from a parent that could not pause. They are kept: to free one is to close it."""
+"""Connections that a child got from a parent that could not pause. They are kept, because freeing one closes it."""
 
 
 class Connections:
-    """The connections of one journal. They open when they are first used, and again after `close`.
+    """The connections of one journal.
+
+    They open when they are first used, and open again when they are used after `close`.
 
     Args:
         path: The file, or ``:memory:``.
         durability: ``full`` or ``normal``.
-        busy_timeout: How many seconds to wait for the locks of other processes.
-        read_only: Whether the file is never created nor changed.
+        busy_timeout: The number of seconds to wait for the locks of other processes.
+        read_only: Whether the file is only read: it is never created or changed.
     """
 
     def __init__(self, path: str, *, durability: str, busy_timeout: float, read_only: bool) -> None:
@@ -68,7 +73,7 @@ class Connections:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: forget the parent's connections without touching them."""
+        """Forget the parent's connections without touching them. A forked child calls this method."""
         _inherited.extend(self._idle)
         if self._writer is not None:
             _inherited.append(self._writer)
@@ -79,8 +84,8 @@ class Connections:
         self.writing: threading.Lock = threading.Lock()
         self._forget_log()
         self._check_at = 0.0
-        # Code here enters the lock, never the condition. `Condition` is written in Python: an interrupt between its
-        # taking the lock and the ``with`` block would leave the lock locked without end.
+        # Code here enters the lock, never the condition. `Condition` is written in Python: if an interrupt came after
+        # it took the lock and before the ``with`` block, the lock would stay locked forever.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
 
@@ -88,7 +93,7 @@ class Connections:
         """A cursor of the connection that writes. Only the thread that holds `writing` may use it.
 
         Raises:
-            JournalError: It cannot be opened, or a file of it was deleted, moved or replaced.
+            JournalError: The connection cannot be opened, or one of its files was deleted, moved or replaced.
         """
         if self.cursor is None or time.monotonic() >= self._check_at:
             try:
@@ -106,19 +111,19 @@ class Connections:
         return self.cursor
 
     def check_writable(self) -> None:
-        """Refuse to write to a journal that was opened to read.
+        """Refuse to write to a journal that was opened only for reading.
 
         Raises:
-            JournalError: It was opened to read.
+            JournalError: The journal was opened only for reading.
         """
         if self.read_only:
             raise JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
 
     def check_files(self) -> None:
-        """Check that other processes see the files that are read and written here.
+        """Check that other processes still see the files that this process has opened.
 
         Raises:
-            JournalError: One of them was deleted, moved or replaced.
+            JournalError: One of the files was deleted, moved or replaced.
         """
         self._check_at = time.monotonic() + CHECK_EVERY
         lost = [each for each, opened in self._opened.items() if paths.identity(each) != opened]
@@ -132,7 +137,8 @@ class Connections:
     def _abandon(self) -> None:
         """Keep the connections to lost files open until the process ends.
 
-        SQLite would write the old log into the new file, and delete the new log, when it closes the last of them.
+        When SQLite closes the last of these connections, it would write the old log into the new file and delete the
+        new log.
         """
         import ctypes  # rarely needed
 
@@ -143,11 +149,17 @@ class Connections:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # so that not even the interpreter's end closes it
 
     def _forget_log(self) -> None:
-        """SQLite may delete the files beside the journal now: it does when its last connection is closed."""
+        """Forget the identities of the log's files.
+
+        SQLite may delete these files when it closes its last connection.
+        """
         self._opened = {each: was for each, was in self._opened.items() if each == self.path}
 
     def roll_back(self) -> None:
-        """Roll back the transaction under way, if there is one. If that fails, the next `writer` opens a connection."""
+        """Roll back the open transaction, if there is one.
+
+        If that fails, the next call of `writer` opens a new connection.
+        """
         try:
             if self._writer is not None and self._writer.in_transaction:
                 self._writer.rollback()
@@ -157,12 +169,12 @@ class Connections:
     def _drop_writer(self) -> None:
         writer, self._writer, self.cursor = self._writer, None, None
         if writer is not None:
-            self._forget_log()  # first: an interrupt may hit as soon as it is closed
+            self._forget_log()  # first, because an interrupt may come as soon as the connection is closed
             writer.close()
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that reads. A journal in memory has none: its one connection writes."""
+        """Lend a connection that reads. A journal in memory has no such connection: its only connection writes."""
         connection, lent, kept = None, False, True
         if time.monotonic() >= self._check_at:
             self.check_files()
@@ -194,17 +206,21 @@ class Connections:
                     self._changed.notify_all()
 
     def empty_log(self) -> None:
-        """Move the log's pages to the file, which can become smaller by that, unless a process reads or writes now."""
+        """Move the pages of the log to the file, so that the log becomes smaller.
+
+        Does nothing if a process reads or writes now.
+        """
         with self.reader() as connection:
-            connection.execute("PRAGMA busy_timeout=0")  # while it waited for a reader, no process could write
+            connection.execute("PRAGMA busy_timeout=0")  # no process could write while it waited
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
     def close(self, timeout: float | None = None) -> None:
-        """Close all connections, once no thread writes or reads. The next use opens them again.
+        """Close all connections when no thread writes or reads. The next use opens them again.
 
         Args:
-            timeout: Seconds to wait for these threads. If it takes longer, all stay open. None: without limit.
+            timeout: Seconds to wait for these threads. If they take longer, all connections stay open. None for no
+                limit.
         """
         try:
             if self.close_and_block(timeout):
@@ -241,7 +257,7 @@ class Connections:
         return closed
 
     def reopen(self) -> None:
-        """Let threads read again."""
+        """Let threads read again after `close_and_block`."""
         with self._lock:
             self._open = True
             self._changed.notify_all()
@@ -269,7 +285,7 @@ class Connections:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = schema.version_of(connection, self.path)  # raises before anything is changed if it is no journal
+        version = schema.version_of(connection, self.path)  # raises if it is no journal, before any change
         self._use_wal(connection, is_new=version == 0)
         schema.migrate(connection, self.path)
         for setting in (
@@ -282,7 +298,7 @@ class Connections:
             "trusted_schema=OFF",
         ):
             connection.execute(f"PRAGMA {setting}")
-        # Fails if the file cannot be written. If another process writes at this moment, it can be.
+        # Fails if the file cannot be written. If another process writes at this moment, the file can be written.
         connection.execute("PRAGMA busy_timeout=0")  # from now on `transaction.begin` waits
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -299,7 +315,7 @@ class Connections:
         while True:
             try:
                 if is_new:
-                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # for `prune`; later it would change nothing
+                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # for `prune`; no effect later
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
                 break
             except sqlite3.OperationalError as error:

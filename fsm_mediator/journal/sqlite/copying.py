@@ -44,11 +44,11 @@ _LAST_ITEM: Final = "SELECT max(number) FROM (SELECT number FROM inbox UNION ALL
 
 
 class _HalfCopied(Exception):  # noqa: N818 - it never leaves this file
-    """The rows of a copy ended with an error."""
+    """Reading the rows of a copy failed, so the copy is incomplete."""
 
 
 class CopyTables(OperatorTables):
-    """The `CopyableJournal` half of `SQLiteJournal`."""
+    """The methods of `SQLiteJournal` for copying: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
         """As `CopyableJournal.hand_over`."""
@@ -67,7 +67,7 @@ class CopyTables(OperatorTables):
             try:
                 return {table: _insert(cursor, table, rows) for table, rows in kept}
             except (MediatorError, *ERRORS) as error:
-                raise _HalfCopied(error) from error  # a job that is refused would be done again, without rows
+                raise _HalfCopied(error) from error  # a refused job would be repeated, but the rows are already read
 
         counts = self._read("SELECT (SELECT count(*) FROM executions) + (SELECT count(*) FROM forgotten)")
         check_empty(counts[0], self.path)

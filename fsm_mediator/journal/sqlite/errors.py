@@ -1,4 +1,4 @@
-"""Errors of SQLite as a `JournalError` that says what happened, where, and the next move.
+"""Errors of SQLite as a `JournalError`. The message says what happened, where, and what to do next.
 
 Every exception of ``sqlite3`` leaves the journal through `to_journal_error`.
 """
@@ -42,13 +42,13 @@ _WORDS: Final[dict[int, tuple[str, str]]] = {
     sqlite3.SQLITE_TOOBIG: ("a value is larger than SQLite takes", "keep large things elsewhere, and pass their name"),
 }
 
-# Errors of one statement, which leave its transaction as it was.
+# Errors of one statement. They do not affect its transaction.
 _OF_ONE_STATEMENT: Final = frozenset(
     (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CORRUPT)
 )
 
 ERRORS: Final = (sqlite3.Error, sqlite3.Warning, msgspec.MsgspecError, OverflowError, ValueError, TypeError)
-"""Errors that ``sqlite3`` and ``msgspec`` raise: their own, and Python's if a parameter cannot be bound."""
+"""The errors of ``sqlite3`` and ``msgspec``, and Python's errors for a parameter that cannot be bound."""
 
 
 def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:
@@ -58,7 +58,7 @@ def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: 
         error: The error of SQLite, or of decoding a row.
         path: The journal's file.
         doing: The action that failed: ``opened``, ``read``, ``written``.
-        busy_timeout: For how many seconds SQLite waited for a lock.
+        busy_timeout: The number of seconds for which SQLite waited for a lock.
     """
     code = getattr(error, "sqlite_errorcode", None) or 0
     if isinstance(error, msgspec.MsgspecError) or (not code and "decode to UTF-8" in str(error)):
@@ -76,12 +76,12 @@ def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: 
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether another connection has the lock."""
+    """Whether *error* says that another connection holds the lock."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def is_statement_error(error: BaseException) -> bool:
-    """Whether *error* belongs to one job of a transaction, and not to the transaction."""
+    """Whether *error* affects only one job of a transaction, not the whole transaction."""
     if not isinstance(error, sqlite3.Error):
         return True
     code = getattr(error, "sqlite_errorcode", None)

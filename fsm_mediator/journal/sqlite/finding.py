@@ -1,7 +1,8 @@
-"""FindingTables: executions found by indexes, in pages, in a SQLite journal.
+"""FindingTables: finds executions in a SQLite journal by indexes, in pages.
 
-An execution comes into the indexes of ended ones when its row is marked as ended, see `schema`. Few ended executions
-are not marked yet. They are in the index ``in_hand`` with the running ones, and a search reads all of that index.
+An ended execution is in the indexes of ended executions from the time when its row is marked as ended: see ``schema``.
+A few ended executions are not marked yet. They are in the index ``in_hand`` with the running executions; a search reads
+this whole index.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters
@@ -21,7 +22,9 @@ from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.reading import JournalReader
 
 NARROW: Final = 5000
-"""So many executions that ended within a span of time are looked at one by one; of more, their numbers are a range."""
+"""If at most this many executions ended within the time span of a search, each is checked. If more ended, a range of
+their numbers is searched.
+"""
 
 _LAST_RECORD: Final = """
     CROSS JOIN records r ON r.execution = e.number
@@ -29,7 +32,7 @@ _LAST_RECORD: Final = """
 
 
 def _of_failure(what: str) -> str:
-    """A value of the record that says why an execution failed or is stuck: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
     return f"""(
         SELECT json_extract(x.details, '$.{what}') FROM records x
         WHERE x.execution = e.number AND json_type(x.details, '$.error') = 'array'
@@ -73,7 +76,7 @@ _ATTRIBUTES: Final = """
 
 
 class FindingTables(JournalReader):
-    """The `FindingJournal` half of `SQLiteJournal`."""
+    """The methods of `SQLiteJournal` for finding: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
         """As `FindingJournal.search`."""
@@ -83,7 +86,7 @@ class FindingTables(JournalReader):
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
 
     def newest_by_phase(self, phases: Sequence[str], limit: int) -> list[Entry]:
-        """The newest executions that have not ended in each of these phases, at most *limit* in each, newest first."""
+        """The newest executions in each of these phases that have not ended. At most *limit* for each phase."""
         found: dict[str, list[int]] = {phase: [] for phase in phases}
         for number, phase in self._read(OWNED):
             if phase in found:
@@ -92,7 +95,10 @@ class FindingTables(JournalReader):
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(number for each in newest for number in each),)))
 
     def left_alone(self, at: float, limit: int) -> list[Entry]:
-        """The oldest executions without an owner that a driver should have looked at before *at*; it only reads."""
+        """At most *limit* executions that have no owner although a driver should have claimed them before *at*.
+
+        Only reads.
+        """
         numbers = [number for number, _ in self._read(sql.UNHELD, (at, "[]", limit))]
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))
 
@@ -118,7 +124,7 @@ class FindingTables(JournalReader):
         return found
 
     def _numbers_of(self, chosen: Filter, after: str | None, limit: int) -> list[int]:
-        """The numbers of the executions that *chosen* fits, newest first, at most *limit*."""
+        """The numbers of at most *limit* executions that fit *chosen*, newest first."""
         below = 2**63 - 1 if after is None else place_of_cursor(after)
         named = chosen.saga is not None or chosen.version is not None
         definitions = [number for (number,) in self._read(_DEFINITIONS, (chosen.saga, chosen.version))]
@@ -132,10 +138,10 @@ class FindingTables(JournalReader):
         found = self._all(f"{in_hand} AND e.number < ?{where} {_NEWEST}", below, *values, limit)
         if chosen.may_have_ended and definitions:
             found += self._ended(chosen, below, definitions if named else None, where, values, limit)
-        return sorted(set(found), reverse=True)[: max(0, limit)]  # one may have ended between the two queries
+        return sorted(set(found), reverse=True)[: max(0, limit)]  # an execution may have ended between the two queries
 
     def _looked_up(self, chosen: Filter, below: int, where: str, values: Sequence[Any], limit: int) -> list[int]:
-        """As `_numbers`, by the index of an attribute or of a parent's branches."""
+        """As `_numbers_of`, by the index of an attribute or the index of a parent's branches."""
         if chosen.attributes:
             name, value = chosen.attributes[0]
             table = "attributes t INDEXED BY attributes_by_value CROSS JOIN executions e ON e.number = t.execution"

@@ -1,7 +1,7 @@
-"""ChangeTable: the changes of a SQLite journal, numbered in their commits.
+"""ChangeTable: numbers the changes of a SQLite journal in the order of their commits.
 
-SQLite has one writer at a time, so that numbers are in the order of commits. The first call of `changes` makes the
-table and the triggers that fill it: a journal without followers does not pay for them.
+SQLite has one writer at a time, so the numbers are in the order of the commits. The first call of `changes` creates the
+table and the triggers that fill it. A journal that is never followed does not have them.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters
@@ -35,7 +35,7 @@ _MAKE: Final = (
     END""",
 )
 _NUMBERS_REMOVALS: Final = "SELECT 1 FROM sqlite_schema WHERE name = 'number_removal'"
-# The row of a deletion belongs to no record, so that no change is made of it.
+# The row of a deletion has no record, so `changes` does not return it.
 _NUMBER_REMOVALS: Final = (
     "DROP TRIGGER forget_changes",
     f"""
@@ -64,7 +64,7 @@ _CHANGES: Final = """
 
 
 class ChangeTable(OperatorTables):
-    """The `FollowedJournal` half of `SQLiteJournal`."""
+    """The methods of `SQLiteJournal` for following: see `FollowedJournal` and `CountedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
         """As `FollowedJournal.changes`. The first call on a journal file creates a table, so it needs write access."""
@@ -80,7 +80,7 @@ class ChangeTable(OperatorTables):
             ]
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `CountedJournal.moves`. Like that of `changes`, the first call on a journal file needs write access."""
+        """As `CountedJournal.moves`. The first call on a journal file needs write access, as for `changes`."""
         (last,) = places_in(after or "0", 1)
         self._number(_NUMBERS_REMOVALS)
         rows = self._read(MOVES, (last, limit))
@@ -101,7 +101,7 @@ class ChangeTable(OperatorTables):
 
 
 def _make(cursor: Cursor) -> None:
-    if cursor.execute(_IS_THERE).fetchone() is None:  # else another process has just done it
+    if cursor.execute(_IS_THERE).fetchone() is None:  # otherwise another process has just created it
         for statement in _MAKE:
             cursor.execute(statement)
 

@@ -1,8 +1,8 @@
 """SQLiteJournal: a journal in one SQLite file, for many threads and for several processes on one machine.
 
-Here the parts of this folder become the `Journal` protocol: the tables (``schema``), statements (``sql``), commits
-(``commit``), owners and inboxes (``leases``), shared transactions (``group_commit``, ``transaction``), connections
-(``connections``).
+This module implements the `Journal` protocol with the other modules of this folder: the tables (``schema``), statements
+(``sql``), commits (``commit``), owners and inboxes (``leases``), shared transactions (``group_commit``,
+``transaction``), and connections (``connections``).
 """
 
 from __future__ import annotations
@@ -48,27 +48,29 @@ from fsm_mediator.retry import check_number
 class SQLiteJournal(ChangeTable, CopyTables):
     """Keeps records in one SQLite file.
 
-    A record is on the disk before `write` returns. Threads that write at the same time share a transaction, and so the
-    wait for the disk. The journal is open once it is made, and opens again when it is used after `close`.
+    When `write` returns, the record is on the disk. Threads that write at the same time share a transaction, and so
+    share the wait for the disk. The journal is open when it is made. If it is used after `close`, it opens again.
 
-    ``":memory:"`` keeps all records in this process instead, until `close`; a forked child's journal is empty.
+    ``":memory:"`` keeps all records in this process until `close`. After a fork, the child's journal is empty.
 
     Args:
-        path: The file; created, for its owner alone, if it does not exist. Its directory must exist.
-        durability: The commits that survive a power cut: with ``full`` every commit, with ``normal`` all except those
-            of the last moments. Under both, everything that a process wrote before it crashed survives.
-        busy_timeout: How many seconds to wait while another process writes.
-        lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
+        path: The file. If it does not exist, it is created, and only its owner can read it. Its directory must exist.
+        durability: The commits that survive a power cut. ``full``: every commit. ``normal``: all commits except the
+            last few. With both, everything that a process wrote before it crashed survives.
+        busy_timeout: The number of seconds to wait while another process writes.
+        lease: Seconds for which a driver counts as alive after a heartbeat, if this process cannot see the driver's
+            process.
         clock: Returns the time for leases, in seconds since the epoch.
-        max_value_bytes: The limit of one payload, result or signal value, as JSON.
-        types: Hooks for types that msgspec does not know: ``to_plain(value)`` returns plain data and ``from_plain(type,
-            plain)`` the value; each raises NotImplementedError for a type that it does not know.
-        cipher: Seals payloads, results, signal values, messages of errors and reasons: an `AesGcm`. Every process that
-            uses the file needs it. Ids, names, states, times and the types of errors stay readable.
-        read_only: Only read: the file is never created nor changed, and writers are not kept waiting.
+        max_value_bytes: The maximum size in bytes of one payload, result or signal value, as JSON.
+        types: Two hooks for types that msgspec does not know: ``to_plain(value)`` returns plain data, and
+            ``from_plain(type, plain)`` returns the value. A hook raises NotImplementedError for a type that it does not
+            know.
+        cipher: An `AesGcm` that seals payloads, results, signal values, messages of errors and reasons. Every process
+            that uses the file needs it. Ids, names, states, times and the types of errors stay readable.
+        read_only: Only read the journal. The file is never created or changed, and writers do not have to wait.
 
     Raises:
-        JournalError: There can be no journal at *path*, or the file is no journal, of a later version, or damaged.
+        JournalError: No journal can be at *path*; or the file is not a journal, is of a later version, or is damaged.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._perform(job)
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
+        """As `Journal.beat`. If a third of the lease has passed, the lease is renewed, and rows are marked as ended."""
         self._connections.check_writable()
         self._connections.check_files()
         found = self._read(sql.LAST_BEAT, (driver_id,))
@@ -223,7 +225,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`. Nothing is written, and no lock taken, where nothing can be claimed."""
+        """As `Journal.claim_some`. If nothing can be claimed, nothing is written and no lock is taken."""
         if not self._read(sql.DRIVER, (driver_id,)):
             raise leases.unknown_driver(driver_id)
         chosen = (sql.as_json(skip), sql.as_json(leave))
@@ -244,10 +246,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """As `Journal.prune`. The branches of an execution count, and are never deleted without it.
+        """As `Journal.prune`. Branches count towards *limit*, but a branch is never deleted without its parent.
 
-        *forget_ids* also deletes what earlier calls have kept of executions that ended before that time. Disk space is
-        given back.
+        With *forget_ids*, the kept rows of executions that ended before *before* are deleted too. Disk space is
+        released.
         """
         check_bounds(before, limit)
         self._connections.check_writable()
@@ -265,7 +267,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return deleted
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """As `RetainingJournal.prune_these`. Disk space is given back."""
+        """As `RetainingJournal.prune_these`. Disk space is released."""
         check_bounds(before, None)
         self._connections.check_writable()
         for number, *_ in self._read(sql.OWNERS):
@@ -296,7 +298,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._perform(job)
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`, oldest first by the order of opening."""
+        """As `Journal.claimable`. The oldest executions come first, in the order in which they were opened."""
         skipped = sql.as_json(skip)
         found = self._read(sql.UNHELD, (at, skipped, limit))
         for number in self._dead_owners():
@@ -304,7 +306,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def _dead_owners(self) -> list[int]:
-        """The dead drivers that own executions, after the ended ones of these are marked."""
+        """The numbers of the dead drivers that own executions. Their ended executions are marked as ended first."""
         dead = []
         for number, *row in self._read(sql.OWNERS):
             if not self._is_alive(number, row):
@@ -313,9 +315,9 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return dead
 
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
-        """Bring the rows of ended executions of a driver up to date, some at a time: see `schema`.
+        """Update the rows of a driver's ended executions, some at a time: see ``schema``.
 
-        *surely_dead*: also of executions that the driver claimed later, to undo them, and left unchanged.
+        If the driver is *surely_dead*, also update ended executions that it claimed to undo them and left unchanged.
         """
         parameters = (driver, surely_dead)
         while self._read(sql.ENDED_UNDER, parameters):
@@ -359,13 +361,16 @@ class SQLiteJournal(ChangeTable, CopyTables):
     # Closing and forking
 
     def close(self) -> None:
-        """As `Journal.close`. A journal in memory is empty afterwards."""
+        """As `Journal.close`. After this, a journal in memory is empty."""
         with self._group.exclusive():
             self._connections.close()
             self._ids.clear()
 
     def pause(self, timeout: float) -> bool:
-        """Before a fork: close all connections, and let no thread open others. False: it took too long."""
+        """Close all connections and keep threads from opening new ones. Called before a fork.
+
+        False if it took too long.
+        """
         try:
             waiter = self._group.acquire(timeout)
         except JournalError:  # the thread that forks is writing at this moment
@@ -382,7 +387,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return paused
 
     def resume(self) -> None:
-        """After a fork, in the parent: let threads open connections again."""
+        """Let threads open connections again. Called in the parent after a fork."""
         waiter, self._paused_by = self._paused_by, None
         if waiter is not None:
             try:
@@ -391,7 +396,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
                 self._group.release(waiter)
 
     def reset(self) -> None:
-        """After a fork, in the child: open connections of its own."""
+        """Open new connections. Called in the child after a fork."""
         self._paused_by = None
         self._connections.reset_after_fork()
         self._reset_writing()

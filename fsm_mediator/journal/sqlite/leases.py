@@ -1,6 +1,6 @@
 """Leases: the driver that owns an execution, and the execution's inbox.
 
-Every function works within a transaction that the caller began, and refuses before it changes anything.
+Every function works in a transaction that the caller began. A function that refuses has changed nothing.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
 from fsm_mediator.states import ENDED, STUCK_PHASES, is_settled
 
 SETTLED: Final = (sql.as_json(sorted((*STUCK_PHASES, *ENDED))), sql.as_json(sorted(STUCK_PHASES)))
-"""The phases in which an execution of a dead driver is left, and those of these that a branch's message ends."""
+"""The phases in which an execution of a dead driver is not claimed, and those of them that a branch's message ends."""
 
 
 class IdCache:
     """Numbers that every commit needs.
 
     Attributes:
-        last_written: By id, of each execution that this journal wrote to last and whose driver owns it: the execution's
-            number, and its last record.
-        drivers: The numbers of drivers. A driver that was dismissed and enlists again gets another number, so a number
-            is looked up again before an execution is given to its driver.
+        last_written: The number and the last record of executions, by id. It has executions that this journal was the
+            last to write, and that their driver still owns.
+        drivers: The numbers of drivers. A driver that was dismissed and enlists again gets another number. Therefore a
+            number is looked up again before an execution is given to its driver.
         definitions: The numbers of definitions, by saga, version and fingerprint.
     """
 
@@ -48,7 +48,7 @@ class IdCache:
         self.definitions.clear()
 
     def driver(self, cursor: Cursor, driver_id: str | None) -> int | None:
-        """The driver's number; None: there is no such driver."""
+        """The driver's number. None if there is no such driver."""
         number = None if driver_id is None else self.drivers.get(driver_id)
         if number is None and driver_id is not None and is_text(driver_id):
             row = cursor.execute(sql.DRIVER, (driver_id,)).fetchone()
@@ -57,7 +57,10 @@ class IdCache:
         return number
 
     def definition(self, cursor: Cursor, acceptance: Acceptance) -> int:
-        """The number of the definition that the execution was opened with; a new number, if need be."""
+        """The number of the definition that the execution was opened with.
+
+        If the definition is new, it gets a number.
+        """
         key = (acceptance.saga, acceptance.version, acceptance.fingerprint)
         number = self.definitions.get(key)
         if number is None:
@@ -69,14 +72,14 @@ class IdCache:
 
 
 def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
-    """Put an item into an execution's inbox; False: the execution has ended, or is unknown."""
+    """Put an item into an execution's inbox. Returns False if the execution has ended or is unknown."""
     found = _execution(cursor, saga_id)
     if found is None:
         return False
     number, _, driver, mail, wake_at, state, at = found
     kind, name = item[:2]
     if kind in VERBS and cursor.execute(sql.VERB_IN, (number, name, name)).fetchone() is not None:
-        return True  # it is posted again, for the answer to the first call was lost
+        return True  # the answer to the first call was lost, and the verb is posted again
     if not takes(kind, state):
         return False
     cursor.execute(sql.POST, (number, *item))
@@ -88,7 +91,7 @@ def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
 
 
 def has_unseen(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> bool:
-    """Whether an item above *seen*, in an inbox of *mail*, has a driver look at an execution in *state*."""
+    """Whether an inbox of *mail* items has an item above *seen* that calls a driver to an execution in *state*."""
     if not mail:
         return False
     kinds = "*" if held or not is_settled(state) else "" if state in ENDED else CHILD
@@ -101,7 +104,7 @@ def is_posted(cursor: Cursor, token: int) -> bool:
 
 
 def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
-    """Whether *item* is a signal that comes after the time of its own wait."""
+    """Whether *item* is a signal that comes after the end of the wait for it."""
     found = cursor.execute(sql.DUE_AT, (saga_id,)).fetchone()
     return found is not None and is_too_late(item, *found)
 
@@ -109,14 +112,17 @@ def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
 def claim(
     cursor: Cursor, ids: IdCache, saga_id: str, driver_id: str, is_alive: Callable[[int, Sequence[Any]], bool]
 ) -> bool | None:
-    """Give an execution to a driver, and say whether a dead driver owned it; None: another living driver owns it.
+    """Give an execution to a driver.
 
     Args:
-        cursor: Within a transaction.
-        ids: Numbers of drivers.
+        cursor: A cursor in a transaction.
+        ids: The numbers of drivers.
         saga_id: The execution.
-        driver_id: Its new owner.
-        is_alive: Whether the driver with this number and row is alive.
+        driver_id: The new owner.
+        is_alive: Returns whether the driver with this number and row is alive.
+
+    Returns:
+        Whether a dead driver owned the execution. None if another living driver owns it; nothing is changed then.
 
     Raises:
         UnknownExecutionError: There is no such execution.
@@ -143,15 +149,15 @@ def claim(
 def find_claimable(
     read: Callable[[str, Sequence[Any]], list[Row]], dead: Iterable[int], at: float, limit: int, skip: str, leave: str
 ) -> list[tuple[int, int | None]]:
-    """Number and owner of the executions that `Journal.claim_some` claims, in its order.
+    """The number and owner of each execution that `Journal.claim_some` claims, in its order.
 
     Args:
         read: Executes a query.
         dead: The numbers of dead drivers.
         at: The time, in seconds since the epoch.
-        limit: At most so many.
-        skip: Fingerprints, as JSON.
-        leave: Ids, as JSON.
+        limit: The maximum number of executions.
+        skip: The fingerprints of definitions that are skipped, as JSON.
+        leave: The ids of executions that are left out, as JSON.
     """
     found: list[Row] = []
     for owner in dead:
@@ -175,7 +181,7 @@ def claim_some(
     skip: str,
     leave: str,
 ) -> list[Entry]:
-    """Give the executions that `find_claimable` finds to a driver."""
+    """Give the executions that `find_claimable` finds to a driver. Returns their entries."""
     ids.drivers.pop(driver_id, None)
     own = ids.driver(cursor, driver_id)
     if own is None:
@@ -198,7 +204,7 @@ def claim_some(
 
 
 def release(cursor: Cursor, ids: IdCache, saga_id: str, epoch: int) -> None:
-    """Take an execution from its driver, if its epoch is this one."""
+    """Free an execution from its driver, if the execution has this epoch."""
     found = _execution(cursor, saga_id)
     if found is not None and found[1] == epoch and found[2] is not None:
         ids.last_written.pop(saga_id, None)
@@ -217,7 +223,7 @@ def unregister_driver(cursor: Cursor, ids: IdCache, driver_id: str) -> None:
 
 
 def unknown_driver(driver_id: str | None) -> LeaseLostError:
-    """The error of a driver that can own nothing, because the journal does not know it."""
+    """The error for a driver that the journal does not know. Such a driver cannot own executions."""
     return LeaseLostError(
         f"the journal does not know the driver {driver_id!r}: it was never enlisted, or was dismissed, and can hold "
         f"nothing. Enlist it; nothing was written"

@@ -1,11 +1,12 @@
-"""The write-ahead log of SQLite, read as a file: commits that a damaged place in it hides.
+"""The write-ahead log of SQLite, read as a file, to find commits that are hidden by damage.
 
-For SQLite the log ends, in silence, at the first frame with a wrong checksum: so it ends as well where a write was cut
-off. But behind such a place there is no commit. If there is one, the log was damaged. Damage to the last commit alone
-looks like a write that was cut off.
+For SQLite the log ends without an error at the first frame with a wrong checksum. It also ends like this if a write was
+interrupted. But after an interrupted write there is no commit. If there is a commit after the wrong frame, the log was
+damaged. Damage to the last commit alone looks like an interrupted write.
 
-No other file of a journal may be opened and closed here: closing one ends the locks that this process has on it, of
-whatever connection (https://sqlite.org/howtocorrupt.html, 2.2). SQLite locks the index and the file, never the log.
+This module must not open and close any other file of a journal: closing a file ends all locks that this process has on
+it, whichever connection holds them (https://sqlite.org/howtocorrupt.html, 2.2). SQLite locks the index and the file,
+but never the log.
 
 Source: https://sqlite.org/fileformat2.html#walformat and https://sqlite.org/walformat.html.
 """
@@ -22,27 +23,27 @@ from typing import Final, NamedTuple
 from fsm_mediator.journal.sqlite.path import beside
 
 _HEADER: Final = 32
-"""Bytes before the first frame."""
+"""The number of bytes before the first frame."""
 
 _FRAME_HEADER: Final = 24
-"""Bytes of a frame before its page: page, size of the file after a commit, two salts, two checksums."""
+"""The number of bytes of a frame before its page: page, size of the file after a commit, two salts, two checksums."""
 
 _PAGE: Final = 4096
-"""Bytes of a page where a damaged header does not say: SQLite's own default."""
+"""The page size in bytes that is assumed if the header is damaged: SQLite's default."""
 
 _BIG_ENDIAN: Final = 0x377F0683
-"""The magic number of a log with big-endian checksums; without its last bit: with little-endian ones."""
+"""The magic number of a log with big-endian checksums. With little-endian checksums the last bit of the number is 0."""
 
 _LOOKS: Final = 2
-"""A frame that is being written looks damaged: it is, if so many more looks find the same."""
+"""The number of further checks that must find the same damage, because a frame that is being written looks damaged."""
 
 
 class _Hidden(NamedTuple):
     """Commits that SQLite does not see.
 
     Attributes:
-        frame: The first damaged frame, from 1; 0: the header is damaged.
-        commits: The number of commits behind it.
+        frame: The number of the first damaged frame, from 1. 0 if the header is damaged.
+        commits: The number of commits after it.
         header: The header of the log.
     """
 
@@ -52,9 +53,9 @@ class _Hidden(NamedTuple):
 
 
 def hidden_commits(path: str) -> list[str]:
-    """The damage in the log of the journal at *path*, in words; empty: there is none, or there is no log.
+    """A description of the damage in the log of the journal at *path*. Empty if there is no damage or no log.
 
-    The journal is open, so that SQLite has read the log.
+    The journal must be open, so that SQLite has read the log.
     """
     log, _ = beside(path)
     first = _look(path)
@@ -105,7 +106,7 @@ def _unsound(data: bytes, size: int, salts: bytes, before: Sequence[int], *, big
 
 
 def _follows(data: bytes, number: int, size: int, *, big: bool) -> bool:
-    """Whether the frame is as it was written behind the one before it."""
+    """Whether the frame has the right checksum for a frame after the previous frame."""
     at = _HEADER + (number - 1) * size
     return _is_sound(data, at, size, unpack_from(">2I", data, at - size + 16), big=big)
 

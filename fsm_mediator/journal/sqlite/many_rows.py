@@ -1,4 +1,4 @@
-"""Statements for many rows at a time: one of them for 64 rows costs less than 64 for one."""
+"""Statements for many rows at a time. One statement for 64 rows costs less than 64 statements for one row."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SIZES: Final = (64, 16, 4, 2, 1)
 
 
 def of_many(statement: str, row: str) -> dict[int, str]:
-    """The statement for 64, 16, 4, 2 rows at a time and for one, by their number."""
+    """The statements for 64, 16, 4, 2 rows and for one row, by the number of rows."""
     return {size: statement.format(", ".join([row] * size)) for size in _SIZES}
 
 
 def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> int:
-    """Execute a statement for all of *rows*, many at a time. Returns how many rows it changed."""
+    """Execute a statement for all *rows*, many rows at a time. Returns the number of changed rows."""
     start, left, changed = 0, len(rows), 0
     for size in _SIZES:
         while left >= size:

@@ -1,4 +1,4 @@
-"""Notes in a SQLite journal: written within a transaction that the caller began."""
+"""Notes in a SQLite journal. They are written in a transaction that the caller began."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OF_KIND: Final = " AND n.kind = ?"
 
 
 def add(cursor: Cursor, saga_id: str | None, row: Row, token: int = 0) -> int:
-    """Add a note within a transaction. Returns its number; 0: there is no such execution."""
+    """Add a note, in a transaction. Returns the note's number; 0 if there is no such execution."""
     if token and (found := cursor.execute(_NOTED, (token,)).fetchone()) is not None:
         return int(found[0])
     number = None

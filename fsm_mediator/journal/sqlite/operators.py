@@ -1,4 +1,4 @@
-"""OperatorTables: what operators say, and what drivers know, in a SQLite journal."""
+"""OperatorTables: the answers, notes, definitions and faults in a SQLite journal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fsm_mediator.records import VerbAnswer
 
 
 class OperatorTables(FindingTables):
-    """The tables ``answers``, ``shapes``, ``known`` and ``notes`` of `SQLiteJournal`, which makes the connections."""
+    """The tables ``answers``, ``shapes``, ``known``, ``faults`` and ``notes`` of `SQLiteJournal`."""
 
     def _perform(self, job: Callable[[Cursor], Any]) -> Any:
-        """Have *job* done within a transaction."""
+        """Execute *job* in a transaction. Returns its result."""
         raise NotImplementedError
 
     def answer(self, name: str) -> VerbAnswer | None:
@@ -78,7 +78,7 @@ class OperatorTables(FindingTables):
 
 
 def note_definitions(cursor: Cursor, driver: Driver) -> None:
-    """Write down what *driver* knows, in place of what it knew."""
+    """Store the definitions that *driver* knows, in place of those it knew before."""
     cursor.execute(sql.FORGET_KNOWN, (driver.id,))
     for each in driver.definitions:
         cursor.execute(sql.KEEP_SHAPE, (each.fingerprint, each.shape))

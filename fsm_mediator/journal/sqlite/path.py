@@ -1,7 +1,7 @@
-"""The path of a SQLite journal, checked before SQLite opens it, so that its errors are plain.
+"""The path of a SQLite journal. It is checked before SQLite opens it, so that errors are easy to understand.
 
 A file that may be in use in this process is never opened here. On POSIX systems, closing any descriptor of a file drops
-all locks of the process on that file, even SQLite's (https://sqlite.org/howtocorrupt.html, 2.2).
+all locks of the process on that file, even SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NETWORK: Final = """
     9p acfs afs beegfs ceph cifs coda davfs fuse.davfs2 fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs gfs
     gfs2 gpfs lustre ncpfs nfs nfs4 ocfs2 pvfs2 smb3 smbfs vboxsf"""
 _REMOTE: Final = frozenset(_NETWORK.split())
-"""File systems whose locks, or whose shared memory, do not hold between machines, or between guest and host."""
+"""File systems whose locks or shared memory do not work between machines, or between a guest system and its host."""
 
 
 def check(path: str, *, read_only: bool) -> None:
     """Check that a journal can be at *path*.
 
     Raises:
-        JournalError: It cannot be there; the message says why, and what to do.
+        JournalError: No journal can be at *path*. The message says why, and what to do.
     """
     where = Path(path)
     folder = where.parent
@@ -76,10 +76,10 @@ def _check_permissions(where: Path, exists: bool) -> None:
 
 
 def create(path: str) -> None:
-    """Create the file, for its owner alone, unless it exists. SQLite gives the files beside it the same mode.
+    """Create the file, readable only by its owner, unless it exists. SQLite gives the files beside it the same mode.
 
     Raises:
-        JournalError: It cannot be created.
+        JournalError: The file cannot be created.
     """
     with CREATING:
         try:
@@ -93,13 +93,16 @@ def create(path: str) -> None:
 
 
 def beside(path: str) -> tuple[str, str]:
-    """The write-ahead log and its index, which SQLite keeps beside the file while it is open."""
+    """The paths of the write-ahead log and of its index.
+
+    SQLite keeps these files beside the journal while it is open.
+    """
     real = os.path.realpath(path)  # SQLite follows a link to its target
     return f"{real}-wal", f"{real}-shm"
 
 
 def owner_if_other(path: str) -> int | None:
-    """The user id of the owner of the file at *path*; None: it is this user, or there is no file."""
+    """The user id of the file's owner. None if the owner is this user, or if there is no file."""
     try:
         owner = Path(path).stat().st_uid
     except OSError:
@@ -108,10 +111,10 @@ def owner_if_other(path: str) -> int | None:
 
 
 def check_owner(path: str) -> None:
-    """Refuse a journal of another user, or with a log that another user has made.
+    """Refuse a journal if its file or its log belongs to another user.
 
     Raises:
-        JournalError: Such a file is there: its owner could read and change the records.
+        JournalError: Such a file exists. Its owner could read and change the records.
     """
     for each in (path, *beside(path)):
         owner = owner_if_other(each)
@@ -124,7 +127,7 @@ def check_owner(path: str) -> None:
 
 
 def identity(path: str) -> Identity | None:
-    """Device and inode of the file at *path*; None: there is no file."""
+    """The device and inode of the file at *path*. None if there is no file."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -133,7 +136,10 @@ def identity(path: str) -> Identity | None:
 
 
 def remote_file_system(folder: str, mounts: str) -> str | None:
-    """The type of network file system that *folder* is on, by the text of ``/proc/self/mounts``; None: it is local."""
+    """The type of the network file system that *folder* is on. None if *folder* is on a local file system.
+
+    *mounts* is the text of ``/proc/self/mounts``.
+    """
     best, kind = "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")

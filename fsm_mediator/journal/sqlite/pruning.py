@@ -1,4 +1,4 @@
-"""Pruning: executions that ended long ago are deleted, in small transactions, and their disk space is given back."""
+"""Pruning: deletes executions that ended long ago, in small transactions, and releases their disk space."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fsm_mediator.journal.rows import ANSWERS_KEPT, Row
 from fsm_mediator.journal.sqlite import sql
 
 BATCH: Final = 50
-"""Executions that are deleted in one transaction, so that no writer waits long."""
+"""The number of executions that are deleted in one transaction, so that no writer waits long."""
 
 PAGES: Final = 1000
-"""The most pages that are given back in one transaction."""
+"""The maximum number of pages that are released in one transaction."""
 
 
 _PRUNABLE_THESE: Final = """
@@ -34,16 +34,16 @@ def prune(
     forget_ids: bool,
     token: tuple[int, float] | None,
 ) -> int:
-    """Delete executions for `SQLiteJournal.prune`. Returns how many.
+    """Delete executions for `SQLiteJournal.prune`. Returns the number of deleted executions.
 
     Args:
         read: Reads rows.
-        perform: Has a function called with a cursor, within a transaction.
-        before: As for `Journal.prune`, like the others.
-        saga: The name of their saga.
-        limit: At most so many.
-        forget_ids: Whether nothing is kept of them.
-        token: The call's token, and the time.
+        perform: Calls a function with a cursor, in a transaction.
+        before: Only executions that ended before this time, in seconds since the epoch.
+        saga: Only executions of the saga with this name.
+        limit: The maximum number of executions.
+        forget_ids: Whether no rows are kept for the deleted ids.
+        token: The token of the call, and the time.
     """
     earlier = () if token is None else read(sql.PRUNED, token[:1])
     deleted: int = sum(count for (count,) in earlier)
@@ -74,7 +74,10 @@ def prune_these(
     saga_ids: Sequence[str],
     before: float,
 ) -> int:
-    """Delete executions for `SQLiteJournal.prune_these`, each with its branches in a transaction. Returns how many."""
+    """Delete executions for `SQLiteJournal.prune_these`, each with its branches in one transaction.
+
+    Returns the number.
+    """
     deleted = 0
     for (number,) in read(_PRUNABLE_THESE, (sql.as_json(saga_ids), before)):
         deleted += perform(partial(_delete, numbers=(number,), forget_ids=False, token=None, before=before))
@@ -91,9 +94,9 @@ def _delete(
     token: tuple[int, float] | None,
     before: float | None = None,
 ) -> int:
-    """Delete executions with their branches, unless one of these was claimed again. Returns how many.
+    """Delete executions with their branches, except those with an unfinished execution. Returns the number.
 
-    *before*: unless one has ended again since that time.
+    If *before* is given, an execution that ended again at that time or later is not deleted.
     """
     deleted = 0
     for number in numbers:
@@ -113,9 +116,9 @@ def _delete(
 
 
 def _give_back(cursor: Cursor) -> bool:
-    """Give some of the file's free pages back. Returns whether there are more, and they can be given back."""
+    """Release some free pages of the file. Returns whether more pages can be released."""
     (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
     for _ in range(min(free, PAGES)):
-        cursor.execute("PRAGMA incremental_vacuum(1)")  # sqlite3 takes one step of it, which is one page
+        cursor.execute("PRAGMA incremental_vacuum(1)")  # sqlite3 makes one step, which releases one page
     (left,) = cursor.execute("PRAGMA freelist_count").fetchone()
     return bool(0 < left < free)

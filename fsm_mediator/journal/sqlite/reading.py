@@ -1,4 +1,4 @@
-"""JournalReader: the reading half of a SQLite journal."""
+"""JournalReader: the methods of a SQLite journal that read."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fsm_mediator.records import Record
 from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
 
 _PAGE: Final = 200
-"""Executions that are read at a time when many are listed."""
+"""The number of executions that are read at a time when many are listed."""
 
 
 class JournalReader:
-    """The reading half of `SQLiteJournal`, which makes the connections."""
+    """The methods of `SQLiteJournal` that read. `SQLiteJournal` makes the connections."""
 
     encodes: bool = True
     path: str
@@ -53,7 +53,7 @@ class JournalReader:
         return items_of(self._read_of(sql.MAIL_OF, saga_id, number), saga_id, self.codec.cipher)
 
     def planned(self, saga_id: str) -> Planned | None:
-        """The planned branches of an execution: see `Plan`. None: there are none."""
+        """As `PlanningJournal.planned`."""
         rows = self._read_of(sql.PLANNED, saga_id)
         with self._reading():
             return planned_from(rows[0], saga_id, self.codec.cipher) if rows else None
@@ -67,7 +67,7 @@ class JournalReader:
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """As `Journal.entries`, newest first by the order of opening; they are read in pages, as they are needed."""
+        """As `Journal.entries`. The newest come first, in the order of opening. Pages are read when they are needed."""
         check_bounds(before, limit)
         chosen = ""
         parameters: list[Any] = []
@@ -87,7 +87,7 @@ class JournalReader:
                 yield entry
 
     def _pages(self, phase: str | None, chosen: str, parameters: list[Any], limit: float) -> Iterator[list[int]]:
-        """The numbers of executions, newest first, in pages; nothing stays open in between."""
+        """The numbers of executions, newest first, in pages. No query stays open between two pages."""
         if phase is not None and phase not in ENDED:
             # Executions that have not ended are few beside the others, and their index is not in this order: all their
             # numbers are read at once, 8 bytes each.
@@ -118,7 +118,10 @@ class JournalReader:
         return None if wake is None else float(wake)
 
     def check(self) -> list[str]:
-        """As `Journal.check`: SQLite's own check, the log, and whether the rows fit together. It reads all of both."""
+        """As `Journal.check`: SQLite's own check, a check of the log, and a check that the rows are consistent.
+
+        The check reads the whole file and the whole log.
+        """
         damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
         damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
         return damage + hidden_commits(self.path) + self.damage_of(None)

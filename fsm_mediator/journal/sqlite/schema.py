@@ -1,26 +1,30 @@
-"""The tables of a SQLite journal, and how a file of an earlier version is brought up to date.
+"""The tables of a SQLite journal, and the migration of files of earlier versions.
 
-`STEPS` holds all versions: a new file runs through all steps, an older file through those it lacks, in one transaction.
-A released step is never edited; the next one is added. An older library must not write to a migrated file, so a step
-that changes a table's meaning also changes its name.
+`STEPS` has all versions. A new file runs through all steps, an older file through the steps that it lacks, in one
+transaction. A released step is never edited; a new version adds a step. An older library must not write to a migrated
+file, so a step that changes the meaning of a table also changes its name.
 
 How a row is found, and what a commit costs
 -------------------------------------------
-Most commits add a record, and change nothing else. They only read the execution's row (epoch, driver). The row is
-written when the execution is opened, claimed, or parked. Its state is that of its last record.
 
-An execution that ends in the epoch it was opened in, as nearly all do, ends with a record alone. Its row is *marked as
-ended* later, together with many others, when its driver renews its lease. Until then the row names a driver that no
-longer owns the execution, and the SQL that reads it knows better. If the commit of the last record updated the row as
-well, two more pages would go to the log. In the same run a saga of 4 commits then took 14 to 15 % longer on a disk
-(synchronous=NORMAL, one at a time), and 6 to 7 % longer on tmpfs. In groups, and under FULL, it cannot be measured.
+Most commits only add a record. They read the execution's row (epoch, driver) but do not change it. The row is written
+when the execution is opened, claimed or parked. The state of an execution is in its last record.
 
-``records`` is clustered by (execution, seq), where *execution* is a small number, given in the order of opening. So
-executions that run at the same time lie side by side, a history is one range, and there is no second index to keep.
-Measured against a rowid table with an index on the execution, in microseconds a saga of 4 commits (synchronous=NORMAL):
-112 against 127 alone, the same in groups of 256. Clustered by the saga's id as text, a group costs twice that.
+Nearly all executions end in the epoch in which they were opened. Such an execution ends with a record alone: its row is
+not changed. The row is *marked as ended* later, together with many others, when its driver renews its lease. Until then
+the row names a driver that no longer owns the execution, and all SQL that reads the row takes this into account. If the
+commit of the last record updated the row too, two more pages would go to the log. In the same run a saga of 4 commits
+then took 14 to 15 % longer on a disk (synchronous=NORMAL, one at a time), and 6 to 7 % longer on tmpfs. In groups, and
+with synchronous=FULL, the difference cannot be measured.
 
-Executions that have not ended are in the index ``in_hand``, ended ones are not: no run and no recovery reads them.
+``records`` is clustered by (execution, seq). *execution* is a small number, given in the order of opening. Therefore
+executions that run at the same time are stored side by side, a history is one range, and no second index is needed.
+Measured against a rowid table with an index on the execution, in microseconds per saga of 4 commits
+(synchronous=NORMAL): 112 against 127 alone, and the same in groups of 256. If the table is clustered by the saga's id
+as text, a group costs twice that.
+
+Executions that have not ended are in the index ``in_hand``. Ended executions are not in it, because no run and no
+recovery reads them.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from typing import Final
 from fsm_mediator.errors import JournalError
 
 APPLICATION_ID: Final = 0x66736D6D  # "fsmm"
-"""The application id in the file's header: no other SQLite file has it."""
+"""The application id in the file's header. No other kind of SQLite file has it."""
 
 OPERATORS: Final = """
     -- What became of verbs (retry, resolve, undo) that were in an inbox.
@@ -274,17 +278,17 @@ STEPS: Sequence[str] = (
     ACTORS + NOTES + FINDING,
     CARRIERS + PARKED,
 )
-"""The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
+"""The SQL from each version to the next version. The file stores its version in ``user_version``."""
 
 NEEDS: Final = (3, 38, 0)
-"""The SQLite library that is needed: STRICT tables came with 3.37, and 3.38 always has JSON functions."""
+"""The oldest SQLite version that works: STRICT tables came with 3.37, and 3.38 always has JSON functions."""
 
 
 def check_library(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
     """Refuse a SQLite library that is too old.
 
     Raises:
-        JournalError: Names both versions.
+        JournalError: The library is too old. The message names both versions.
     """
     if version < NEEDS:
         have, need = (".".join(map(str, each)) for each in (version, NEEDS))
@@ -295,10 +299,10 @@ def check_library(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Non
 
 
 def version_of(connection: sqlite3.Connection, path: str) -> int:
-    """The schema version of a file; 0: it is empty.
+    """The schema version of a file. 0 if the file is empty.
 
     Raises:
-        JournalError: It is no journal, or one of a later version.
+        JournalError: The file is not a journal, or is a journal of a later version.
     """
     # One transaction for all: another process may be creating the file at this moment.
     own = not connection.in_transaction
@@ -326,11 +330,11 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the file to today's version, in one transaction. Other processes may do so at the same moment.
+    """Migrate the file to the newest version, in one transaction. Other processes may migrate it at the same time.
 
     Raises:
-        JournalError: It is no journal, or one of a later version.
-        sqlite3.Error: It cannot be read or written.
+        JournalError: The file is not a journal, or is a journal of a later version.
+        sqlite3.Error: The file cannot be read or written.
     """
     if version_of(connection, path) == len(STEPS):
         return
@@ -360,7 +364,7 @@ def _statements(script: str) -> list[str]:
     statements, pending = [], ""
     for piece in script.split(";")[:-1]:
         pending += piece + ";"
-        if sqlite3.complete_statement(pending):  # and not a semicolon in a comment, a text or a trigger
+        if sqlite3.complete_statement(pending):  # skips a semicolon within a comment, a text or a trigger
             statements.append(pending)
             pending = ""
     return statements

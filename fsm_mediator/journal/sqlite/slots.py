@@ -1,6 +1,6 @@
-"""SlotJudge: which attempts have a slot of a limit, and which queue. See `SlotJournal`.
+"""SlotJudge: which attempts have a slot of a limit, and which are queued. See `SlotJournal`.
 
-Nearly always there is room and no queue, and one query says so. Only otherwise are drivers looked for that have died.
+Usually a slot is free and the queue is empty; one query shows this. Only otherwise are dead drivers searched for.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Place(NamedTuple):
     """The place of an attempt that asked for a slot.
 
     Attributes:
-        number: Its place in the order of arrival; None: it arrives now.
-        begins: Whether it has its slot.
+        number: The position in the order of arrival. None if the attempt arrives now.
+        begins: Whether the attempt has a slot.
     """
 
     number: int | None
@@ -35,8 +35,8 @@ class _Free(NamedTuple):
     """The free slots of a limit.
 
     Attributes:
-        most: How many slots there are.
-        free: How many of them are free.
+        most: The number of slots.
+        free: The number of free slots.
         prompt: The drivers whose places in the queue count, as JSON.
         now: The time, in seconds since the epoch.
     """
@@ -48,13 +48,13 @@ class _Free(NamedTuple):
 
 
 class SlotJudge:
-    """Decides about slots, within a transaction or for a look.
+    """Decides about slots, in a transaction or for a query.
 
     Args:
-        is_alive: Whether the driver with this number and row is alive.
+        is_alive: Returns whether the driver with this number and row is alive.
         clock: Returns the time, in seconds since the epoch.
-        patience: Seconds for which nothing overtakes an attempt that was overtaken often. From then on no slot is left
-            for it until it asks: its driver seems to be unable to begin it.
+        patience: Seconds for which no attempt overtakes an attempt that was overtaken often. After that, no slot is
+            left free for the attempt until it asks again, because its driver seems to be unable to begin it.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class SlotJudge:
         """The place of an attempt.
 
         Args:
-            cursor: Within a transaction.
-            commit: The commit that announces it, with the limit.
-            execution: The execution's number; None: it is being opened.
-            own: The number of its driver.
+            cursor: A cursor in a transaction.
+            commit: The commit that announces the attempt and names the limit.
+            execution: The number of the execution. None if the commit opens it.
+            own: The number of the driver.
         """
         name, number = commit.slot, None
         if execution is not None and not commit.records:
@@ -100,7 +100,7 @@ class SlotJudge:
         return Place(number, begins)
 
     def turns(self, read: _Read, name: str, own: int) -> list[str]:
-        """The queued executions of the driver *own* for which a slot is free."""
+        """The ids of the queued executions of the driver *own* for which a slot is free."""
         room = self._room(read, name, own, None)
         found = []
         for _, saga_id, driver, overtaken in self._queue(read, name, room, _LAST, own):
@@ -111,7 +111,10 @@ class SlotJudge:
         return found
 
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
-        """The first of the queue, as many as there are free slots; those of *own* even if others ignore them."""
+        """The first attempts of the queue, one for each free slot.
+
+        Those of *own* count even if other drivers ignore them.
+        """
         parameters = (name, room.prompt, before, room.now, own, room.free)
         return read(sql.QUEUE, parameters) if room.free > 0 else []
 
@@ -130,7 +133,7 @@ class SlotJudge:
 
 
 def note(cursor: Cursor, commit: Commit, execution: int, place: Place) -> None:
-    """Write the place of the attempt that *commit* announces."""
+    """Store the place of the attempt that *commit* announces."""
     if place.number is None:
         cursor.execute(sql.ARRIVE, (execution, commit.slot, commit.epoch, place.begins))
     else:

@@ -1,4 +1,4 @@
-"""The SQL of a SQLite journal. Each statement is one text, so that SQLite prepares it once a connection."""
+"""The SQL of a SQLite journal. Each statement is a constant text, so that SQLite prepares it once per connection."""
 
 # ruff: noqa: S608 - statements are put together from constants of this file; values are always parameters
 
@@ -115,7 +115,7 @@ CLAIM: Final = """
     WHERE number = ?"""
 CLAIMED: Final = "SELECT abandoned FROM executions WHERE number = ?"
 
-# Planned branches. An execution's number is found from the branch's number in its group.
+# Planned branches. The number of the new execution is computed from the branch's number in its group.
 
 PLAN: Final = of_many(
     """
@@ -211,7 +211,7 @@ NOTED_FAULTS: Final = f"""
         CROSS JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
     WHERE NOT {_ENDED}"""
 
-# Limits and their slots. Those of an earlier epoch do not count, nor do those of a dead driver.
+# Limits and their slots. Slots of an earlier epoch and slots of a dead driver do not count.
 
 DECLARE: Final = "INSERT OR REPLACE INTO limits (name, driver, most) SELECT ?, number, ? FROM drivers WHERE id = ?"
 LIMITS_OF: Final = "SELECT name FROM limits WHERE driver = ?"
@@ -240,7 +240,7 @@ GIVE_UP: Final = "DELETE FROM slots WHERE execution = ?"
 
 # Executions, to read them.
 
-# Details as bytes: a text that is no UTF-8 would end the whole query.
+# Details are read as bytes, because a text that is not UTF-8 would end the whole query.
 
 RECORDS: Final = """
     SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, CAST(r.details AS BLOB)
@@ -290,7 +290,7 @@ NEXT_WAKE: Final = """
         UNION ALL
         SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
 
-# Executions that a driver claims. Each is the number and the owner, and each is read in the order of the index.
+# Executions that a driver claims. Each query returns numbers and owners, in the order of the index that it reads.
 
 _FREE: Final = f"""
     SELECT number, driver FROM executions WHERE ended_at IS NULL AND driver IS NULL AND {{}} AND {_NOT_SKIPPED}
@@ -306,8 +306,8 @@ CLAIM_ALL: Final = """
         abandoned = driver IS NOT NULL
     WHERE number IN (SELECT value FROM json_each(?))"""
 
-# Ended executions that can be deleted, with all their branches, once none of these can move. A stuck branch of an ended
-# whole cannot: a person has settled it with the whole.
+# Ended executions that can be deleted. Each is deleted with all its branches, when none of them can change any more. A
+# stuck branch of an ended execution cannot change, because a person has settled it together with the execution.
 
 _IS_UNFINISHED: Final = """
     c.ended_at IS NULL AND (c.driver IS NOT NULL OR NOT EXISTS (
@@ -347,7 +347,8 @@ FORGET: Final = """
     DELETE FROM forgotten WHERE saga_id IN (
         SELECT saga_id FROM forgotten WHERE ended_at < ? AND saga = coalesce(?, saga) LIMIT 1000)"""
 
-# Damage that SQLite's own check does not know of, in one execution, whose id is the parameter; in all: `of_all`.
+# Damage that SQLite's own check does not find, in one execution, whose id is the parameter. For all executions:
+# `of_all`.
 
 REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
 _CHOSEN: Final = "e.saga_id = ?1"
@@ -356,7 +357,7 @@ _IS_IN_GROUP: Final = "substr(b.saga_id, 1, length(g.saga_id || g.place) + 2) = 
 
 
 def of_all(faults: str) -> str:
-    """The query for the faults of all executions; its parameter is NULL."""
+    """The query for the faults of all executions. Its parameter must be NULL."""
     return faults.replace(_CHOSEN, "?1 IS NULL")
 
 
@@ -418,7 +419,7 @@ ROW_FAULTS: Final = f"""
             END AS fault
         FROM {_WITH_LAST_RECORD} WHERE {_CHOSEN})
     WHERE fault IS NOT NULL"""
-"""The rows that contradict what they are derived from: the last record and the inbox."""
+"""Finds rows that contradict the data from which they are derived: the last record and the inbox."""
 
 DERIVE_ROW: Final = f"""
     UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL), failed = o.failed,
@@ -428,5 +429,6 @@ DERIVE_ROW: Final = f"""
             {PHASE} AS phase, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
         FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
-"""Writes a row as its records have it. If the execution has not ended and is not dormant, it also calls a
-driver, which folds the records and writes the rest."""
+"""Derives a row again from its records. If the execution has not ended and is not dormant, the row also calls a driver,
+which replays the records and writes the rest of the row.
+"""

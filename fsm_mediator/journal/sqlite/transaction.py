@@ -1,7 +1,8 @@
-"""Transaction: the jobs of a group commit, on one connection: all that can be done in one commit, or nothing.
+"""Transaction: does the jobs of a group commit in one transaction, on one connection.
 
-A job that is refused before it changed anything does not affect the others. If a job fails half-way, the whole group is
-done again with a savepoint around each job. That is rare, and only then are savepoints paid for.
+A job that is refused before it has changed anything does not affect the other jobs. If a job fails after it has changed
+something, the whole group is repeated with a savepoint around each job. This is rare, so savepoints usually cost
+nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, is_statement_err
 from fsm_mediator.journal.sqlite.leases import IdCache
 
 PAUSE: Final = 0.0005
-"""Seconds between two tries to begin while another process writes."""
+"""Seconds between two attempts to begin while another process writes."""
 
 Job: TypeAlias = Callable[[sqlite3.Cursor], Any]
-"""Does its work within a transaction and returns the result; raises a `MediatorError` to refuse it."""
+"""Works in a transaction and returns its result. Raises a `MediatorError` to refuse."""
 
 
 class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
@@ -31,19 +32,19 @@ class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
 def perform(
     cursor: sqlite3.Cursor, waiters: Sequence[Waiter[Job]], ids: IdCache, *, path: str, busy_timeout: float
 ) -> None:
-    """Do the jobs of *waiters* in one transaction, and set their results, or the same failure for all.
+    """Do the jobs of *waiters* in one transaction, and set their results, or the same failure for all of them.
+
+    After this call the caller must roll back any transaction that is still open.
 
     Args:
-        cursor: A cursor whose connection no other thread uses meanwhile.
-        waiters: The jobs, and where their results go.
-        ids: Numbers that were read; cleared whenever something is rolled back.
+        cursor: A cursor of a connection that no other thread uses meanwhile.
+        waiters: The jobs, and the places for their results.
+        ids: A cache of numbers. It is cleared if something is rolled back.
         path: The journal's file, for messages.
-        busy_timeout: For how many seconds the connection waits for locks, for messages.
-
-    The caller has to roll back whatever transaction is left open afterwards.
+        busy_timeout: Seconds for which the connection waits for locks, for messages.
 
     Raises:
-        BaseException: An interrupt. Nothing was done, unless the transaction had been committed by then.
+        BaseException: An interrupt. Nothing was done, unless the transaction was already committed.
     """
     committing = False
     results: list[Any] = []
@@ -73,9 +74,9 @@ def perform(
 
 
 def _begin(cursor: sqlite3.Cursor, busy_timeout: float) -> None:
-    """Begin, once no other process writes.
+    """Begin a transaction, as soon as no other process writes.
 
-    SQLite's own wait looks again after 1, 2, 5, 10 ... ms. If several processes always want to write, the lock would
+    SQLite's own wait tries again after 1, 2, 5, 10 ... ms. If several processes always want to write, the lock would
     then be free for most of the time.
     """
     until: float | None = None
