@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from fsm_mediator.errors import MediatorError
+from fsm_mediator.journal.group_commit import Waiter
 from fsm_mediator.journal.sqlite.batch import execute_batch
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, is_statement_error, to_journal_error
