@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any, Final, TypeVar
@@ -20,6 +19,7 @@ from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import JournalError, MediatorClosedError, RefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Journal, Written
+from fsm_mediator.mediator.eager import eager_task
 from fsm_mediator.mediator.journal_threads import JournalThreads
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
@@ -84,7 +84,7 @@ class LoopRuntime:
 
     def _begin(self) -> None:
         self._slots = asyncio.Semaphore(self._max_workers)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self.timers: set[LoopTimer] = set()
         self._pending: list[tuple[Commit, asyncio.Future[Written]]] = []
         self._under_way: list[tuple[Commit, asyncio.Future[Written]]] = []
@@ -318,12 +318,8 @@ class LoopRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`. A new task runs *work*. From Python 3.12 on it runs at once, up to its first wait."""
-        loop = self.loop
-        if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-            task: asyncio.Task[T] = asyncio.Task(work(*arguments), loop=loop, eager_start=True)
-        else:
-            task = loop.create_task(work(*arguments))
+        """See `Runtime.attach`. A new task runs *work*, at once up to its first wait."""
+        task = eager_task(self.loop, work(*arguments))
         try:
             if task.done():
                 self._at_once += 1
@@ -331,7 +327,7 @@ class LoopRuntime:
                     await asyncio.sleep(0)
             else:
                 # This does the same as asyncio.shield, which needs two futures and one more turn of the loop.
-                ended: asyncio.Future[None] = loop.create_future()
+                ended: asyncio.Future[None] = self.loop.create_future()
                 self._tasks.add(task)
                 task.add_done_callback(functools.partial(self._ended, ended))
                 await ended
@@ -348,7 +344,7 @@ class LoopRuntime:
         finally:
             del task, work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
 
-    def _ended(self, ended: asyncio.Future[None], task: asyncio.Task[Any]) -> None:
+    def _ended(self, ended: asyncio.Future[None], task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not ended.done():
             ended.set_result(None)
@@ -420,7 +416,7 @@ def _log_error(_: object, error: BaseException | None) -> None:
         logger.error("a call of the journal failed that nothing waits for", exc_info=error)
 
 
-def _report_error(detached: Callable[[Any], object], task: asyncio.Task[Any]) -> None:
+def _report_error(detached: Callable[[Any], object], task: asyncio.Future[Any]) -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if error is not None:
         detached(error)
