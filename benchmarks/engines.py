@@ -76,55 +76,51 @@ async def compare(engine: str, native: Run, ours: Run, pid: int, arguments: argp
         )
 
 
-async def on_temporal(arguments: argparse.Namespace) -> None:
+async def on_temporal(server: TemporalServer, arguments: argparse.Namespace) -> None:
     """Measure both on Temporal."""
     from temporalio.client import Client
 
     from fsm_mediator.engines.temporal import TemporalMediator, worker
 
-    server = TemporalServer()
-    try:
-        client = await Client.connect(server.address)
-        async with temporal_native.worker(client), worker(saga(), client=client, max_workers=64):
-            mediator = TemporalMediator(saga(), client=client)
-            await compare(
-                "Temporal",
-                lambda saga_id: temporal_native.run(client, saga_id),
-                lambda saga_id: mediator.run("w3", saga_id=saga_id),
-                server.process.pid,
-                arguments,
-            )
-    finally:
-        server.stop()
+    client = await Client.connect(server.address)
+    async with temporal_native.worker(client), worker(saga(), client=client, max_workers=64):
+        mediator = TemporalMediator(saga(), client=client)
+        await compare(
+            "Temporal",
+            lambda saga_id: temporal_native.run(client, saga_id),
+            lambda saga_id: mediator.run("w3", saga_id=saga_id),
+            server.process.pid,
+            arguments,
+        )
 
 
-async def on_restate(arguments: argparse.Namespace) -> None:
+async def on_restate(server: RestateServer, arguments: argparse.Namespace) -> None:
     """Measure both on Restate."""
     import httpx
 
     from fsm_mediator.engines.restate import RestateMediator, worker
 
-    server = RestateServer()
     binds = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    try:
-        async with (
-            restate_native.worker(binds[0], server.admin),
-            worker(saga(), bind=binds[1], admin=server.admin, max_workers=64),
-            httpx.AsyncClient(base_url=server.ingress) as client,
-        ):
-            mediator = RestateMediator(saga(), client=client)
-            await compare(
-                "Restate",
-                lambda saga_id: restate_native.run(client, saga_id),
-                lambda saga_id: mediator.run("w3", saga_id=saga_id),
-                server.process.pid,
-                arguments,
-            )
-    finally:
-        server.stop()
+    async with (
+        restate_native.worker(binds[0], server.admin),
+        worker(saga(), bind=binds[1], admin=server.admin, max_workers=64),
+        httpx.AsyncClient(base_url=server.ingress) as client,
+    ):
+        mediator = RestateMediator(saga(), client=client)
+        await compare(
+            "Restate",
+            lambda saga_id: restate_native.run(client, saga_id),
+            lambda saga_id: mediator.run("w3", saga_id=saga_id),
+            server.process.pid,
+            arguments,
+        )
 
 
-ENGINES = {"temporalio": on_temporal, "restate": on_restate}
+ENGINES: dict[str, tuple[Any, Any]] = {
+    "temporalio": (TemporalServer, on_temporal),
+    "restate": (RestateServer, on_restate),
+}
+"""By the module that an engine needs: its server, and the measurement on it."""
 
 
 def main() -> None:
@@ -133,14 +129,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="pairs of samples for each width")
     parser.add_argument("--number", type=int, default=64, help="sagas in a sample")
     arguments = parser.parse_args()
-    for module, measure in ENGINES.items():
+    for module, (server_of, measure) in ENGINES.items():
         if find_spec(module) is None:
             print(f"{module}: skipped, it is not installed; make engines installs it")
             continue
         try:
-            asyncio.run(measure(arguments))
+            server = server_of()
         except pytest.skip.Exception as missing:
             print(f"{module}: skipped: {missing}")
+            continue
+        try:
+            asyncio.run(measure(server, arguments))
+        finally:
+            server.stop()
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from benchmarks.measure import machine, pin_to_one_core, table, timings
 from benchmarks.peers.bare_loop import by_hand, by_hand_async
 from fsm_mediator import AsyncMediator, Execution, Mediator, Saga, SQLiteJournal, step
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.rows import Row, acceptance_row, record_rows
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import Acceptance, Raised, Record
 
 AT_ONCE = 1_000

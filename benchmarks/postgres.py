@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import itertools
 import json
 import queue
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,45 +134,53 @@ def three(of: Any) -> Saga:
     return Saga("three", [of.named(name) for name in "abc"])
 
 
-def by_hand(url: str, postmaster: int, number: int) -> dict[int, Spent]:
+Work = Callable[[int, int], object]
+"""Runs sagas: how many at a time, and how many in all."""
+
+
+@contextmanager
+def by_hand(url: str) -> Iterator[Work]:
     """The loop by hand."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLES)
     loop = ByHand(url)
-    found = over_all(postmaster, number, lambda at_once, count: in_threads(loop.run, at_once, count))
+    yield lambda at_once, count: in_threads(loop.run, at_once, count)
     loop.close()
-    return found
 
 
-def with_threads(url: str, postmaster: int, number: int) -> dict[int, Spent]:
-    """`Mediator`, as many connections as the loop by hand has."""
+@contextmanager
+def with_threads(url: str) -> Iterator[Work]:
+    """`Mediator`, with as many connections as the loop by hand has."""
     journal = PostgresJournal(url, schema="threads", most_connections=CONNECTIONS)
     with Mediator(three(nothing), journal=journal) as mediator:
-
-        def run(saga_id: str) -> None:
-            mediator.run("three", saga_id=saga_id)
-
-        return over_all(postmaster, number, lambda at_once, count: in_threads(run, at_once, count))
+        yield lambda at_once, count: in_threads(lambda saga_id: mediator.run("three", saga_id=saga_id), at_once, count)
 
 
-def with_tasks(url: str, postmaster: int, number: int) -> dict[int, Spent]:
-    """`AsyncMediator`, likewise."""
+@contextmanager
+def with_tasks(url: str) -> Iterator[Work]:
+    """`AsyncMediator`, with as many connections."""
     journal = PostgresJournal(url, schema="tasks", most_connections=CONNECTIONS)
+    mediator = AsyncMediator(three(nothing_awaited), journal=journal)
+    with asyncio.Runner() as runner:
+        yield lambda at_once, count: runner.run(
+            in_tasks(lambda saga_id: mediator.run("three", saga_id=saga_id), at_once, count)
+        )
+        runner.run(mediator.close())
 
-    async def run(at_once: int, count: int) -> None:
-        async with AsyncMediator(three(nothing_awaited), journal=journal) as mediator:
-            await in_tasks(lambda saga_id: mediator.run("three", saga_id=saga_id), at_once, count)
 
-    return over_all(postmaster, number, lambda at_once, count: asyncio.run(run(at_once, count)))
-
-
-def over_all(postmaster: int, number: int, run: Callable[[int, int], object]) -> dict[int, Spent]:
-    """Measure at each of `AT_ONCE`, after a round that warms up."""
-    found = {}
+def over_all(postmaster: int, number: int, rounds: int, work: dict[str, Work]) -> dict[str, dict[int, Spent]]:
+    """Measure all at each of `AT_ONCE`, by turns. The medians of the rounds, after a round that warms up."""
+    found: dict[str, dict[int, Spent]] = {name: {} for name in work}
     for at_once in AT_ONCE:
-        run(at_once, max(at_once, number // 10))
+        for run_all in work.values():
+            run_all(at_once, max(at_once, number // 10))
+        samples: dict[str, list[Spent]] = {name: [] for name in work}
+        for _ in range(rounds):
+            for name, run_all in work.items():
+                samples[name].append(measured(postmaster, number, functools.partial(run_all, at_once, number)))
         print(f"    {at_once} at a time", file=sys.stderr, flush=True)
-        found[at_once] = measured(postmaster, number, lambda at_once=at_once: run(at_once, number))  # type: ignore[misc]
+        for name, all_of in samples.items():
+            found[name][at_once] = Spent(*(statistics.median(column) for column in zip(*all_of, strict=True)))
     return found
 
 
@@ -195,16 +206,14 @@ def with_dbos(url: str, postmaster: int, number: int) -> dict[int, Spent] | str:
     return {int(at_once): Spent(*spent) for at_once, spent in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def run(*, number: int = 2000, dbos_number: int = 200) -> str:
+def run(*, number: int = 400, rounds: int = 5, dbos_number: int = 200) -> str:
     """All of it, as a table."""
-    with EmbeddedServer() as server:
+    with EmbeddedServer() as server, ExitStack() as stack:
         postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
-        found: dict[str, dict[int, Spent] | str] = {
-            HAND: by_hand(server.url, postmaster, number),
-            "Mediator": with_threads(server.url, postmaster, number),
-            "AsyncMediator": with_tasks(server.url, postmaster, number),
-            "DBOS": with_dbos(server.url, postmaster, dbos_number),
-        }
+        contestants = {HAND: by_hand, "Mediator": with_threads, "AsyncMediator": with_tasks}
+        work = {name: stack.enter_context(make(server.url)) for name, make in contestants.items()}
+        found: dict[str, dict[int, Spent] | str] = {**over_all(postmaster, number, rounds, work)}
+        found["DBOS"] = with_dbos(server.url, postmaster, dbos_number)
         with psycopg.connect(server.url) as connection:
             version = connection.info.server_version // 10000
     base = found[HAND]
@@ -226,10 +235,11 @@ def run(*, number: int = 2000, dbos_number: int = 200) -> str:
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.postgres", description=__doc__)
-    parser.add_argument("--number", type=int, default=2000, help="sagas for each measurement (default: 2000)")
+    parser.add_argument("--number", type=int, default=400, help="sagas for each measurement (default: 400)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each, by turns (default: 5)")
     parser.add_argument("--dbos", type=int, default=200, help="of DBOS (default: 200)")
     arguments = parser.parse_args()
-    print(run(number=arguments.number, dbos_number=arguments.dbos))
+    print(run(number=arguments.number, rounds=arguments.rounds, dbos_number=arguments.dbos))
 
 
 if __name__ == "__main__":

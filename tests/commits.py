@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from fsm_mediator import JournalError, SQLiteJournal
+from fsm_mediator.journal.group_commit import GroupCommit
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
 from fsm_mediator.journal.sqlite.connections import Connections
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit
 from fsm_mediator.records import Acceptance, Record
 
 ROOT = Path(__file__).parent.parent

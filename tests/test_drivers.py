@@ -108,6 +108,16 @@ def test_elsewhere_the_lease_decides(elsewhere):
 
 
 @linux
+def test_this_process_is_looked_up_once(monkeypatch):
+    """A journal that looks whether its own driver is alive reads no file each time."""
+    driver = this_driver()
+    monkeypatch.setattr(drivers, "_PROC", "/nowhere")
+
+    assert process_exists(driver) is True
+    assert process_exists(msgspec.structs.replace(driver, started="0")) is False  # a former process with this pid
+
+
+@linux
 def test_a_hidden_process_is_left_to_its_lease(monkeypatch):
     """If /proc hides a process and the kernel says that it exists, it does not count as dead."""
     driver = msgspec.structs.replace(this_driver(), pid=1)
@@ -132,7 +142,7 @@ def test_a_foreign_proc_tells_nothing(monkeypatch):
 def test_a_system_without_proc_still_makes_drivers(monkeypatch, tmp_path):
     """Elsewhere than on Linux a driver is nameless but for its id, host and pid, and its lease decides."""
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
-    caches = boot_id, pid_namespace, drivers.proc_shows_our_pids
+    caches = boot_id, pid_namespace, drivers.proc_shows_our_pids, drivers.start_time_of_this_process
     for cache in caches:
         cache.cache_clear()
     try:

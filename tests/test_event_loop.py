@@ -7,14 +7,16 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 from fsm_mediator import AsyncMediator, Context, MemoryJournal, Parallel, Retry, Saga, SagaFailedError, step
+from fsm_mediator.mediator.eager import eager_task
 from fsm_mediator.states import ENDED
 
-EAGER = sys.version_info >= (3, 12)
+EAGER_FACTORY = sys.version_info >= (3, 12)
 
 
 @step
@@ -30,8 +32,8 @@ async def bounded(payload: Any) -> None:
         await asyncio.Event().wait()
 
 
-def test_steps_that_never_wait_take_no_turn_of_the_loop_where_python_can():
-    """From Python 3.12 on, a run goes to its first wait at once; its steps are in a task of their own all the same."""
+def test_steps_that_never_wait_take_no_turn_of_the_loop():
+    """A run goes to its first wait at once; its steps are in a task of their own all the same."""
 
     async def main() -> tuple[list[str], bool]:
         turns: list[str] = []
@@ -41,7 +43,7 @@ def test_steps_that_never_wait_take_no_turn_of_the_loop_where_python_can():
             outcome = await mediator.run("s")
             return list(turns), outcome.results["at_once"] is asyncio.current_task()
 
-    assert asyncio.run(main()) == ([] if EAGER else ["a turn"], False)
+    assert asyncio.run(main()) == ([], False)
 
 
 def test_a_time_out_of_the_steps_own_ends_the_step_and_nobody_else():
@@ -54,6 +56,126 @@ def test_a_time_out_of_the_steps_own_ends_the_step_and_nobody_else():
             assert isinstance(failed.value.__cause__, TimeoutError)
 
     asyncio.run(main())
+
+
+place: ContextVar[str] = ContextVar("place", default="outside")
+
+
+@step
+async def sets(payload: Any) -> None:
+    """Sets a context variable before its first wait."""
+    place.set("in the run")
+    await asyncio.sleep(0)
+
+
+@step
+async def reads(payload: Any) -> str:
+    """Reads the variable, and waits in between."""
+    before = place.get()
+    await asyncio.sleep(0)
+    return f"{before}, {place.get()}"
+
+
+def test_a_context_variable_that_a_step_sets_is_seen_by_later_steps_and_not_by_the_caller():
+    """A run has one context, from its first line on, although the first part of it runs before the task's turn."""
+
+    async def main() -> tuple[str, str]:
+        async with AsyncMediator(Saga("s", [sets, reads])) as mediator:
+            outcome = await mediator.run("s")
+            return outcome.results["reads"], place.get()
+
+    assert asyncio.run(main()) == ("in the run, in the run", "outside")
+
+
+class Raced(asyncio.SelectorEventLoop):
+    """After each call that is scheduled, another thread schedules one."""
+
+    racing = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+        self.scheduled = 0
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+        """Schedule *callback*, and the other thread's call."""
+        handle = super().call_soon(callback, *args, context=context)
+        if self.racing:
+            self.scheduled += 1
+            super().call_soon(self.calls.append, self.scheduled)
+        return handle
+
+
+def test_a_run_begins_also_if_another_thread_calls_the_loop_at_the_same_moment():
+    """Then its task begins at its own turn; neither the run nor the call of the other thread is lost."""
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Raced)
+        async with AsyncMediator(Saga("s", [at_once, sets])) as mediator:
+            loop.racing = True
+            assert (await mediator.run("s")).succeeded
+            loop.racing, scheduled = False, loop.scheduled
+            await asyncio.sleep(0)
+        assert loop.calls == list(range(1, scheduled + 1))
+        return loop.calls
+
+    with asyncio.Runner(loop_factory=Raced) as runner:
+        assert runner.run(main())
+
+
+async def answers() -> tuple[asyncio.Task[Any] | None, int]:
+    """Waits once; its task, and an answer."""
+    task = asyncio.current_task()
+    await asyncio.sleep(0)
+    return task, 42
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in a task", "in a callback"])
+def test_an_eager_task_is_the_current_one_from_its_first_line(inside: bool):
+    """It is so wherever it was made, and afterwards the maker is the current task again, if it is one."""
+    made: list[asyncio.Task[Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def make() -> None:
+            before = asyncio.current_task()
+            made.append(eager_task(loop, answers()))
+            assert asyncio.current_task() is before
+
+        if inside:
+            make()
+        else:
+            loop.call_soon(make)
+            await asyncio.sleep(0)
+        assert await made[0] == (made[0], 42)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_cancelled_eager_task_ends_at_its_first_wait(turns: int):
+    """The cancellation comes to the wait in which it is, also before the loop has had a turn."""
+    waited: list[str] = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            waited.append("cancelled")
+            raise
+
+    async def main() -> None:
+        task = eager_task(asyncio.get_running_loop(), waits())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert waited == ["cancelled"]
 
 
 def test_tasks_are_made_as_the_loop_is_told_to():
@@ -76,7 +198,7 @@ def test_tasks_are_made_as_the_loop_is_told_to():
     assert asyncio.run(main()) == ["ExecutionDriver.drive_in_memory"]
 
 
-@pytest.mark.skipif(not EAGER, reason="Python 3.11 has no eager tasks")
+@pytest.mark.skipif(not EAGER_FACTORY, reason="Python 3.11 has no factory of eager tasks")
 def test_a_loop_whose_tasks_are_all_eager():
     """Also what runs in the background may then have ended before the one who started it goes on."""
 

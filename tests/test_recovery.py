@@ -22,6 +22,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.mediator.setbacks import Setbacks
+from fsm_mediator.records import LATE, InboxItem
 from tests.drivers import MORTAL, ONCE, Died, Flaky, World, core_of, eventually, in_thread, until
 
 
@@ -42,6 +43,29 @@ def test_recover_drives_on_with_the_same_key(drive, journal):
     assert [outcome.state for outcome in outcomes] == ["succeeded"]
     assert world.keys == ["o-1:a:execute", "o-1:b:execute", "o-1:b:execute"]
     assert drive(saga, journal=journal).recover() == []
+
+
+def test_an_inbox_is_read_at_a_claim_only_if_it_has_items(drive, journal):
+    """An empty inbox costs no read; a cancel that came before the claim is seen before anything is done."""
+    world = World()
+    saga = Saga("s", [world.step("a", Died(), Died(), "done")])
+    for saga_id in ("empty", "cancelled"):
+        left(drive, journal, saga, saga_id)
+    assert journal.post("cancelled", InboxItem("cancel"))
+    reads: list[str] = []
+
+    class Counting(Flaky):
+        def inbox(self, saga_id):
+            reads.append(saga_id)
+            return self.inner.inbox(saga_id)
+
+    outcomes = drive(saga, journal=Counting(journal)).recover()
+
+    assert sorted((outcome.saga_id, outcome.state) for outcome in outcomes) == [
+        ("cancelled", "failed"),
+        ("empty", "succeeded"),
+    ]
+    assert reads == ["cancelled"]
 
 
 def test_recover_compensates_what_gave_up_in_doubt(drive, journal):
@@ -268,6 +292,8 @@ def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatie
     flaky.methods = {method, "write_all"} if method == "write" else {method}
 
     def breaks(*_):
+        if method == "inbox":
+            assert journal.post("o-1", InboxItem(LATE, "a", reason="an answer that came too late"))
         flaky.failing = 6 if method == "write" else 1
         if method != "write":
             raise OSError

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
+from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.protocol import Commit, IdTakenError
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
 from tests.commits import (
     DRIVER,
@@ -409,7 +409,7 @@ def test_use_from_within_its_own_write_is_refused(journal):
 
 def test_chain_passes_over_an_interrupted_follower(monkeypatch):
     """Followers wake one another; a follower that no longer waits is passed over."""
-    monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 3600.0)
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
     interrupted: Waiter[str] = Waiter("b")
 
     def commit(tickets: Sequence[Waiter[str]]) -> None:
@@ -434,7 +434,7 @@ def test_chain_passes_over_an_interrupted_follower(monkeypatch):
 
 def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
     """An interrupt between any two lines of the leader may lose a waiting thread; it finds out, and does not hang."""
-    monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 0.01)
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 0.01)
     errors: list[JournalError] = []
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
 
@@ -458,7 +458,7 @@ def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
 
 def test_next_leader_lets_followers_run_first(monkeypatch):
     """Threads of the last group come back with their next record and share the commit: it does not begin at once."""
-    monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.LINGER", 60.0)
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.LINGER", 60.0)
     groups: list[list[str]] = []
     turn = threading.Event()
 

@@ -21,7 +21,7 @@ import pytest
 from fsm_mediator import JournalError, LeaseLostError, PayloadError, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal import liveness
 from fsm_mediator.journal.liveness import this_driver
-from fsm_mediator.journal.protocol import Commit, Driver
+from fsm_mediator.journal.protocol import Commit, Driver, Recoveries
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.records import Failure, InboxItem, Record
 from tests.commits import (
@@ -311,6 +311,33 @@ def test_inbox_comes_with_the_next_record(journal, path, clock):
     assert journal.write(going_on("x", 4, taken=(item.number,))) == ()
     assert journal.beat("d-1") == ()
     assert journal.write(ending("x", 5)) == ()
+
+
+def test_an_empty_inbox_is_not_read_after_a_commit(journal):
+    """The commits of a recovery, or of a branch with news, read an inbox only if it has items."""
+    for saga_id in ("parent", "child"):
+        journal.write(opening(saga_id, "executing.a"))
+    with statements(journal) as executed:
+        assert journal.write(going_on("child", 2, recoveries=Recoveries(1, 1))) == ()
+        assert journal.write(going_on("child", 3, posts=(("parent", InboxItem("child", "child")),))) == ()
+    assert [statement for statement in executed if "at FROM inbox" in statement] == []
+
+    to_itself = going_on("child", 4, posts=(("child", InboxItem("begin")),))
+    assert [item.kind for item in journal.write(to_itself)] == ["begin"]
+    assert [item.kind for item in journal.write(going_on("parent", 2))] == ["child"]
+
+
+def test_an_execution_is_found_with_its_owner_by_one_query(journal):
+    """The owner's row comes with the execution's."""
+    journal.write(opening("x", "executing.a"))
+    assert found(journal, "x").driver == DRIVER
+    with connections_of(journal).reader() as connection:
+        executed: list[str] = []
+        connection.set_trace_callback(executed.append)
+    assert journal.find("x").driver == DRIVER
+    with connections_of(journal).reader() as connection:
+        connection.set_trace_callback(None)
+    assert len(executed) == 1
 
 
 def test_a_wait_is_over_with_the_next_record(journal):

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import importlib
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry import baggage, trace
+from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from fsm_mediator import (
     DefinitionError,
     Mediator,
     MissingExtraError,
-    OutcomeUnknownError,
     Parallel,
     Retry,
     Saga,
@@ -41,74 +32,24 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
-from tests.drivers import PATIENCE, QUICK, World, eventually
+from tests.drivers import World, eventually
+from tests.otlp import attributes, exporting, links_of, receiving
 
 ROOT = Path(__file__).parent.parent
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Takes what is exported by OTLP over HTTP, and decodes it."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.spans: list[Any] = []
-        self.metrics: dict[str, Any] = {}
-        self.bodies: list[bytes] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def named(self, name: str) -> list[Any]:
-        """The spans of a name, in the order of their ends."""
-        return [span for span in self.spans if span.name == name]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Any
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies.append(body)
-        if self.path == "/v1/traces":
-            for traced in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for spans_of in traced.scope_spans:
-                    self.server.spans += spans_of.spans
-        elif self.path == "/v1/metrics":
-            for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                for metrics_of in measured.scope_metrics:
-                    self.server.metrics |= {metric.name: metric for metric in metrics_of.metrics}
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def receiver():
     """A receiver, for one test."""
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(PATIENCE)
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 @pytest.fixture
 def tracing(receiver):
     """A provider of the real SDK that exports each span when it ends."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
-    yield provider
-    provider.shutdown()
-
-
-def attributes(span) -> dict[str, Any]:
-    """Its attributes, without the prefix."""
-    values = {each.key.removeprefix("fsm_mediator."): each.value for each in span.attributes}
-    return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
+    with exporting(receiver) as provider:
+        yield provider
 
 
 def exception_of(span) -> dict[str, str]:
@@ -132,9 +73,11 @@ def test_each_stint_and_each_attempt_is_a_span(drive, journal, receiver, tracing
     """In my tracing tool a saga is a span until it is parked, and another from then on, each with its attempts."""
     world = World()
     saga = Saga("s", [world.step("a", ConnectionError("no"), "ok"), Signal("go"), world.step("b", undo=None)])
-    mediator = drive(saga, journal=journal, **both(Telemetry(tracing)))
+    telemetry = Telemetry(tracing)
+    mediator = drive(saga, journal=journal, **both(telemetry))
 
     mediator.run("s", saga_id="o-1", check=False)
+    assert telemetry.carrier_of_stint("o-1") is None
     first = receiver.named("saga s")[0]
     mediator.signal("o-1", "go")
     mediator.wait("o-1")
@@ -212,6 +155,7 @@ def test_run_is_part_of_the_callers_trace_and_start_is_linked(receiver, tracing,
     by_id = {attributes(span)["saga_id"]: span for span in receiver.named("saga s")}
     waited, started = by_id["waited"], by_id["started"]
     assert int.from_bytes(waited.parent_span_id) == asked.span_id
+    assert list(waited.links) == []
     assert started.parent_span_id == b""
     assert int.from_bytes(started.trace_id) != asked.trace_id
     (link,) = started.links
@@ -310,15 +254,6 @@ def test_a_trace_is_found_across_two_killed_processes(receiver, tmp_path):
     assert [attributes(span)["outcome"] for span in receiver.named("execute second")] == ["executed"]
 
 
-def links_of(span) -> dict[str, list[str]]:
-    """The ids of the spans that it is linked to, by the kind of the link."""
-    found: dict[str, list[str]] = {}
-    for link in span.links:
-        (kind,) = (each.value.string_value for each in link.attributes if each.key == "fsm_mediator.link")
-        found.setdefault(kind, []).append(link.span_id.hex())
-    return found
-
-
 def test_a_stint_is_linked_to_the_one_before_and_to_what_was_said(drive, journal, receiver, tracing):
     """From a stint I find the one before it, in any process, and the requests that had it go on."""
     world, tracer = World(), tracing.get_tracer("app")
@@ -349,6 +284,55 @@ def test_a_stint_is_linked_to_the_one_before_and_to_what_was_said(drive, journal
     ]
 
 
+def test_cancel_is_a_cause(drive, receiver, tracing):
+    """The stint in which a saga compensates leads to the request that cancelled it."""
+    saga = Saga("s", [World().step("a"), Signal("go")])
+    mediator = drive(saga, **{**both(Telemetry(tracing)), "park_after": 0.0})
+    mediator.run("s", saga_id="o-1", check=False)
+    with tracing.get_tracer("app").start_as_current_span("cancelled") as cancelled:
+        mediator.cancel("o-1")
+    eventually(lambda: mediator.outcome("o-1").failed)
+
+    stints = eventually(lambda: len(found := receiver.named("saga s")) == 2 and found)
+    assert links_of(stints[-1])["cause"] == [format(cancelled.get_span_context().span_id, "016x")]
+
+
+def test_signal_to_a_saga_that_others_know_is_a_cause(receiver, tracing, tmp_path):
+    """The web process sends signals, and knows no saga; a worker drives: its stint leads to the web's request."""
+    path = tmp_path / "s.db"
+    saga = Saga("s", [Signal("go"), World().step("a")])
+    with Mediator(saga, journal=path, park_after=0.0, **both(Telemetry(tracing))) as worker:
+        worker.run("s", saga_id="o-1", check=False)
+        web = Mediator(journal=path, **both(Telemetry(tracing)))
+        with web, tracing.get_tracer("app").start_as_current_span("signalled") as signalled:
+            web.signal("o-1", "go")
+        worker.recover()
+        assert worker.wait("o-1").succeeded
+
+    assert links_of(receiver.named("saga s")[-1])["cause"] == [format(signalled.get_span_context().span_id, "016x")]
+
+
+def test_span_processors_see_the_baggage_of_the_caller(drive, tracing):
+    """A processor that copies baggage into spans works for attempts too."""
+    seen: dict[str, object] = {}
+
+    class Copies(SpanProcessor):
+        def on_start(self, span, parent_context=None):
+            seen[span.name] = baggage.get_baggage("tenant", parent_context)
+
+    tracing.add_span_processor(Copies())
+    mediator = drive(Saga("s", [World().step("a")]), **both(Telemetry(tracing)))
+    token = otel_context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        with tracing.get_tracer("app").start_as_current_span("request"):
+            mediator.run("s", saga_id="o-1")
+    finally:
+        otel_context.detach(token)
+
+    assert seen == {"request": "acme", "saga s": "acme", "execute a": "acme"}
+    assert list(carrier_of(mediator.journal, "o-1")) == ["traceparent"]  # baggage is not journaled
+
+
 def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
     """The whole that was parked goes on because of its branch, and is linked to the branch's stint."""
     world = World()
@@ -365,11 +349,10 @@ def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
 
 def test_an_execution_that_is_not_sampled_runs(drive, receiver):
     """Where my sampler says no, nothing is exported, and the saga is as ever."""
-    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
     saga = Saga("s", [World().step("a", ConnectionError("no"), "ok")])
 
-    assert drive(saga, **both(Telemetry(provider))).run("s").results == {"a": "ok"}
+    with exporting(receiver, sampler=ALWAYS_OFF) as provider:
+        assert drive(saga, **both(Telemetry(provider))).run("s").results == {"a": "ok"}
     assert receiver.spans == []
 
 
@@ -391,37 +374,6 @@ def test_without_the_extra_an_error_names_it(monkeypatch):
 
     with pytest.raises(MissingExtraError, match=r"fsm-mediator\[otel\]"):
         importlib.import_module("fsm_mediator.telemetry.spans")
-
-
-def test_metrics_have_names_and_units_and_no_ids(drive, receiver):
-    """My dashboards get counts and durations by saga and step; no id makes a series of its own."""
-    reader = PeriodicExportingMetricReader(
-        OTLPMetricExporter(f"{receiver.url}/v1/metrics"), export_interval_millis=float("inf")
-    )
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    world = World()
-    saga = Saga("s", [world.step("a", OutcomeUnknownError("?"), "ok"), world.step("b", ValueError("no"), retry=QUICK)])
-    drive(saga, **both(Telemetry(None, provider))).run("s", saga_id="o-17", check=False)
-    provider.force_flush()
-    provider.shutdown()
-
-    found = receiver.metrics
-    assert {name.removeprefix("fsm_mediator."): metric.unit for name, metric in found.items()} == {
-        "saga.duration": "s",
-        "saga.started": "{saga}",
-        "attempt.duration": "s",
-        "attempt.active": "{attempt}",
-    }
-    points = [attributes(point) for point in found["fsm_mediator.attempt.duration"].histogram.data_points]
-    assert {(point["step"], point["kind"], point["outcome"], point.get("error.type")) for point in points} == {
-        ("a", "execute", "in_doubt", "OutcomeUnknownError"),
-        ("a", "execute", "executed", None),
-        ("b", "execute", "errored", "ValueError"),
-        ("a", "compensate", "compensated", None),
-    }
-    assert "o-17" not in str(found)
-    (active,) = {point.as_int for point in found["fsm_mediator.attempt.active"].sum.data_points}
-    assert active == 0
 
 
 def test_a_forked_child_leaves_the_open_spans_to_its_parent(drive, receiver, tracing):

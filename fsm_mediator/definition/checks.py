@@ -1,6 +1,6 @@
-"""Checks the name, the settings and the signatures of a step, when it is defined and when it is placed in a saga.
+"""Checks of the name, the settings and the signatures of a step, when it is defined and when it is placed in a saga.
 
-The checks look up the functions of a step once, so that a running saga need not look them up again.
+The checks look up the functions of a step once, so that a running saga does not look them up again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsm_mediator.retry import Retry, check_wait
 
 
 class StepSettings(TypedDict, total=False):
-    """The settings of a step except its name: see the attributes of `Step`."""
+    """The settings of a step except its name. The attributes of `Step` describe them."""
 
     retry: Retry | None
     compensation_retry: Retry | None
@@ -37,7 +37,7 @@ SETTINGS: Final = tuple(StepSettings.__annotations__)
 """The names of the settings of a step, except its name."""
 
 VERBS: Final = ("execute", "compensate", "probe")
-"""The methods of a step that a mediator calls."""
+"""The names of the methods of a step that a mediator calls."""
 
 
 def snake_case(name: str) -> str:
@@ -49,12 +49,16 @@ _NAME = re.compile(r"[^\W\d][\w-]*")
 
 
 def check_name(what: str, name: Any) -> str:
-    """Refuse a name that cannot be part of a state's name, a path or an id."""
+    """Check that *name* can be part of a state's name, a path or an id. Returns the name.
+
+    Raises:
+        DefinitionError: The name is not allowed. *what* describes the named thing in the message.
+    """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 255:
         raise DefinitionError(
             f"{name!r} cannot be the name of {what}: a name begins with a letter or underscore, continues with "
             f"letters, digits, underscores and hyphens, and has at most 255 of them. "
-            "Give another with name= or .named(...)"
+            "Set another name with name= or .named(...)"
         )
     return name
 
@@ -67,7 +71,11 @@ _MISSPELT = {
 
 
 def refuse_misspelt(cls: type) -> None:
-    """Refuse a class with a misspelt method or setting, which would silently have no effect."""
+    """Refuse a step class with a misspelt method or setting, because a misspelt name would have no effect.
+
+    Raises:
+        DefinitionError: The class has a misspelt name.
+    """
     for misspelt, meant in _MISSPELT.items():
         if misspelt in cls.__dict__ and meant not in cls.__dict__ and getattr(cls, meant, None) is None:
             raise DefinitionError(f"{cls.__qualname__} defines {misspelt!r}; in a step, that is called {meant!r}")
@@ -79,12 +87,12 @@ def refuse_misspelt(cls: type) -> None:
 
 
 def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
-    """Refuse *name* if it is a misspelt name of *known*, unless *beside* has the correct name, too."""
+    """Raise a `DefinitionError` if *name* misspells a name in *known*, unless *beside* also has the correct name."""
     meant = _nearly(name, known)
     if meant is not None and meant not in beside:
         raise DefinitionError(
             f"{where} has {name!r}, which a step does nothing with; did you mean {meant!r}? "
-            f"If it is something of its own, give it a name that is less like {meant!r}"
+            f"If this name is intended, give it a name that is less like {meant!r}"
         )
 
 
@@ -95,18 +103,18 @@ def _nearly(name: str, known: tuple[str, ...]) -> str | None:
     """
     if name in known or not name[:1].islower() or any(each in name for each in known):
         return None
-    import difflib  # takes 2 ms to load; most classes have no other names
+    import difflib  # imported here: it takes 2 ms to load, and most classes do not need it
 
-    # Allowed names: the method ``prove`` has the ratio 0.8, the flag ``timed_out`` has 0.875.
+    # These cutoffs allow the method ``prove`` (ratio 0.8) and the flag ``timed_out`` (ratio 0.875).
     near = difflib.get_close_matches(name, known, 1, 0.85 if known is VERBS else 0.88)
     return near[0] if near else None
 
 
 def check_settings(where: str, step: Any) -> None:
-    """Refuse settings that are out of range.
+    """Check the settings of a step or of a step class.
 
     Raises:
-        DefinitionError: A setting is out of range. The message names the setting, the step and the accepted values.
+        DefinitionError: A setting is out of range. The message has the setting, the step and the accepted values.
     """
     settings = {setting: getattr(step, setting) for setting in SETTINGS}
     if isinstance(step, type):
@@ -130,7 +138,7 @@ def check_settings(where: str, step: Any) -> None:
 
 
 def is_of_instances(value: Any) -> bool:
-    """Whether a class attribute only defines how instances get a value: a property, a slot, or the field of a class."""
+    """Whether a class attribute only defines the attribute of instances: a property, a slot, or a dataclass field."""
     return hasattr(type(value), "__get__") or type(value).__module__.split(".")[0] in ("attr", "dataclasses")
 
 
@@ -141,10 +149,13 @@ Types = tuple[type[BaseException], ...]
 
 
 def doubt_types(where: str, in_doubt_on: Any, no_effect_on: Any) -> tuple[Types, Types]:
-    """The two settings as tuples of exception types. A class in both is removed from a setting that is a default.
+    """The two settings as tuples of exception types.
+
+    If a class is in both settings, and one setting is the default, the class is removed from the default.
 
     Raises:
-        DefinitionError: A setting has something else than exception types, or the step names a class in both.
+        DefinitionError: A setting contains something other than exception types, or the step names a class in both
+            settings.
     """
     doubt, sure = _types(where, "in_doubt_on", in_doubt_on), _types(where, "no_effect_on", no_effect_on)
     both = [kind for kind in doubt if kind in sure]
@@ -170,7 +181,9 @@ def _types(where: str, setting: str, types: Any) -> Types:
 
 
 def callback_of(step: Any, verb: str) -> Callback | None:
-    """The method *verb* of a step (or of a part that waits), after a check. None if there is no such method.
+    """The method *verb* of a step, after a check of its signature. None if there is no such method.
+
+    *step* can also be a wait with a deciding function; *verb* is then the name of its setting.
 
     Raises:
         DefinitionError: The method is not a function of ``(payload)`` or ``(payload, context)``.
@@ -191,7 +204,7 @@ def callback_of(step: Any, verb: str) -> Callback | None:
     if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
         raise DefinitionError(f"{_what(step)}: {label} is a generator; it must return its result, not yield")
     is_coroutine = inspect.iscoroutinefunction(bare) or inspect.iscoroutinefunction(
-        getattr(type(bare), "__call__", None)  # noqa: B004 (what is asked is whether it is a coroutine function)
+        getattr(type(bare), "__call__", None)  # noqa: B004 (the question is whether it is a coroutine function)
     )
     return Callback(function, _takes_context(step, verb, function, label), is_coroutine, label, *_annotated(bare))
 
@@ -199,8 +212,8 @@ def callback_of(step: Any, verb: str) -> Callback | None:
 def plain_signature(function: Any) -> tuple[bool, bool] | None:
     """Whether *function* takes a context, and whether it is a coroutine function. None if only `inspect` can decide.
 
-    Most callbacks are plain functions or methods of ``(payload)`` or ``(payload, context)``. To read their code is ten
-    times as fast as `inspect`.
+    Most callbacks are plain functions or methods of ``(payload)`` or ``(payload, context)``. For these, reading the
+    code object is ten times as fast as `inspect`.
     """
     bound = type(function) is MethodType
     bare = function.__func__ if bound else function
@@ -255,17 +268,18 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
 
 
 _CONTEXT: Final = re.compile(r"(?<![\w.])(?:fsm_mediator\.(?:\w+\.)*)?Context\b")
-"""`Context` in an annotation, but not the class of another library, with the name of its module before it."""
+"""Matches `Context` in an annotation. A class ``Context`` of another library, with its module's name, does not match.
+"""
 
 
 def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
-    """The annotations of the result and the payload of *function*. ``Any`` if there is no annotation."""
+    """The annotations of the result and of the payload of *function*. ``Any`` if there is no annotation."""
     call = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
     if not getattr(call, "__annotations__", True):
         return Any, Any
     try:
         hints = typing.get_type_hints(call)
-    except Exception:  # a name is only imported for type checkers: values are plain JSON types
+    except Exception:  # for example, a name is only imported for type checkers; then values are plain JSON types
         return Any, Any
     bound = call is not function or type(call) is MethodType  # its first parameter is the step itself
     code = getattr(getattr(call, "__func__", call), "__code__", None)
@@ -275,7 +289,7 @@ def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def label_of(function: Any) -> str:
-    """The name of a function, for display."""
+    """The name of a function, for messages and diagrams."""
     while isinstance(function, functools.partial):
         function = function.func
     label: str = getattr(function, "__qualname__", None) or type(function).__qualname__

@@ -1,4 +1,7 @@
-"""Flattening: makes parts from a user's definition. It inlines nested sagas, and sets defaults by the pivot."""
+"""Flattening: makes the parts of a saga from a user's definition.
+
+It inlines nested sagas, and sets the defaults that depend on the pivot.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from fsm_mediator.error_types import DefinitionError, DefinitionWarning
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry
 
-_FOLDER: Final = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes its time to load
+_FOLDER: Final = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib is slow to load
 
 
 def flatten(
@@ -28,7 +31,18 @@ def flatten(
     retry: Retry | None,
     compensation_retry: Retry | None,
 ) -> Iterator[Part]:
-    """The parts of *contents*, with nested sagas inlined."""
+    """The parts of *contents*, with nested sagas inlined.
+
+    Args:
+        where: The name of the saga, for messages.
+        contents: The parts as the user wrote them.
+        scope: The prefix of the paths: the names of the enclosing nested sagas, each followed by a dot.
+        retry: The `retry` of steps without this setting.
+        compensation_retry: The `compensation_retry` of steps without this setting.
+
+    Raises:
+        DefinitionError: A part is wrong, or two parts have the same name.
+    """
     if not contents:
         raise DefinitionError(f"saga {where!r} has no parts; give it at least one step")
     names = set()
@@ -115,14 +129,18 @@ def _part_of_wait(wait: Wait, scope: str, retry: Retry | None, compensation_retr
         each=EACH in wait.branches,
         at_most=wait.at_most,
         cancels_on_failure=isinstance(wait, Parallel) and wait.on_failure == "cancel",
-        # The branches inherit these; None means "unset", as for a step.
+        # The branches inherit these two settings. None means "unset", as for a step.
         retry=retry,  # type: ignore[arg-type]
         compensation_retry=compensation_retry,  # type: ignore[arg-type]
     )
 
 
 def with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tuple[Part, ...]:
-    """The parts with the defaults for their side of the pivot. With *forward_only* all are after the pivot."""
+    """*parts* with the defaults that depend on the pivot. With *forward_only*, all parts are after the pivot.
+
+    Raises:
+        DefinitionError: There is more than one pivot, or the pivot has a compensation.
+    """
     pivots = [index for index, part in enumerate(parts) if part.pivot]
     if len(pivots) > 1:
         names = ", ".join(repr(parts[index].path) for index in pivots)
@@ -157,7 +175,7 @@ def _retry_of(part: Part, *, after_pivot: bool) -> Retry:
 
 
 def users_level() -> int:
-    """The ``stacklevel`` with which a warning of the calling function points to the user's line."""
+    """The ``stacklevel`` for a warning in the calling function, so that the warning shows the user's line of code."""
     level, frame = 0, sys._getframe(1)
     while frame.f_code.co_filename.startswith(_FOLDER) and frame.f_back is not None:
         level, frame = level + 1, frame.f_back

@@ -14,10 +14,10 @@ class PartSequence:
         name: The name of the sequence.
         payload: The type of the payload. None for anything.
         contents: The parts as they were given, without inlining nested sagas.
-        retry: The `retry` of steps that set none.
-        compensation_retry: The `compensation_retry` of steps that set none.
-        deadline: Seconds from the start within which the saga must succeed. Only the outermost saga may have a
-            deadline.
+        retry: The `retry` of steps without this setting.
+        compensation_retry: The `compensation_retry` of steps without this setting.
+        deadline: The time in seconds, from the start, within which the saga must succeed. None if there is no deadline.
+            Only the outermost saga may have a deadline.
     """
 
     __slots__ = ()

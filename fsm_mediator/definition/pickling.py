@@ -1,4 +1,7 @@
-"""Pickling of sagas and steps: by the names of their functions. An outcome has only the shape of its saga."""
+"""Pickling of sagas and steps. A step is pickled by the name of its function, and a saga by its parts.
+
+A pickled outcome contains only the shape of its saga, without functions.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def refuse(what: str, why: object) -> NoReturn:
     Raises:
         PicklingError: Always.
     """
-    import pickle  # takes its time to load
+    import pickle  # imported here, because it is slow to load
 
     raise pickle.PicklingError(f"{what} cannot be pickled: {why}")
 
@@ -75,7 +78,7 @@ def _shape_of_part(part: Part) -> Part:
 
 
 def shape_values(saga: Any) -> dict[str, Any]:
-    """The values from which `with_shape` makes a saga that can be drawn, but not run."""
+    """The values from which `with_shape` makes a copy of *saga*. The copy can be drawn, but not run."""
     values = {name: getattr(saga, name) for name in ("name", "version", "deadline", "fingerprint", "single")}
     values |= {name: getattr(saga, name) for name in ("cancels_siblings", "nested")}
     values["parts"] = tuple(map(_shape_of_part, saga.parts))
@@ -87,7 +90,7 @@ def shape_values(saga: Any) -> dict[str, Any]:
 
 
 def with_shape(kind: Callable[[], Any], values: dict[str, Any]) -> Any:
-    """The saga with the values of `shape_values`. *kind* makes an empty saga."""
+    """A saga with *values*, as `shape_values` returned them. *kind* makes an empty saga."""
     saga = kind()
     branches = {
         path: MappingProxyType({name: with_shape(kind, each) for name, each in found.items()})
@@ -106,7 +109,7 @@ def with_shape(kind: Callable[[], Any], values: dict[str, Any]) -> Any:
 
 
 def remade(make: Callable[..., Any], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
-    """The object that *make* makes, with these attributes set."""
+    """The object that ``make(*arguments)`` returns, with *attributes* set."""
     made = make(*arguments)
     made.__dict__.update(attributes)
     return made

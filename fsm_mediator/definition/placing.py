@@ -1,6 +1,6 @@
-"""Placing: makes a branch of a group from a saga. The branch has the name of its place.
+"""Placing: makes a branch of a group from a saga. The name of the branch is made from its place.
 
-A branch keeps the parts and the machine of its saga. To compile them again at each depth would take time that grows
+A branch keeps the parts and the machine of its saga. If they were compiled again at each depth, the time would grow
 with the square of the depth.
 """
 
@@ -16,7 +16,7 @@ from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.retry import Retry
 
 MOST_NESTED: Final = 100
-"""How deep groups may be nested. Each depth needs stack frames to define, verify and draw it."""
+"""The maximum depth of nested groups. Defining, verifying and drawing a group needs stack frames for each depth."""
 
 
 def name_at(saga: str, group: Part, name: str) -> str:
@@ -28,19 +28,29 @@ def name_at(saga: str, group: Part, name: str) -> str:
     if depth_of(saga) >= MOST_NESTED:
         raise DefinitionError(
             f"saga {root_of(saga)!r}: its groups and choices are nested more than {MOST_NESTED} deep, down to "
-            f"{group.path!r}. Let a step start what is deeper, as a saga of its own"
+            f"{group.path!r}. Start the deeper part in a step, as a saga of its own"
         )
     return f"{saga}/{group.path}" if name == EACH else f"{saga}/{group.path}.{name}"
 
 
 def is_placed_as_defined(saga: Any, group: Part, retry: Retry | None, compensation_retry: Retry | None) -> bool:
-    """Whether a branch of *saga* has the same parts as *saga*: it inherits no settings, and can compensate."""
+    """Whether *saga* can be a branch of *group* without changes.
+
+    True if the branch inherits no settings, the group is not after the pivot, and *saga* has no pivot.
+    """
     inherits_nothing = retry is saga.retry and compensation_retry is saga.compensation_retry
     return inherits_nothing and not group.forward_only and not any(part.pivot for part in saga.parts)
 
 
 def at_its_place(saga: Any, name: str, payload: Any, version: str, *, cancels_siblings: bool) -> Any:
-    """*saga* as the branch *name* of a saga with this version and payload.
+    """A copy of *saga* as a branch.
+
+    Args:
+        saga: The saga. Its parts and its machine are not copied.
+        name: The name of the branch, from `name_at`.
+        payload: The type of the branch's payload.
+        version: The version of the enclosing saga.
+        cancels_siblings: Whether the other branches of the group are cancelled if this branch fails.
 
     Raises:
         DefinitionError: The groups of *saga* would be nested too deep.

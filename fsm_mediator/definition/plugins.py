@@ -1,6 +1,7 @@
 """Steps from other distributions, found by name in the entry-point group ``fsm_mediator.steps``.
 
-So a saga can be made from configuration without importing participants. A participant's distribution declares::
+With `load_step`, a saga can be made from configuration, without imports of its participants. A distribution registers a
+step in its ``pyproject.toml``::
 
     [project.entry-points."fsm_mediator.steps"]
     "billing.charge" = "acme_billing.steps:ChargeStep"
@@ -22,14 +23,14 @@ def load_step(name: str, /, *arguments: Any, **settings: Any) -> Step | Saga:
 
     Args:
         name: The name that the distribution registered, such as ``billing.charge``.
-        *arguments: Arguments for a step class, or for another callable that returns a step.
-        **settings: Keyword arguments for the class or callable.
+        *arguments: Arguments for the registered object, if it is a step class or another callable that returns a step.
+        **settings: Keyword arguments for this class or callable.
 
     Raises:
-        DefinitionError: No distribution or several distributions register the name. Or the object cannot be imported,
-            or is no step.
+        DefinitionError: No distribution or more than one distribution registers the name, the object cannot be
+            imported, or it is not a step.
     """
-    from importlib import metadata  # here: it takes longer to import than all of fsm_mediator
+    from importlib import metadata  # imported here, because it takes longer to load than all of fsm_mediator
 
     found = list(metadata.entry_points(group=GROUP, name=name))
     if not found:
@@ -49,7 +50,7 @@ def load_step(name: str, /, *arguments: Any, **settings: Any) -> Step | Saga:
             raise DefinitionError(f"step {name!r} is ready made, {loaded!r}; it takes no arguments")
         return loaded
     if not callable(loaded):
-        raise DefinitionError(f"step {name!r} is {loaded!r} ({found[0].value}), not a step nor what makes one")
+        raise DefinitionError(f"step {name!r} is {loaded!r} ({found[0].value}), not a step nor a callable")
     try:
         made = loaded(*arguments, **settings)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Places of results: the keys that lead to the result of a step among the results of a saga."""
+"""Places of results: finds the keys under which ``outcome.results`` has the result of a step."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Names = tuple[str, ...]
 
 
 def place_of(saga: Saga, step: object) -> tuple[str, Names]:
-    """The path of *step*, or of its group, and the names that lead to its result.
+    """The path of *step*, or of its group if it is in a branch, and the keys that lead to its result.
 
     Raises:
-        DefinitionError: *step* is no step, or the saga has no such step or several such steps.
+        DefinitionError: *step* is not a step, the saga does not have the step, has it several times, or executes it
+            once for each item of a group.
     """
     name = name_of_step(step)
     found = list(_places(saga, lambda part: part.subject is step))
-    if not found:  # a copy with other settings was placed, or the outcome was pickled
+    if not found:  # the saga has a copy of the step with other settings, or the outcome was pickled
         found = list(_places(saga, lambda part: name_of(part.path) == name))
     if not found:
         there_are = ", ".join(".".join(names) for _, names in _places(saga, lambda _: True))
@@ -41,7 +42,7 @@ def place_of(saga: Saga, step: object) -> tuple[str, Names]:
 
 
 def _places(saga: Saga, is_it: Callable[[Part], bool]) -> Iterator[tuple[Part, Names]]:
-    """Each step for which *is_it* is true, or its group, with the names that lead to the step's result."""
+    """Each step for which *is_it* is true, with the keys that lead to its result. For a step in a branch, its group."""
     for part in saga.parts:
         names = names_of(part.path)
         if part.kind is Kind.STEP and is_it(part):

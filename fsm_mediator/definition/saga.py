@@ -1,4 +1,4 @@
-"""Saga: an immutable definition with a name, a version, and parts in order. It is checked and compiled at once.
+"""Saga: an immutable definition with a name, a version and parts in order. Its constructor checks and compiles it.
 
 The branches of a group are sagas too. They are created here, together with their saga.
 """
@@ -49,33 +49,32 @@ class Saga(PartSequence, Generic[Payload_contra]):
     saga with ``payload=Order`` is a ``Saga[Order]``, and a saga without *payload* is a ``Saga[Any]``.
 
     Attributes:
-        name: The name of the saga in journals, ids and pictures.
+        name: The name of the saga in journals, ids and diagrams.
         version: Distinguishes definitions with the same name that are in use at the same time.
-        payload: The type of the payload, an argument of every step. None for anything.
+        payload: The type of the payload, which every step gets. None if any value is allowed.
         parts: The parts in order, with nested sagas inlined and all defaults set.
-        deadline: Seconds from the start. If the saga has not succeeded by then, it compensates. None: no limit.
+        deadline: As the argument *deadline*.
         machine: The `transitions.Machine` that is run, drawn, journaled and verified.
-        fingerprint: Identifies the saga's shape: paths and kinds of the parts, which of them can be compensated or
-            probed, the pivot, and which are repeatable. It excludes retry numbers, time-outs, functions and types,
-            which may change at any time.
-        branches: The branches of each group and choice, by its path: a saga for each name (for `Parallel.each` one, for
-            every item).
-        cancels_siblings: For a branch: whether the other branches of its group are cancelled if it fails.
-        single: If a branch is a single part and not a saga: the name of the part. The result of the part is then the
+        fingerprint: A hash of the saga's shape: the paths and kinds of the parts, the pivot, and which parts can be
+            compensated, probed or repeated. Retry numbers, time-outs, functions and types are not part of the shape.
+        branches: The branches of each group and choice, as sagas: by the path of the group and the name of the branch.
+            A group made by `Parallel.each` has one entry, for the branches of all items.
+        cancels_siblings: Only for a branch: whether the other branches of its group are cancelled if it fails.
+        single: Only for a branch that is a single part: the name of this part. The result of the part is then the
             result of the branch. None otherwise.
 
     Args:
         name: Letters, digits, underscores and hyphens.
         parts: Steps, other sagas, groups (`Parallel`), choices (`Choose`), signals and sleeps.
-        payload: The payload's type, for durable journals: attrs, dataclass, TypedDict, Struct, pydantic model, JSON
-            types.
+        payload: The payload's type, for durable journals: an attrs class, a dataclass, a TypedDict, a msgspec Struct, a
+            pydantic model, or a JSON type.
         version: Any short text or number.
-        retry: The `retry` of steps that set none.
-        compensation_retry: The `compensation_retry` of steps that set none.
-        deadline: Seconds from the start.
+        retry: The `retry` of steps without this setting.
+        compensation_retry: The `compensation_retry` of steps without this setting.
+        deadline: Seconds from the start. If the saga has not succeeded by then, it compensates. None for no limit.
 
     Raises:
-        DefinitionError: The definition is wrong. The message says what is wrong, where, and how to fix it.
+        DefinitionError: The definition is wrong. The message has the mistake, its place, and how to fix it.
     """
 
     __slots__ = (
@@ -202,7 +201,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
             object.__setattr__(self, attribute, value)
 
     def named(self, name: str) -> Saga[Payload_contra]:
-        """The same saga under another name, to nest it twice."""
+        """A copy of the saga with another name, for example to nest the same saga twice."""
         return Saga(
             name,
             self.contents,
@@ -214,7 +213,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         )
 
     def machine_with(self, state: str) -> CompiledMachine | None:
-        """The machine that has *state*: the saga's machine, or the `widest_machine`. None if neither has it.
+        """The machine that has *state*: the saga's machine, or the `widest_machine`. None if neither has the state.
 
         An execution that was journaled under other settings may be in a state that only the `widest_machine` has.
         """
@@ -224,7 +223,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
 
     @property
     def widest_machine(self) -> CompiledMachine:
-        """The machine that also has the states that the saga's settings exclude."""
+        """The machine with every possible state, including the states that the saga's settings exclude."""
         if self._every is None:
             object.__setattr__(self, "_every", compile_machine(self.parts, every=True))
         assert self._every is not None
@@ -242,22 +241,22 @@ class Saga(PartSequence, Generic[Payload_contra]):
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
     def is_first_warning(self) -> bool:
-        """Whether this is the first call. A warning about a saga is given once, even with several mediators."""
+        """Whether this is the first call. Mediators use it to warn about a saga only once."""
         first = not self._warned
         object.__setattr__(self, "_warned", True)
         return first
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
-        """The picture of the machine: ``detail`` shows every state, ``steps`` one box for each step.
+        """The diagram of the machine: ``detail`` shows every state, ``steps`` shows one box for each step.
 
-        *look*: attributes of `Diagram` that change how it is drawn: theme, direction, width, hide, title, legend.
+        *look*: attributes of `Diagram` for its appearance: theme, direction, width, hide, title, legend.
         """
         from fsm_mediator.diagram import saga_diagram
 
         return saga_diagram(self, view, **look)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """The picture of the saga's steps, for a notebook."""
+        """The diagram of the saga's steps, for a notebook."""
         return self.diagram("steps")._repr_mimebundle_(**kinds)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
@@ -270,7 +269,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Saga[Payload_contra]:
-        return self  # a copy would also copy services: `dataclasses.asdict` copies deeply
+        return self  # a deep copy, as in `dataclasses.asdict`, would also copy the services of steps
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.contents:
@@ -289,7 +288,7 @@ def _empty() -> Saga:
 
 
 def without_functions(saga: Saga) -> Saga:
-    """*saga* without its functions. It can be drawn and pickled, even if its steps cannot, but it cannot be run."""
+    """A copy of *saga* without its functions. The copy can always be drawn and pickled, but it cannot be run."""
     return with_shape(_empty, shape_values(saga))  # type: ignore[no-any-return]
 
 
@@ -344,7 +343,7 @@ def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
 
 
 def _result_type(saga: Saga) -> Any:
-    """The type of the results of *saga*'s steps, as one type. For a single part: the type of its result."""
+    """The type of the results of a branch: a TypedDict of its steps' results. For a single part, its result's type."""
     types: dict[str, Any] = {}
     for part in saga.parts:
         inside = types
@@ -366,7 +365,7 @@ def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
 
 def fingerprint_of(parts: tuple[Part, ...]) -> str:
     """The fingerprint of a saga of *parts*."""
-    import hashlib  # OpenSSL comes with it, and takes its time to load
+    import hashlib  # imported here, because it loads OpenSSL, which is slow
 
     return hashlib.sha256(repr((TABLE_FORMAT, shape_of(parts))).encode()).hexdigest()[:16]
 
@@ -377,8 +376,8 @@ Shape: TypeAlias = "tuple[tuple[Any, ...], ...]"
 def shape_of(parts: tuple[Part, ...]) -> Shape:
     """The data from which a fingerprint is computed.
 
-    For each part these are its path and kind, and whether it is compensated, is probed, is the pivot, and is
-    repeatable. For a group these are also the name and the shape of each branch.
+    For each part, the data are its path and kind, and whether it can be compensated, has a probe, is the pivot, and is
+    repeatable. For a group, the data also include the name and the shape of each branch.
     """
     return tuple(
         (part.path, part.kind.value, part.compensatable, part.probe is not None, part.pivot, part.repeatable)
@@ -388,10 +387,10 @@ def shape_of(parts: tuple[Part, ...]) -> Shape:
 
 
 def check_is_saga(where: str, saga: object) -> None:
-    """Check that *saga* is a `Saga`.
+    """Check that *saga* is a `Saga`. *where*: the function with the argument, for the message.
 
     Raises:
-        DefinitionError: *saga* is no `Saga`.
+        DefinitionError: *saga* is not a `Saga`.
     """
     if not isinstance(saga, Saga):
         raise DefinitionError(f"{where} is given a saga, not {saga!r}")
@@ -402,9 +401,9 @@ class SignalPlace(NamedTuple):
 
     Attributes:
         part: The signal.
-        group: For a signal in a branch: the group or choice of the saga that was searched.
-        branch: For a signal in a branch: the branch's name.
-        inside: For a signal in a branch: the path of the signal in the branch.
+        group: The group or choice that contains the signal. None if the signal is not in a branch.
+        branch: The name of the branch that contains the signal. Empty if the signal is not in a branch.
+        inside: The path of the signal in the branch. Empty if the signal is not in a branch.
     """
 
     part: Part
@@ -430,7 +429,7 @@ def find_signal(saga: Saga, path: str) -> SignalPlace | None:
 
 
 def signal_names(saga: Saga) -> Iterator[str]:
-    """The path of every signal. A signal in a branch has ``GROUP.BRANCH.SIGNAL``, with 0 for the branch of an item."""
+    """The path of every signal. In a branch: ``GROUP.BRANCH.SIGNAL``, with 0 as the name of an item's branch."""
     for part in saga.parts:
         if part.kind is Kind.SIGNAL:
             yield part.path

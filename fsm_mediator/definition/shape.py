@@ -1,7 +1,7 @@
 """Shape: the structure of a saga as data. Shapes can be compared without the code of the saga.
 
-A shape has all properties on which the machine's table depends, but no functions, no retry numbers and no types.
-``fsm-mediator export-shape`` writes shapes to a JSON file. ``docs/upgrades.md`` describes the format.
+A shape has all properties that determine the machine's table. It has no functions, no retry numbers and no types. The
+command ``fsm-mediator export-shape`` writes shapes to a JSON file. ``docs/upgrades.md`` describes the format.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ _COPIED: Final = (
 
 
 class PartShape(msgspec.Struct, frozen=True):
-    """The properties of one part of a saga on which the machine's table depends.
+    """The properties of one part of a saga that determine the machine's table.
 
     Attributes:
-        path: The name of the part, after the names of the sagas that contain it.
+        path: The path of the part: the names of the nested sagas that contain it, and its own name, joined by dots.
         kind: The kind of the part.
         compensatable: Whether the saga compensates the part.
-        calls_compensation: Whether the compensation of the part calls a function. A group may call none.
+        calls_compensation: Whether the compensation of the part calls a function. False for a group of branches without
+            compensations.
         probed: Whether the part has a probe.
         pivot: Whether the part is the go/no-go step.
         forward_only: Whether the part comes after the pivot.
         repeatable: Whether an attempt in doubt may be repeated.
-        retried: Whether the part may have several attempts. This and the next three properties are settings, and not
-            in the fingerprint.
+        retried: Whether the part may have several attempts. This property and the next three are settings. They are not
+            part of the fingerprint.
         compensation_retried: Whether the compensation may have several attempts.
-        outlives: Whether a thread of the part may still run after its timeout.
-        can_be_given_up: Whether the wait for the part can fail after the pivot.
+        outlives: Whether a call of the part may still run after its timeout and grace period.
+        can_be_given_up: Whether a wait can fail: a signal with a timeout, or a part with a deciding function.
         each: Whether a group has one branch for each item.
         branches: The name and the shape of each branch of a group or a choice.
     """
@@ -62,7 +63,7 @@ class PartShape(msgspec.Struct, frozen=True):
     branches: tuple[tuple[str, Shape], ...] = ()
 
     def part(self) -> Part:
-        """A part with this shape, to compile a machine. It cannot be executed."""
+        """A part with this shape, to compile a machine. The part cannot be executed."""
         return Part(
             path=self.path,
             kind=self.kind,
@@ -146,11 +147,11 @@ class Shape(msgspec.Struct, frozen=True):
         return {**settings, **more, "parts": self.without_functions(), "branches": branches}
 
     def machine(self, *, every: bool = False) -> CompiledMachine:
-        """The machine of this shape. With *every* it also has the states that the present settings exclude."""
+        """The machine of this shape. With *every*, it also has the states that the current settings exclude."""
         return compile_machine(self.without_functions(), every=every)
 
     def without_functions(self) -> tuple[Part, ...]:
-        """Parts with this shape, to compile a machine. They cannot be executed."""
+        """Parts with this shape, to compile a machine. The parts cannot be executed."""
         return tuple(part.part() for part in self.parts)
 
     def part(self, path: str) -> PartShape | None:
@@ -158,7 +159,7 @@ class Shape(msgspec.Struct, frozen=True):
         return next((part for part in self.parts if part.path == path), None)
 
     def paths_under(self, path: str) -> list[str]:
-        """The path of the part at *path*. If a nested saga is at *path*, the paths of its parts."""
+        """The paths of the parts at *path*: the path of one part, or the paths of all parts of a nested saga."""
         return [part.path for part in self.parts if part.path == path or is_within(part.path, path)]
 
     def __str__(self) -> str:
@@ -170,7 +171,7 @@ _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False
 
 
 def shape_as_data(shape: Shape) -> dict[str, Any]:
-    """The shape as plain data for JSON. Fields of a part that have the default value are left out."""
+    """The shape as plain data for JSON. Fields of a part with their default value are omitted."""
     parts: list[dict[str, Any]] = []
     for part in shape.parts:
         fields = ((name, getattr(part, name)) for name in part.__struct_fields__)

@@ -20,7 +20,10 @@ def differences(old: Shape, new: Shape) -> Iterator[str]:
 
 
 def changes(old: Shape, new: Shape, paths: Mapping[str, str]) -> Iterator[str]:
-    """The differences outside of branches. *paths*: for the path of each old part, the path of the part in *new*."""
+    """The differences between *old* and *new* outside of branches, as text.
+
+    *paths*: the path of each part of *old*, with the path that the same part has in *new*.
+    """
     after = {part.path: part for part in new.parts}
     before = {paths[part.path]: part for part in old.parts}
     for path, part in before.items():
@@ -59,5 +62,5 @@ def _changes_of(path: str, was: PartShape, now: PartShape) -> Iterator[str]:
 
 
 def other_kind(path: str, was: PartShape, now: PartShape) -> str:
-    """The statement that the part at *path* has another kind now."""
+    """The text that the part at *path* has another kind now."""
     return f"{path!r} was a {was.kind.value} and is a {now.kind.value}"

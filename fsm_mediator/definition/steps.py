@@ -1,6 +1,6 @@
 """Steps: the functions of a participant (`Step`, `step`), and the context of their calls (`Context`).
 
-A step is checked when it is defined, and again when it is placed in a saga. No code in this module runs it.
+A step is checked when it is defined, and again when it is placed in a saga. This module does not run steps.
 """
 
 from __future__ import annotations
@@ -34,33 +34,35 @@ from fsm_mediator.retry import Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_COMPENSATION_RETRY = Retry(attempts=10)
-"""About 50 seconds, longer than `Retry()`, because a person has to settle a compensation that is given up."""
+"""The default policy of compensations. Its waits take about 50 seconds, longer than those of `Retry()`, because an
+operator must settle a compensation after its last attempt."""
 
 
 class Executable(Protocol[T_co]):
-    """An object with an ``execute`` that returns a *T_co*: the type of a step for type checkers."""
+    """The type of a step for type checkers: an object with an ``execute`` that returns a *T_co*."""
 
     @property
     def execute(self) -> Callable[..., T_co]:
-        """The function that is called."""
+        """The function that performs the step."""
 
 
 class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
-    """The context of a call of a step, its second argument.
+    """The context of one call of a step. A step gets it as its second argument.
 
-    For a type checker, ``Context[Order]`` is the context of a step whose payload is an ``Order``.
+    For a type checker, ``Context[Order]`` is the context of a step with an ``Order`` as its payload.
 
     Attributes:
-        saga_id: The execution.
+        saga_id: The id of the execution.
         step: The step's path in the saga.
         attempt: The number of this attempt, from 1.
-        verb: ``execute``, ``compensate`` or ``probe``.
-        results: The results of earlier steps, by name. In a nested saga: only of the steps in that saga.
-        result: When compensating: the result of this step's `execute`. None if `execute` never returned.
-        in_doubt: Whether an earlier attempt of `execute` may have had an effect without an answer.
-        error: When compensating: the error that started the compensation.
-        seq: The number of the record that announced this attempt. Unlike *attempt*, it only grows during an execution,
-            so the later of two attempts has the higher number.
+        verb: The function that is called: ``execute``, ``compensate`` or ``probe``. ``decide`` for a deciding function.
+        results: The results of earlier steps, by name. A step of a nested saga gets only the results of that saga.
+        result: In ``compensate``, the result of this step's `execute`, or None if `execute` never returned. Otherwise
+            None.
+        in_doubt: Whether an earlier attempt of `execute` may have had an effect, although it gave no answer.
+        error: In ``compensate``, the error that started the compensation. Otherwise None.
+        seq: The number of the record that announced this attempt. A later attempt of an execution always has a higher
+            number. *attempt* starts at 1 again for each step and after an operator's retry.
     """
 
     saga_id: str
@@ -78,14 +80,14 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
     @overload
     def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
     def result_of(self, step: Executable[Any]) -> Any:
-        """The result of an earlier step of the same saga. For a type checker it has the step's result type.
+        """The result of an earlier step of the same saga, with the type of the step's result.
 
         Args:
             step: The step as it was placed in the saga. The result is found by the name of the step.
 
         Raises:
-            NoResultError: It was not executed before, or is in another saga or branch.
-            DefinitionError: *step* is no step.
+            NoResultError: The step was not executed before, or is in another saga or branch.
+            DefinitionError: *step* is not a step.
         """
         name = name_of_step(step)
         if name in self.results:
@@ -101,49 +103,55 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
 
     @property
     def idempotency_key(self) -> str:
-        """The key of this call. Every attempt has the same key, so that a participant recognises a repetition."""
+        """The idempotency key of this call. All attempts have the same key, so a participant recognises a repetition.
+
+        A probe has the key of `execute`.
+        """
         return f"{self.saga_id}:{self.step}:{'execute' if self.verb == 'probe' else self.verb}"
 
     @property
     def execute_key(self) -> str:
-        """The key of the call of `execute`. With this key a compensation names the effect to undo."""
+        """The idempotency key of `execute`. A compensation can use this key to identify the effect to undo."""
         return f"{self.saga_id}:{self.step}:execute"
 
 
 class Step(Generic[Result_co]):
     """One participant's part of a saga: ``execute`` performs it, ``compensate`` (optional) undoes its effect.
 
-    Subclass it, give it its service by constructor, and place an instance in a `Saga`. Each of ``execute``,
-    ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``, and may be a coroutine function for
-    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``. For a type checker,
-    the ``execute`` of a ``Step[int]`` returns an ``int``.
+    Make a subclass of `Step`, pass the service to its constructor, and place an instance in a `Saga`. Each of
+    ``execute``, ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``. It may be a coroutine
+    function for `AsyncMediator`. The second parameter gets the context if it is required or named ``context``. For a
+    type checker, the ``execute`` of a ``Step[int]`` returns an ``int``.
 
     ``compensate`` must be safe to repeat. It must also be safe if ``execute`` never took effect, because it is called
     when the effect is in doubt. ``probe`` returns `Happened(result)` or `NotHappened()`, or raises if it does not know.
 
     Attributes:
-        name: By default the class name in snake_case without a trailing ``Step``.
-        label: The name of the step in pictures, such as ``Charge the card``. None to use *name*.
-        retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
-        compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
-        timeout: Seconds for one attempt. None: no limit.
-        grace: Further seconds to wait for a call that outlives *timeout*; a coroutine is cancelled first. Unset:
-            *timeout* again.
-        overtake: Python cannot end a thread, nor a coroutine that swallows its cancellation. True: a call that outlives
-            time-out and grace may be repeated or compensated while it still runs. False: the saga gets stuck instead.
-        pivot: The go/no-go step: before it a saga recovers backward, after it only forward.
+        name: The name of the step. The default is the class name in snake_case, without ``Step`` at its end.
+        label: The name of the step in diagrams, such as ``Charge the card``. None to use *name*.
+        retry: The policy for repeating `execute`. If None, the policy of the saga; if the saga has none, `Retry()`, and
+            after the pivot `Retry(attempts=None)`.
+        compensation_retry: The policy for repeating `compensate`. If None, the policy of the saga; if the saga has
+            none, ten attempts.
+        timeout: The maximum duration of one attempt, in seconds. None for no limit.
+        grace: The additional seconds to wait for a call that exceeds *timeout*. A coroutine is cancelled first. If
+            None, as many seconds as *timeout*.
+        overtake: Whether to repeat or compensate a call that exceeds time-out and grace, although it may still run. If
+            False, the saga gets stuck instead. (Python cannot end a thread, or a coroutine that ignores its
+            cancellation.)
+        pivot: Whether the step is the go/no-go step. A failure before the pivot makes the saga compensate. After the
+            pivot the saga is only completed.
         repeatable: Whether an attempt in doubt may be repeated (with the same idempotency key).
-        in_doubt_on: Exception types after which the effect may have happened anyway.
-        no_effect_on: Exception types after which there was certainly no effect, although *in_doubt_on* names a base
-            class of them. Name only types that cannot be raised after any request of the attempt was sent. A step that
-            makes two calls sets ``no_effect_on=()``, because the second call may be refused after the first took
-            effect. The more specific class counts. If both settings name one class, the setting of the step counts
-            before a default.
+        in_doubt_on: Exception types that leave an attempt in doubt: the effect may have happened.
+        no_effect_on: Exception types that leave no doubt, although *in_doubt_on* has a base class of them. The effect
+            certainly did not happen. Name only types that cannot be raised after a request was sent. A step with two
+            requests sets ``no_effect_on=()``, because the first request may take effect before the second is refused.
+            For an error in both settings, the more specific class decides. If both have the same class, the setting of
+            the step decides before the default.
 
     Raises:
-        DefinitionError: When the subclass is defined with a wrong setting, or with a misspelt name of the above
-            (``compensat``, ``timout``). Other methods and attributes are allowed. Signatures are checked when an
-            instance is placed in a saga.
+        DefinitionError: The subclass has a wrong setting, or a misspelt name (``compensat``, ``timout``). Other methods
+            and attributes are allowed. Signatures are checked when an instance is placed in a saga.
     """
 
     name: str
@@ -165,7 +173,7 @@ class Step(Generic[Result_co]):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__ and not is_of_instances(inspect.getattr_static(cls, "name", None)):
             cls.name = snake_case(cls.__name__.removesuffix("Step") or cls.__name__)
-        if not cls.__module__.startswith("fsm_mediator."):  # whose own subclasses decorate as `FunctionStep` does
+        if not cls.__module__.startswith("fsm_mediator."):  # the subclasses of this library have other methods
             refuse_misspelt(cls)
         check_settings(cls.__qualname__, cls)
 
@@ -182,7 +190,7 @@ class Step(Generic[Result_co]):
                 )
         other = self._copy()
         for setting, value in settings.items():
-            object.__setattr__(other, setting, value)  # the class may be frozen; nothing else has this copy yet
+            object.__setattr__(other, setting, value)  # the class may be frozen
         check_settings(self.name, other)
         return other
 
@@ -194,18 +202,18 @@ class Step(Generic[Result_co]):
 
     def _copy(self) -> Self:
         other = copy.copy(self)
-        other.__dict__.update(self.__dict__)  # a slotted attrs class copies its fields only, and would lose settings
+        other.__dict__.update(self.__dict__)  # a slotted attrs class copies only its fields, without the settings
         return other
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {getattr(self, 'name', None)!r}>"  # Step itself has no name, but may be shown
+        return f"<{type(self).__name__} {getattr(self, 'name', None)!r}>"  # the class `Step` itself has no name
 
 
 def name_of_step(step: object) -> str:
-    """The name of the step that is an argument of `result_of`.
+    """The name of *step*, the argument of `result_of`.
 
     Raises:
-        DefinitionError: *step* is no step.
+        DefinitionError: *step* is not a step.
     """
     if not isinstance(step, Step):
         raise DefinitionError(f"result_of takes a step of the saga, not {safe_repr(step)}")
@@ -213,9 +221,9 @@ def name_of_step(step: object) -> str:
 
 
 class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co]):
-    """A step that `step` made from a function. A call of the step calls the undecorated function.
+    """A step that the decorator `step` made from a function. Calling the step calls the undecorated function.
 
-    Its type parameters are the step's result, the function's parameters, and the return type of a call. For a coroutine
+    The type parameters are the step's result, the function's parameters, and the return type of a call. For a coroutine
     function the return type is awaitable.
     """
 
@@ -235,7 +243,8 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
         return remade(type(self).__new__, (type(self),), self.__dict__)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # Pickled by its name, if its module has the step under that name. Otherwise as changes to that step.
+        # If the module has this step under the function's name, the step is pickled as this name. If the module has
+        # another step of the same function, it is pickled as changes to that step.
         path = getattr(self, "__qualname__", None)
         found = object_at(self.__module__, path)
         if found is self and path is not None:
@@ -252,11 +261,11 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
         return self.execute(*args, **kwargs)
 
     def compensation(self, function: F) -> F:
-        """Decorator that makes *function* the step's compensation, which undoes its effect."""
+        """A decorator that makes *function* the step's compensation, which undoes the effect of the step."""
         return self._attach("compensate", function)
 
     def probing(self, function: F) -> F:
-        """Decorator that makes *function* the step's probe, which finds out whether an attempt in doubt took effect."""
+        """A decorator that makes *function* the step's probe: it finds out whether an attempt in doubt took effect."""
         return self._attach("probe", function)
 
     def _attach(self, verb: str, function: F) -> F:
@@ -292,10 +301,10 @@ def step(
     Args:
         function: The step's `execute`.
         name: The step's name. By default the name of the function.
-        **settings: Settings of the step: see the attributes of `Step`.
+        **settings: Settings of the step. The attributes of `Step` describe them.
 
     Raises:
-        DefinitionError: The function's signature or a setting is wrong.
+        DefinitionError: The signature of the function, the name or a setting is wrong.
     """
 
     def make(function: Callable[..., Any]) -> FunctionStep:

@@ -1,7 +1,8 @@
 """The type variables of sagas, steps and contexts.
 
-For a type checker some variables have a default: `Step` without parameters is `Step[Any]`. Before Python 3.13 defaults
-need `typing_extensions`. Type checkers have their own copy of it, so the package does not depend on it.
+For a type checker, some variables have a default: `Step` without parameters is `Step[Any]`. Before Python 3.13,
+defaults need `typing_extensions`. This package does not depend on `typing_extensions`, because type checkers have their
+own copy of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 Payload = TypeVar("Payload")
-"""The payload with which a saga is run."""
+"""The payload of a run."""
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec as ParamSpecWithDefault

@@ -1,7 +1,7 @@
 """Waits: parts of a saga that wait instead of calling a step: a signal, a sleep, a group, or a choice.
 
-Each wait is an immutable definition. It is checked when it is created, and `Saga` places it like a step. An item in the
-execution's inbox ends a wait, or a time. The rules are in ``execution``.
+Each wait is an immutable definition. It is checked when it is created, and a `Saga` has it as a part, like a step. A
+wait ends at a time, or when an item comes to the execution's inbox. The rules are in ``execution``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Branch: TypeAlias = "Step | PartSequence | Wait"
 """The types of a branch: a step, a saga or another part."""
 
 _SEPTEMBER_2001 = 1e9
-"""Seconds since the epoch. A smaller number is certainly a duration, and no moment."""
+"""A time in seconds since the epoch. A smaller number is certainly a duration, not a time."""
 
 _YEAR_10000 = 253_402_300_800
-"""Seconds since the epoch. Python's calendar cannot show this or a later moment."""
+"""A time in seconds since the epoch. Python's calendar cannot represent this or a later time."""
 
 
 class Wait:
-    """A part that waits; the base class of all waits.
+    """The base class of all waits: parts of a saga that wait.
 
     Attributes:
         name: The name of the part, unique in its saga.
@@ -72,10 +72,10 @@ class Wait:
 
 
 def _name_of(where: str, branch: Any) -> str:
-    """The name of a branch.
+    """The name of *branch*. *where*: the group or choice, for the message.
 
     Raises:
-        DefinitionError: *branch* is no part.
+        DefinitionError: *branch* cannot be part of a saga.
     """
     name = getattr(branch, "name", None)
     if not isinstance(name, str):
@@ -98,14 +98,14 @@ def check_payload_type(where: str, payload: Any) -> None:
 class Signal(Wait):
     """Waits for a value from outside: an approval, a webhook call, the answer of another saga.
 
-    The saga parks in ``waiting.NAME`` and holds no thread. It resumes when any process calls `Mediator.signal` with the
-    id of the execution and this name. A signal that comes before its wait is kept. The first value counts.
+    The saga parks in ``waiting.NAME`` and uses no thread. It resumes when any process calls `Mediator.signal` with the
+    id of the execution and this name. A signal may also come before the saga waits for it. Only its first value counts.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        timeout: The most seconds to wait. After that the saga compensates, or gets stuck if it is past its pivot. None:
-            without limit.
-        payload: The type of the signal's value. None for anything.
+        timeout: The maximum wait in seconds. After that the saga compensates, or gets stuck if the pivot is behind it.
+            None for no limit.
+        payload: The type of the signal's value. None if any value is allowed.
 
     Raises:
         DefinitionError: The name, the timeout or the payload is wrong.
@@ -126,14 +126,17 @@ class Signal(Wait):
 
 
 class Sleep(Wait):
-    """Waits for some seconds, or until a moment. The end is journaled, so a restarted process waits only for the rest.
+    """Waits for a duration, or until a time. The end is journaled, so a restarted process waits only for the rest.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        seconds: The duration in seconds: a number, or a function of ``(payload)`` or ``(payload, context)`` that
+        seconds: The duration in seconds. Either a number, or a function of ``(payload)`` or ``(payload, context)`` that
             returns the number.
-        until: The moment, instead of *seconds*: a `datetime` with a time zone, seconds since the epoch, or a function
-            that returns one of them. A past moment ends the wait at once.
+        until: The time of the end, instead of *seconds*. Either a `datetime` with a time zone, or seconds since the
+            epoch, or a function that returns one of these. A past time ends the wait at once.
+
+    Raises:
+        DefinitionError: The name is wrong, or *seconds* and *until* are both set, both missing, or wrong.
     """
 
     kind = Kind.SLEEP
@@ -168,10 +171,14 @@ class Sleep(Wait):
     fixed: float | None
 
     def due_at(self, at: float, decided: Any) -> float:
-        """The end of a wait that begins at *at*, from its settings and the answer of its function.
+        """The end of the wait, in seconds since the epoch.
+
+        Args:
+            at: The time at which the wait begins, in seconds since the epoch.
+            decided: The answer of the deciding function. None if there is no such function.
 
         Raises:
-            DecisionError: The answer is no duration, or no moment.
+            DecisionError: The answer is not a duration or not a time.
         """
         if self.decide is None:
             assert self.fixed is not None
@@ -204,21 +211,22 @@ def _moment(value: Any) -> float:
 
 
 class Parallel(Wait):
-    """Executes branches at the same time, each as a separate execution; done when all have succeeded.
+    """Executes branches at the same time, each as a separate execution. The group succeeds when all branches succeed.
 
-    If a branch fails, the others are cancelled: branches that have not begun do not begin, waiting branches end, and
-    the group waits for running attempts. Then the succeeded branches are undone. After the pivot all branches run to
-    their end. The results of the branches are in ``context.results[NAME]``, by the branches' names (of `each`: a list).
+    If a branch fails, the other branches are cancelled: branches that have not begun do not begin, waiting branches
+    end, and the group waits for running attempts. Then the succeeded branches are undone. After the pivot, all branches
+    run to their end. The results of the branches are in ``context.results[NAME]``, by the names of the branches. For
+    a group made by `each`, the results are a list.
 
     Args:
         name: Letters, digits, underscores and hyphens.
         branches: Steps, sagas or other parts, each with a different name.
-        at_most: How many branches run at a time; None: all.
-        on_failure: ``"cancel"`` the other branches when one fails, or let all ``"settle"`` first. It is read live, and
-            may change while executions run.
+        at_most: The maximum number of branches that run at a time. None for all.
+        on_failure: With ``"cancel"``, a failed branch cancels the other branches. With ``"settle"``, the group first
+            waits until all branches have ended. A change of this setting also applies to running executions.
 
     Raises:
-        DefinitionError: There are none, two have the same name, or a setting is wrong.
+        DefinitionError: There are no branches, two branches have the same name, or a setting is wrong.
     """
 
     kind = Kind.GROUP
@@ -264,19 +272,21 @@ class Parallel(Wait):
         at_most: int | None = None,
         on_failure: Literal["cancel", "settle"] = "cancel",
     ) -> Self:
-        """A group with one branch for every item that *over* returns: none, one or many; items may be equal.
+        """A group with one branch for each item that *over* returns. There may be no items, and items may be equal.
 
         Args:
             name: Letters, digits, underscores and hyphens.
-            branch: A step, a saga or another part; it takes the item as its payload.
+            branch: A step, a saga or another part. Its payload is the item.
             over: A function of ``(payload)`` or ``(payload, context)`` that returns the items: a list or another
-                iterable, but no text. It should only read its arguments.
-            payload: The type of an item; None: a saga's own, or anything.
-            at_most: How many branches run at a time; None: all.
-            on_failure: ``"cancel"`` the other branches when one fails, or let all ``"settle"`` first.
+                iterable, but no text. The function should only read its arguments.
+            payload: The type of an item. If None, the payload type of *branch* if it is a saga with such a type;
+                otherwise any value is allowed.
+            at_most: The maximum number of branches that run at a time. None for all.
+            on_failure: As for `Parallel`.
 
         Raises:
-            DefinitionError: *branch* is no part, *over* no function, *payload* no type, or a setting is wrong.
+            DefinitionError: *branch* is not a part, *over* is not a function, *payload* is not a type, or a setting is
+                wrong.
         """
         group = cls.__new__(cls)
         group._named("a group", name)
@@ -295,10 +305,10 @@ class Parallel(Wait):
 
 
 def items_of(group: Part, decided: Any) -> list[Any]:
-    """The items that *group* goes over.
+    """The items of *group*, as a list. *decided*: the answer of its deciding function.
 
     Raises:
-        DecisionError: Its function returned no iterable, or a text, which would give its letters.
+        DecisionError: The answer is not an iterable, or is a text.
     """
     if isinstance(decided, Iterable) and not isinstance(decided, (str, bytes)):
         return list(decided)
@@ -309,16 +319,16 @@ def items_of(group: Part, decided: Any) -> list[Any]:
 
 
 class Choose(Wait):
-    """Executes one of several branches, chosen by a function. The choice is journaled; only that branch is compensated.
+    """Executes one of several branches. A function chooses the branch, and the choice is journaled.
 
     Args:
         name: Letters, digits, underscores and hyphens.
         branches: The parts to choose from, by name.
-        by: A function of ``(payload)`` or ``(payload, context)`` that returns one of these names. It should only read
-            its arguments.
+        by: A function of ``(payload)`` or ``(payload, context)`` that returns one of these names. The function should
+            only read its arguments.
 
     Raises:
-        DefinitionError: There are no branches, or a name is wrong.
+        DefinitionError: There are no branches, a name is wrong, or *by* is not a plain function.
     """
 
     kind = Kind.CHOICE
@@ -338,4 +348,4 @@ class Choose(Wait):
 
 
 EACH = "*"
-"""The name, in a definition, of the branch that stands for the branches of all items."""
+"""The name that a definition uses for the one branch that defines the branches of all items."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import msgspec
@@ -81,9 +81,12 @@ class EngineMediator(Refusals):
         """Wait for the end of the execution, and return the same as `_standing`. This wait can be cancelled."""
         raise NotImplementedError
 
-    async def _new_ended(self, saga_id: str) -> Data:
-        """The same as `_ended`, for an execution that this call has started."""
-        return await self._ended(saga_id)
+    async def _open_until_ended(self, opening: Data) -> Data | None:
+        """Let the engine start an execution, and wait for its end. None if there already is an execution with this id.
+
+        An engine that can do both in one request overrides this method.
+        """
+        return await self._ended(opening["saga_id"]) if await self._open(opening) else None
 
     async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
         """Send a verb, or an item for the inbox, to a worker.
@@ -124,21 +127,17 @@ class EngineMediator(Refusals):
             RefusedError: Attributes were passed, but engines do not store attributes.
         """
         self._refuse_attributes(attributes)
-        return (await self._start(saga, payload, saga_id, deadline))[0]
+        opening = self.turns.opening(saga, payload, saga_id, deadline)
+        if not await self._open(opening):
+            await self._check_same(opening)
+        return str(opening["saga_id"])
 
     def _refuse_attributes(self, attributes: Mapping[str, Any] | None) -> None:
         if attributes is not None and checked_attributes(attributes):
             self._refuse("attributes", ATTRIBUTES_MOVE)
 
-    async def _start(
-        self, saga: Saga | str, payload: Any, asked: str | None, deadline: float | None
-    ) -> tuple[str, bool]:
-        """The id of the execution, and whether it is new."""
-        opening = self.turns.opening(saga, payload, asked, deadline)
-        new = await self._open(opening)
-        if not new:
-            self.turns.check_same(opening, (await self._standing(opening["saga_id"]))["opening"])
-        return str(opening["saga_id"]), new
+    async def _check_same(self, opening: Data) -> None:
+        self.turns.check_same(opening, (await self._standing(opening["saga_id"]))["opening"])
 
     async def run(
         self,
@@ -159,20 +158,29 @@ class EngineMediator(Refusals):
         self._refuse_attributes(attributes)
         if timeout is not None:
             check_seconds("timeout (seconds)", timeout)
-        saga_id, new = await self._start(saga, payload, saga_id, deadline)
-        return await self._wait(saga_id, timeout, check, new=new)
+            saga_id = await self.start(saga, payload, saga_id=saga_id, deadline=deadline)
+            return await self._wait(saga_id, self._ended(saga_id), timeout, check)
+        opening = self.turns.opening(saga, payload, saga_id, deadline)
+        return await self._wait(opening["saga_id"], self._run(opening), None, check)
+
+    async def _run(self, opening: Data) -> Data:
+        ended = await self._open_until_ended(opening)
+        if ended is None:
+            await self._check_same(opening)
+            ended = await self._ended(opening["saga_id"])
+        return ended
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or is parked. As `Mediator.wait`."""
         check_id_argument(saga_id)
         if timeout is not None:
             check_seconds("timeout (seconds)", timeout)
-        return await self._wait(saga_id, timeout, check, new=False)
+        return await self._wait(saga_id, self._ended(saga_id), timeout, check)
 
-    async def _wait(self, saga_id: str, timeout: float | None, check: bool, *, new: bool) -> Outcome:
+    async def _wait(self, saga_id: str, end: Coroutine[Any, Any, Data], timeout: float | None, check: bool) -> Outcome:
         loop, pause = asyncio.get_running_loop(), FIRST_LOOK
         until = None if timeout is None else loop.time() + timeout
-        ended = asyncio.ensure_future((self._new_ended if new else self._ended)(saga_id))
+        ended = asyncio.ensure_future(end)
         try:
             while True:
                 left = pause if until is None else min(pause, max(0.0, until - loop.time()))
@@ -180,7 +188,7 @@ class EngineMediator(Refusals):
                 over = until is not None and loop.time() >= until
                 try:
                     standing = ended.result() if ended.done() else await self._look(saga_id)
-                except JournalError:  # no worker has answered yet
+                except (JournalError, UnknownExecutionError):  # no worker or engine has answered yet
                     if over or ended.done():
                         raise
                 else:

@@ -1,7 +1,8 @@
-"""Entering a wait: decides when the wait ends, and which branches are created.
+"""Entering a wait: `enter_wait` finds the end of the wait, and creates the branches of a group.
 
-Only this module calls the functions that decide this, and calls them once: the function of a `Sleep`, the *by* of a
-`Choose`, and the *over* of `Parallel.each`.
+This module also calls the deciding functions: the function of a `Sleep`, the *by* of a `Choose`, and the *over* of
+`Parallel.each`. No other module calls them. The record of the move has the answer, so a replay does not call the
+function again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ from fsm_mediator.states import WAITING
 def enter_wait(
     data: ExecutionData, part: Part, at: float, value: Any, before: Part | None
 ) -> tuple[float | None, tuple[str, ...] | None]:
-    """When the wait at *part* ends, and its branches. The wait was entered from *before*, which answered *value*.
+    """Enter the wait at *part*: find its end and create its branches.
 
-    Both are None if *part* was entered to be compensated, or if its function gave no answer. Then `undecided` has the
-    reason.
+    Args:
+        data: The execution, after the move to the wait's state.
+        part: The part of the wait: a sleep, a signal, a group or a choice.
+        at: The time of the move, in seconds since the epoch.
+        value: The result of *before*.
+        before: The part that the execution left in this move. None if this is the first move.
+
+    Returns:
+        The end of the wait in seconds since the epoch, and the names of the branches. Both are None if *part* was
+        entered to be compensated, or if its deciding function raised an exception. `data.undecided` has the exception.
     """
     if data.places[data.state].phase != WAITING:
         return None, None

@@ -1,6 +1,6 @@
-"""ExecutionData: the data of an execution, and queries on it.
+"""ExecutionData: the data of an execution, and queries on this data.
 
-Nothing here changes an execution. `rules` decides what an answer means, and `Execution` makes the moves.
+This module does not make moves: `rules` decides the event that follows from an answer, and `Execution` makes the move.
 """
 
 from __future__ import annotations
@@ -34,52 +34,57 @@ from fsm_mediator.states import (
 )
 
 STEP: Final = Kind.STEP
-"""The member of `Kind`, because the lookup in an enumeration is slow before Python 3.12."""
+"""`Kind.STEP` as a constant, because the lookup in an enumeration is slow before Python 3.12."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
-"""Wraps a function that is called with a context."""
+"""Gets a function and the `Context` of its call, and returns a function that wraps it."""
 
 INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
 """The phases in which a cancel or the deadline has an effect: between effects, never during an effect."""
 
 
 class ExecutionData:
-    """The data of one running instance of a saga: the state of its machine, and everything known about it.
+    """The data of one running instance of a saga: the state of its machine, and the data from its records and inbox.
 
     Attributes:
         saga: The definition.
-        acceptance: The acceptance that opened the execution.
+        acceptance: The acceptance that created the execution: its saga, payload and time.
         saga_id: The id of the execution.
-        machine: The machine of the saga, or its widest machine if the present settings exclude the state.
-        places: Phase and part of every state, copied from *machine*, because its attributes are slow to look up.
+        machine: The machine of the saga. If the current settings exclude the execution's state, the saga's widest
+            machine.
+        places: The phase and the part of every state, copied from *machine*, because its attributes are slow to read.
         events: The events by name, copied from *machine*.
         state: The machine's state. Only the machine sets it.
         effect: The next effect. None if the execution is pending, stuck or ended.
         seq: The number of the last record.
         attempt: The number of the last announced attempt, from 1.
-        doubt: Whether the part of the state may have had an effect without an answer.
-        due_at: When the present wait ends, in seconds since the epoch.
-        deadline_at: When the attempts must have ended. An operator's retry removes it.
+        doubt: Whether the current part is in doubt: it may have had its effect, although no answer says so.
+        due_at: The end of the current wait, in seconds since the epoch. None if the wait has no end, or there is none.
+        deadline_at: The deadline, in seconds since the epoch. None if there is none. An operator's retry removes it.
         failure: The error that started the compensation.
-        trouble: The latest error of an attempt at the part of the state.
+        trouble: The latest error of an attempt at the current part.
         history: The records.
         answered: The result of each executed part, by path.
         compensated: The paths of the parts that were compensated, in that order.
         doubtful: The paths of the parts that were given up in doubt.
-        plans: The names of the branches of each group that the execution has entered, by path. None if there are none.
-        branch_leftovers: The leftovers of each group's branches, by path. None if there are none.
-        signals: The signals that have come and were not used yet, by path. None if there are none.
+        plans: The names of the branches of each group that the execution has entered, by the group's path. None if it
+            has entered no group.
+        branch_leftovers: The leftovers of the branches of each compensated group, by the group's path. None if there
+            are no leftovers.
+        signals: The signals that have come and were not used yet, by path. None or empty if there are no such signals.
         cancel: The cancel that has come and has had no effect yet.
         consumed: The numbers of the inbox items that may be deleted.
-        forwarded: The signals for branches that came to the inbox of this execution: (branch id, item). The next commit
+        forwarded: Signals for branches that came to the inbox of this execution, as (branch id, item). The next commit
             posts them to the branches.
-        new_branches: The branches that the last record creates, until its commit takes them.
-        undecided: The reason why the deciding function of the current part has no answer.
-        poison: The reason why the next deciding function is not called: drivers died in it repeatedly.
-        parent_results: For a branch of one step: returns the results that its parent had when the group began.
-        encoding: Makes copies of payloads and results as the journal returns them, if the journal encodes. If None, all
-            attempts share the same objects.
-        around: Adds the user's context managers to a deciding function. None if there are none.
+        new_branches: The branches that the last record creates. The commit of this record takes them.
+        undecided: The exception of the current part's deciding function. None if the function returned an answer.
+        poison: The error to raise instead of a call of the next deciding function, because drivers died in it
+            repeatedly. None if the function may be called.
+        parent_results: Returns the results that the parent had when the group began. Only for a branch that was made
+            from a single step; otherwise None.
+        encoding: Makes copies of payloads and results, equal to the values that the journal returns. None if the
+            journal does not encode values. Then all attempts share the same objects.
+        around: Wraps a deciding function in the user's context managers. None if there are no context managers.
     """
 
     __slots__ = (
@@ -131,7 +136,7 @@ class ExecutionData:
         self.around: Around | None = None
 
     def use_machine(self, machine: CompiledMachine) -> None:
-        """Run on *machine* from now on."""
+        """Make all further moves with *machine*."""
         self.machine = machine
         self.places: dict[str, StateInfo] = machine.places
         self.events: dict[str, DirectEvent] = machine.events  # type: ignore[assignment]  # of `CompiledMachine.event_cls`
@@ -148,13 +153,16 @@ class ExecutionData:
 
     @property
     def cancellable(self) -> bool:
-        """Whether a cancel can make the execution compensate: it is not past its pivot, ended or compensating."""
+        """Whether a cancel can make the execution compensate.
+
+        False after the pivot, during compensation, if the execution is stuck, and if it has ended.
+        """
         phase, part = self.places[self.state]
         return (phase in INTERRUPTIBLE or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
 
     @property
     def is_interruptible(self) -> bool:
-        """Whether a cancel has come, or there is a deadline. These come before any other move."""
+        """Whether a cancel has come, or there is a deadline. Both are checked before any other move."""
         return self.cancel is not None or self.deadline_at is not None
 
     @property
@@ -164,7 +172,11 @@ class ExecutionData:
 
     @property
     def wake_at(self) -> float | None:
-        """When `Execution.advance` must be called even without an item: at the end of the wait, or at the deadline."""
+        """The time of the next call of `Execution.advance` if no inbox item comes, in seconds since the epoch.
+
+        It is the end of the wait or the deadline. None if the execution waits for nothing, for branches, or without
+        end.
+        """
         if self.effect is None or self.effect.kind not in ("wait", "await") or self.effect.part.kind in GROUPS:
             return None  # the branches have the deadline themselves
         interruptible = self.phase in INTERRUPTIBLE and not self.effect.part.forward_only
@@ -174,9 +186,10 @@ class ExecutionData:
     # Signals and branches
 
     def awaits_signal(self, path: str) -> bool:
-        """Whether the execution waits for the signal at *path*, or will wait for it unless a step fails.
+        """Whether the execution waits for the signal at *path*, or will wait for the signal unless a step fails.
 
-        A path ``GROUP.BRANCH.SIGNAL`` names a signal of a branch, until the execution comes to that group.
+        A path ``GROUP.BRANCH.SIGNAL`` names a signal of a branch. The execution accepts such a signal until it enters
+        the group. After that, only the branch accepts the signal.
         """
         if path in self.answered or self.failure is not None or self.state in ENDED:
             return False
@@ -185,7 +198,7 @@ class ExecutionData:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """The names of the branches of the group for which the execution waits. Empty if it waits for no group."""
+        """The names of the branches of the current group. Empty if the execution is in no state of a group."""
         if self.plans is None:
             return ()
         part = self.places[self.state].part
@@ -197,7 +210,7 @@ class ExecutionData:
 
     @property
     def decides_next(self) -> bool:
-        """Whether no attempt is announced, and the next move forward calls a deciding function."""
+        """Whether the next move forward calls a deciding function. False while an attempt is announced."""
         phase, part = self.places[self.state]
         parts = self.saga.parts
         following = 0 if part is None else parts.index(part) + 1
@@ -211,7 +224,10 @@ class ExecutionData:
         return nested_results(self.answered, "") if self.saga.nested else self.answered
 
     def results_seen_by(self, part: Part) -> Mapping[str, Any]:
-        """The results of the parts before *part*, by name, read-only. In a nested saga: only of its own parts."""
+        """The results that *part* can read, by name: those of the parts before it. The mapping is read-only.
+
+        A part of a nested saga can read only the results of its own saga.
+        """
         if self.encoding is not None:
             return self._fresh_results(part.scope, self.encoding)
         results = nested_results(self.answered, part.scope) if self.saga.nested else Results(self.answered)
@@ -240,7 +256,7 @@ class ExecutionData:
         return FreshResults((*parent, *own), load)
 
     def payload_seen(self) -> Any:
-        """The payload for one attempt, or for one call of a deciding function."""
+        """The payload for one attempt, or for one call of a deciding function. With `encoding`, a new copy."""
         payload = self.acceptance.payload
         return payload if self.encoding is None else self.encoding.payload(self.saga, payload)
 
@@ -267,7 +283,7 @@ class ExecutionData:
 
     @property
     def leftovers(self) -> tuple[str, ...]:
-        """The parts with an effect, or a possible effect, that no compensation undoes, in the order of the saga."""
+        """The paths of the parts with an effect, or a possible effect, that no compensation undoes, in saga order."""
         found: list[str] = []
         for part in self.saga.parts:
             path = part.path
@@ -281,7 +297,7 @@ class ExecutionData:
         return tuple(found)
 
     def outcome(self) -> Outcome:
-        """The state, results, error and history of the execution, for a caller."""
+        """The `Outcome` of the execution so far: its state, results, error and history."""
         state = self.state
         error = None
         leftovers: tuple[str, ...] = ()
@@ -301,7 +317,10 @@ class ExecutionData:
 
 
 def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
-    """The results in *answered*, by path, as nested dictionaries. Only the results in *scope*, by their paths there."""
+    """The results in *answered* (by path) as nested dictionaries by name.
+
+    *scope*: the prefix of a nested saga's paths. Only its results are returned. Empty for the whole saga.
+    """
     seen: dict[str, Any] = Results()
     containers = {scope[:-1]: seen}
     for path, value in answered.items():
@@ -315,7 +334,7 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
 
 
 def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
-    """The dictionary of the nested saga at *path*. It is made if it does not exist."""
+    """The dictionary of the nested saga at *path*. If there is none, it is created in *containers*."""
     inside = containers.get(path)
     if inside is None:
         inside = containers[path] = _container(containers, outer_path(path)).setdefault(name_of(path), {})

@@ -1,9 +1,9 @@
 """Execution: one running instance of a saga. It does no I/O.
 
 A driver reads `Execution.effect`, performs the effect, and passes the answer to `feed`. The rules decide the event.
-`feed` triggers the event on the machine and returns the record. `advance` makes the moves that need no effect: a wait
-is over, or a cancel or the deadline has an effect. Time and chance are arguments. A replay of the records gives the
-same execution.
+`feed` triggers the event on the machine and returns the record. `advance` makes the moves that need no effect: at the
+end of a wait, and after a cancel or the deadline. The time and the random number are arguments. A replay of the records
+gives the same execution.
 
 This folder must never contain clocks, sleeping, randomness, threads, journals, or calls of steps.
 """
@@ -59,7 +59,7 @@ class Execution(ExecutionData):
 
     @classmethod
     def fold(cls, saga: Saga, acceptance: Acceptance, records: Iterable[Record]) -> Self:
-        """The execution that wrote *records*.
+        """The execution that made *records*, built by replaying them.
 
         Raises:
             IllegalRecordError: The saga's machine cannot have produced the records.
@@ -71,7 +71,7 @@ class Execution(ExecutionData):
         return execution
 
     def replay(self, record: Record) -> None:
-        """Make the move that *record* describes.
+        """Make the move that *record* describes, without a new record.
 
         Raises:
             IllegalRecordError: The record does not follow from the execution's state.
@@ -113,13 +113,14 @@ class Execution(ExecutionData):
         Args:
             answer: The answer.
             at: The time, in seconds since the epoch.
-            chance: A number from 0 to 1, for the jitter of waits.
+            chance: A random number from 0 to 1, for the jitter of waits.
 
         Returns:
-            The record. None if there is no move: after a crash without a running attempt, or if a probe is repeated.
+            The record. None if there is no move: for example after a crash without a running attempt, if a probe must
+            be called again, or if branches are still running.
 
         Raises:
-            RefusedError: The answer does not fit the state; nothing has changed.
+            RefusedError: The answer does not fit the state. The execution has not changed.
         """
         phase, part = self.places[self.state]
         decision = rules.RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # None: where unused
@@ -133,14 +134,14 @@ class Execution(ExecutionData):
         return self._move(decision, at)
 
     def begin(self, at: float) -> Record:
-        """As ``feed(Begin(), at)``."""
+        """Start the execution, as ``feed(Begin(), at)`` does."""
         return self.succeed(None, at)
 
     def succeed(self, value: Any, at: float) -> Record:
-        """A faster ``feed(Returned(value), at)`` for an attempt, and a faster ``feed(Begin(), at)``.
+        """Make the move after a successful attempt, or the first move of the execution.
 
-        Nearly all moves are of these kinds, and the rules need not decide them. A test compares the result with a
-        replay of the records.
+        It is a faster ``feed(Returned(value), at)`` and a faster ``feed(Begin(), at)``, because nearly all moves are of
+        these two kinds. A test compares the result with a replay of the records.
         """
         effect = self.effect
         source = self.state
@@ -187,9 +188,9 @@ class Execution(ExecutionData):
         return record
 
     def advance(self, at: float) -> Record | None:
-        """Make the next move that needs no effect. None if there is no such move now.
+        """Make the next move that needs no effect, and return its record. None if there is no such move now.
 
-        After every `feed`, and whenever a wait may be over, call it until it returns None.
+        Call `advance` after every `feed`, and when a wait may be over. Repeat the call until it returns None.
         """
         if self.cancel is not None or self.deadline_at is not None:
             decision = rules.interrupted(self, at)
@@ -220,7 +221,7 @@ class Execution(ExecutionData):
     # The inbox
 
     def receive(self, item: InboxItem) -> None:
-        """Take an inbox item. `advance` acts on the item as soon as the state allows it."""
+        """Store an inbox item. `advance` acts on the item as soon as the state allows it."""
         if item.kind == CANCEL and self.cancellable and self.cancel is None:
             self.cancel = item
         elif item.kind == SIGNAL and self.awaits_signal(item.name) and item.name not in (self.signals or ()):
@@ -231,12 +232,15 @@ class Execution(ExecutionData):
             self.consumed += (item.number,)
 
     def _is_moot(self, path: str) -> bool:
-        """Whether the signal at *path* will never be used, because the execution failed or ended. Its item is kept."""
+        """Whether the signal at *path* exists, but will never be used, because the execution failed or ended.
+
+        The item of such a signal stays in the inbox.
+        """
         known = path in self.answered or path in (self.signals or ())
         return not known and not self.awaits_signal(path) and find_signal(self.saga, path) is not None
 
     def _forward(self, item: InboxItem) -> bool:
-        """Forward a signal to its branch, if the branch exists."""
+        """Forward a signal to its branch if the branch exists. Returns whether it exists."""
         found = find_signal(self.saga, item.name)
         if found is None or found.group is None or found.branch not in self.branches_of(found.group.path):
             return False
@@ -245,19 +249,22 @@ class Execution(ExecutionData):
         return True
 
     def drain_consumed(self) -> tuple[int, ...]:
-        """The numbers of the inbox items that may be deleted, because they had their effect or are obsolete."""
+        """Return the numbers of the inbox items that may be deleted, and forget the numbers.
+
+        Such an item has had its effect, or is obsolete.
+        """
         if not self.consumed:
             return ()
         consumed, self.consumed = self.consumed, ()
         return consumed
 
     def pop_new_branches(self) -> tuple[Acceptance, ...]:
-        """The branches that the last record creates, for its commit."""
+        """Return the branches that the last record creates, and forget them. Its commit creates the branches."""
         branches, self.new_branches = self.new_branches, ()
         return branches
 
     def pop_forwarded(self) -> tuple[tuple[str, InboxItem], ...]:
-        """The signals to forward to branches, for the next commit."""
+        """Return the signals for branches, and forget them. The next commit posts them to the branches."""
         forwarded, self.forwarded = self.forwarded, ()
         self.consumed += tuple(item.number for _, item in forwarded)
         return forwarded
@@ -265,7 +272,10 @@ class Execution(ExecutionData):
     # Moves
 
     def _move(self, decision: Decision, at: float) -> Record:
-        """Trigger the event. Besides this method only `succeed`, `_record_retry` and `replay` change a state."""
+        """Trigger the event of *decision*, and return the record.
+
+        Only this method, `succeed`, `_record_retry` and `replay` change the state.
+        """
         event, source, value, due_at = decision.event, self.state, decision.value, decision.due_at
         known = self.events.get(event)
         if known is None or source not in known.transitions:
@@ -302,9 +312,9 @@ class Execution(ExecutionData):
         return record
 
     def _record_retry(self, event: str, decision: Decision, at: float) -> Record:
-        """A faster `_move` from a failed attempt to the wait for the next attempt, and from the wait to that attempt.
+        """A faster `_move` for two events: an attempt failed and a wait begins, or the wait is over.
 
-        These are the most frequent moves after errors. The test of `succeed` also compares these with a replay.
+        These are the most frequent moves after errors. The test of `succeed` also compares these moves with a replay.
         """
         source, error, doubt, due_at = self.state, decision.error, decision.in_doubt, decision.due_at
         known = self.events.get(event)
@@ -363,7 +373,7 @@ class Execution(ExecutionData):
             self._discard_obsolete_messages()
 
     def _give_up(self, record: Record) -> None:
-        """Fail from any state, and undo nothing, because a person has abandoned the execution."""
+        """Move from any state to ``failed`` without compensation, because an operator has abandoned the execution."""
         part = self.places[record.source].part
         self.state, self.effect = FAILED, None
         self._apply(record, part)
@@ -383,7 +393,7 @@ class Execution(ExecutionData):
         if event in ("retry", "in_doubt"):
             self.attempt = 1 if self.effect is not None and self.effect.callback is not None else 0
         if event == "retry":
-            self.deadline_at = None  # a person decided that it continues; the deadline would end it at once
+            self.deadline_at = None  # the operator wants the execution to continue; the deadline would end it at once
         elif event == "in_doubt":
             self.failure = record.error
 
@@ -404,11 +414,11 @@ _DONE: Final = frozenset(("start", "executed", "compensated"))
 """The events that `Execution.succeed` triggers."""
 
 _REPEATING: Final = frozenset(("retry_due", "compensation_due"))
-"""The events that begin another attempt at the same part."""
+"""The events that announce another attempt at the same part."""
 
 _RETRY: Final = _REPEATING | {"errored", "compensation_errored"}
 
 _SAME_PART: Final = frozenset(
     ("errored", "unsure", "in_doubt", "exhausted", "compensation_errored", "compensation_exhausted", "retry")
 )
-"""The other events after which the execution's state belongs to the same part as before."""
+"""The other events after which the state belongs to the same part as before the event."""

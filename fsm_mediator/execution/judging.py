@@ -1,7 +1,8 @@
-"""Judging the error of a step: whether the attempt is in doubt, whether to repeat it, and after how long.
+"""The meaning of a step's exception: whether the attempt is in doubt, whether it is repeated, and after how long.
 
-An exception group is judged by the exceptions in it, at any depth. If the error is no `Exception`, it ended the step
-during its call: the attempt is in doubt, and is repeated as after a crash.
+The meaning of an exception group follows from the exceptions in the group, at any depth. A `BaseException` that is no
+`Exception`, such as `SystemExit`, ended the step during its call. Then the attempt is in doubt and is repeated, as
+after a crash.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fsm_mediator.machine.parts import Part
 from fsm_mediator.retry import Retry
 
 SPECIAL: Final = (StepSignalError, ResultRefusedError, BaseExceptionGroup)
-"""The exceptions that are not judged by their class alone."""
+"""The exceptions whose meaning does not follow from the settings of the step alone."""
 
 
 def leaves_doubt(part: Part, error: BaseException) -> bool:
@@ -34,7 +35,7 @@ def leaves_doubt(part: Part, error: BaseException) -> bool:
         return False
     if not isinstance(error, part.no_effect_on):
         return True
-    # The more specific class counts.
+    # If both settings have a class of the error, the more specific class counts.
     doubtful = [kind for kind in part.in_doubt_on if isinstance(error, kind)]
     return not any(
         isinstance(error, sure) and all(issubclass(sure, kind) for kind in doubtful) for sure in part.no_effect_on
@@ -47,7 +48,7 @@ def is_worth_retrying(policy: Retry, error: BaseException) -> bool:
 
 
 def wait_after(error: BaseException, wait: float) -> float:
-    """Seconds until the next attempt: *wait*, or longer if the step asks for it with a `RetryAfterError`."""
+    """The seconds until the next attempt: *wait*, or more if the step requests more with a `RetryAfterError`."""
     if isinstance(error, BaseExceptionGroup):
         return max(wait_after(leaf, wait) for leaf in leaves_of(error))
     return max(wait, error.seconds) if isinstance(error, RetryAfterError) else wait

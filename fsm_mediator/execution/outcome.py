@@ -1,4 +1,4 @@
-"""Outcome: the result of an execution for its caller: state, error and leftovers, with a summary as text."""
+"""Outcome: the state, results, error and leftovers of an execution for its caller, with a summary as text."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     """The state and results of an execution.
 
     Attributes:
-        saga_id: The execution.
+        saga_id: The id of the execution.
         saga: The definition of the execution.
         state: The machine's state, such as ``succeeded``, ``stuck.charge`` or ``waiting.approval``.
         results: The result of each step, by name.
-        error: The reason why the execution failed or is stuck: the step's exception, or a `RecordedError` if the
-            exception was read from the journal; or `SagaCancelledError`, `DeadlineExceededError`, `SagaUndoneError`.
-        leftovers: In a failed saga: the steps that still have an effect, or may have one, because they have no
-            compensation. Empty: every effect was undone.
+        error: The error that made the execution fail or get stuck. It is the step's exception, or a `RecordedError` if
+            the exception was read from the journal. It can also be a `SagaCancelledError`, a `DeadlineExceededError` or
+            a `SagaUndoneError`. None if there is no error.
+        leftovers: In a failed saga, the steps that still have an effect or may have an effect, because they were not
+            compensated. Empty if every effect was undone.
         compensated: The steps that were compensated, in that order.
         history: Every record, in order.
     """
@@ -71,7 +72,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def stuck(self) -> bool:
-        """Whether the execution waits for a person."""
+        """Whether the execution is stuck: it does not continue until an operator acts."""
         return self.state.startswith((f"{STUCK}.", f"{STUCK_EXECUTING}."))
 
     @property
@@ -81,13 +82,13 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def awaits_signal(self) -> bool:
-        """Whether the execution waits for a signal of its own. For the signal of a branch, the branch waits."""
+        """Whether the execution itself waits for a signal. False if only one of its branches waits for a signal."""
         phase, path = split_state(self.state)
         return phase == WAITING and any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
 
     @property
     def step(self) -> str | None:
-        """The path of the current part; None if the execution is pending or ended."""
+        """The path of the current part. None if the execution is pending or ended."""
         return path_of(self.state) or None
 
     @overload
@@ -95,15 +96,16 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     @overload
     def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
     def result_of(self, step: Executable[Any]) -> Any:
-        """The result of *step*, also of a compensated step. For a type checker it has the step's result type.
+        """The result of *step*, with the type of the step's result. A compensated step still has its result.
 
         Args:
-            step: A step of the saga, of a nested saga or of a branch. The result is found by the name of the step if
-                the saga has a copy with other settings (`Step.with_`), or if the outcome was pickled.
+            step: A step of the saga, of a nested saga or of a branch. If the saga has a copy of the step with other
+                settings (`Step.with_`), or if the outcome was pickled, the step is found by its name.
 
         Raises:
-            NoResultError: The step has no result; the message says which state it is in.
-            DefinitionError: The saga has no such step, has it twice, or executes it once for each item of a group.
+            NoResultError: The step has no result. The message has the state of the step.
+            DefinitionError: The saga does not have the step, has it twice, or executes it once for each item of a
+                group.
         """
         path, names = place_of(self.saga, step)
         found: Any = self.results
@@ -139,7 +141,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     def to_json(self) -> str:
         """The outcome as a JSON text, with its history.
 
-        Models of pydantic are written as their fields, and other values that JSON does not know as their ``repr``.
+        A pydantic model is written as an object with its fields. Other values without a JSON form are written as their
+        ``repr``.
         """
         names = ("saga_id", "state", "results", "leftovers", "compensated")
         error = None if self.error is None else Failure.of(self.error)
@@ -159,17 +162,17 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return msgspec.json.encode(plain, enc_hook=shown).decode()
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
-        """The picture of the machine with this run marked: its path, its state, and the states never reached."""
+        """The diagram of the saga's machine with the path of this run, its state, and the states it never reached."""
         from fsm_mediator.diagram import run_diagram
 
         return run_diagram(self, view, **look)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """The picture of the steps and their results, for a notebook."""
+        """The diagram of the steps and their results, for a notebook."""
         return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def summary(self, *, next_move: bool = True) -> str:
-        """A summary in up to three sentences, and with *next_move* the next call in Python."""
+        """A summary in up to three sentences. With *next_move*, it includes the Python call that helps next."""
         name = f"saga {self.saga_id!r} ({self.saga.name})"
         if self.succeeded:
             return f"{name} succeeded"
@@ -251,7 +254,7 @@ def _is_not_the_steps(cause: Any) -> bool:
 
 
 class SagaNotSucceededError(MediatorError):
-    """``run`` did not end in ``succeeded``.
+    """The execution of ``run`` did not succeed.
 
     Attributes:
         outcome: The outcome so far: state, results, error, leftovers, history.
@@ -276,11 +279,11 @@ class SagaFailedError(SagaNotSucceededError):
 
 
 class SagaStuckError(SagaNotSucceededError):
-    """The saga is stuck and needs a person: fix the cause, then ``retry`` or ``resolve``."""
+    """The saga is stuck and needs an operator. Fix the cause, then call ``retry`` or ``resolve``."""
 
 
 class SagaWaitingError(SagaNotSucceededError):
-    """The saga is parked: it resumes when its signal comes, its time is due or its children have ended."""
+    """The saga is parked. It resumes when its signal comes, its wait is over or its branches have ended."""
 
 
 for _kind in (SagaNotSucceededError, SagaFailedError, SagaStuckError, SagaWaitingError):

@@ -1,7 +1,8 @@
-"""The rules: decide what an answer means in each phase of an execution. They return a `Decision` and change nothing.
+"""The rules: one function for each phase of an execution decides the event that follows from an answer.
 
-A timeout or a crash leaves an attempt in doubt. `judging` decides about exceptions. A step stays in doubt over its
-attempts, until it answers or its probe finds out.
+A rule returns a `Decision` and changes nothing. A timeout or a crash leaves an attempt in doubt. `judging` decides
+whether an exception leaves an attempt in doubt. The doubt remains during later attempts of the step. It ends when the
+step returns, or when its probe finds out whether the effect happened.
 """
 
 from __future__ import annotations
@@ -66,20 +67,21 @@ RUNNING: Final = "running"
 """The state of a `Branch` that has not settled."""
 
 NOT_BEGUN: Final = "not begun"
-"""The state of a `Branch` that was planned, and has ended before it was created."""
+"""The state of a `Branch` that was planned, but ended before it was created."""
 
 MOST_NAMED: Final = 20
-"""The most branches in one state that a record names."""
+"""The maximum number of branches in one state that a record lists by name."""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The event that follows from an answer, and the content of its record.
+    """The event that follows from an answer, and the content of its record. Other fields are as in `Record`.
 
     Attributes:
         event: One of the machine's events.
-        value: As in `Record`, like the other fields.
-        unbegun: How many attempts were announced and will not be made.
-        widest: Whether the widest machine makes the move, because the saga's machine may lack it under the settings.
+        value: The result that the record stores.
+        unbegun: The number of attempts that were announced and will not be made.
+        widest: Whether the widest machine may make the move. The current settings may have removed the transition from
+            the saga's own machine.
     """
 
     event: str
@@ -95,13 +97,14 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 MOST_CRASHES: Final = 10
-"""How many crashes end a decision, or the probe of a step without a limit of attempts. The result is unknown."""
+"""The number of crashes after which a deciding function is not called again. The same number applies to the probe of a
+step without a limit of attempts: then the probe could not find out whether the effect happened."""
 
 RETRY_DUE: Final = Decision("retry_due")
 RETRY_IN_DOUBT: Final = Decision("retry_due", in_doubt=True)
 
 
-# One function for each phase. It returns None if there is no move. *part* is the part of the state.
+# There is one function for each phase. It returns None if there is no move. *part* is the part of the current state.
 
 
 def _pending(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
@@ -136,7 +139,7 @@ def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chanc
 def _retrying(data: ExecutionData, part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
     if not isinstance(answer, Due):
         return _ignore_or_refuse(data, answer)
-    if not part.retry.allows(data.attempt):  # the policy is read live, and may allow fewer attempts by now
+    if not part.retry.allows(data.attempt):  # the current policy may allow fewer attempts than when the wait began
         return _give_up(part, data.trouble, data.doubt)
     return RETRY_IN_DOUBT if data.doubt else RETRY_DUE
 
@@ -162,7 +165,7 @@ def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
         reason = f"its probe could not tell: whoever asked it ended before the answer, {answer.times} times"
     else:
         return _ignore_or_refuse(data, answer)
-    # The policy is read live: it may allow fewer attempts by now than when the probe was decided on.
+    # The current policy may allow fewer attempts than when the execution decided to call the probe.
     if data.due_at is not None and part.retry.allows(data.attempt) and (part.repeatable or not doubt):
         return Decision("errored", None, data.trouble, doubt, max(data.due_at, at), reason)
     return _give_up(part, data.trouble, doubt, reason)
@@ -173,7 +176,7 @@ def _waiting(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
         return Decision("executed")
     if isinstance(answer, Due) and part.kind is Kind.SIGNAL:
         late = SignalTimedOutError(f"the signal {part.path!r} did not come within {part.seconds or 0:g} seconds")
-        return _give_up(part, Failure.of(late), doubt=False, widest=True)  # it may have no time-out by now
+        return _give_up(part, Failure.of(late), doubt=False, widest=True)  # the signal may have no time-out any more
     if isinstance(answer, Signalled) and part.kind is Kind.SIGNAL:
         return Decision("executed", answer.value, actor=answer.actor)
     if isinstance(answer, Branches) and part.kind in GROUPS:
@@ -193,7 +196,7 @@ def _joined(data: ExecutionData, part: Part, branches: Sequence[Branch], at: flo
     if data.encoding is not None:
         try:
             value = data.encoding.accept_result(part, value)
-        except ResultRefusedError as error:  # each fits, and all together do not
+        except ResultRefusedError as error:  # for example each result is small enough, but all together are too large
             return _give_up(part, Failure.of(error), doubt=not part.forward_only)
     return Decision("executed", value)
 
@@ -229,7 +232,7 @@ def _compensating(data: ExecutionData, part: Part, answer: Answer, at: float, ch
 
 def _compensating_group(data: ExecutionData, answer: Answer) -> Decision | None:
     if not isinstance(answer, Branches):
-        return _ignore_or_refuse(data, answer)  # a crash changes nothing: the branches exist, and are looked at again
+        return _ignore_or_refuse(data, answer)  # a crash changes nothing: the next driver reads the branches again
     branches = answer.branches
     if any(branch.state == RUNNING or branch.undoable for branch in branches):
         return None
@@ -255,7 +258,7 @@ def _stuck(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance
         if any(branch.state in (STUCK, RUNNING) for branch in answer.branches):
             return None
         if data.failure is None and not data.doubt:
-            return None  # its branches have succeeded, and their joined result was refused: a person has to help
+            return None  # all branches succeeded, but their joined result was refused: an operator must act
         return Decision("retry", in_doubt=data.doubt, reason="none of its branches is stuck any more")
     if isinstance(answer, OperatorRetry):
         return Decision("retry", in_doubt=data.doubt, reason=answer.reason, actor=answer.actor)
@@ -290,16 +293,16 @@ RULES: Final[dict[str, Rule]] = {
 }
 
 
-# Interruptions: they end a phase without an answer.
+# Interruptions, by a cancel or the deadline, end a phase without an answer.
 
 
 def interrupted(data: ExecutionData, at: float) -> Decision | None:
-    """The decision of a cancel or the deadline that has an effect now. None if neither has."""
+    """The decision after a cancel or the deadline, if one of them takes effect now. Otherwise None."""
     phase, part = data.places[data.state]
     if phase not in INTERRUPTIBLE or (part or data.saga.parts[0]).forward_only:
         return None
     if data.group and not data.new_branches:
-        return None  # its branches exist: they get the cancel or the deadline, and are waited for
+        return None  # the branches exist and get the cancel or the deadline themselves; the parent waits for them
     error: Exception
     reason = actor = None
     if data.cancel is not None:
@@ -311,14 +314,15 @@ def interrupted(data: ExecutionData, at: float) -> Decision | None:
         return None
     if part is None:
         return Decision("rejected", error=Failure.of(error), reason=reason, actor=actor)
-    # In the phase executing the attempt was announced and has not begun. It will not be made.
+    # In the phase ``executing`` the attempt was announced, but has not begun. It will not be made.
     return _give_up(part, Failure.of(error), data.doubt, reason, unbegun=1 if phase == EXECUTING else 0, actor=actor)
 
 
 def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem | None) -> Failure | None:
-    """The error with which the planned branches of the group *part* end before they are created. None if they do not.
+    """The error of the planned branches of the group *part*, if they must end now, before they are created.
 
-    *failed*: the cancel that a failed branch caused for the other branches.
+    None if the planned branches are still to be created. *failed*: the cancel that a failed branch caused for the other
+    branches. None if no branch failed.
     """
     if part.forward_only:
         return None
@@ -330,7 +334,7 @@ def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem
 def undecided(data: ExecutionData, part: Part) -> Decision:
     """The decision to give *part* up, because its deciding function gave no answer."""
     error = data.undecided or DecisionError(f"it was never decided what {part.path!r} waits for")
-    return _give_up(part, Failure.of(error), doubt=False, widest=True)  # nothing may have to be decided by now
+    return _give_up(part, Failure.of(error), doubt=False, widest=True)  # the part may have no function any more
 
 
 # Helpers of several rules.
@@ -342,7 +346,7 @@ def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tu
         error = answer.error
         if isinstance(error, Exception) and not isinstance(error, SPECIAL):
             return error, isinstance(error, part.in_doubt_on) and leaves_doubt(part, error), policy.covers(error)
-        if isinstance(error, ResultRefusedError):  # it took effect, and another attempt would return the same
+        if isinstance(error, ResultRefusedError):  # the step had its effect, and another attempt would return the same
             return error, True, False
         return error, leaves_doubt(part, error), is_worth_retrying(policy, error)
     return _error_of(data, answer, _attempt_of(data, part)), True, True
@@ -373,7 +377,7 @@ def _give_up(
     widest: bool = False,
     actor: str | None = None,
 ) -> Decision:
-    """The decision to end the attempts at *part*: compensate, or wait for a person."""
+    """The decision to end the attempts at *part*. The saga then compensates, or is stuck until an operator acts."""
     if part.forward_only or (part.pivot and doubt):
         event = "exhausted"
     elif doubt and part.compensatable:
@@ -384,7 +388,7 @@ def _give_up(
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
-    """The decision to give *part* up after too many drivers died without progress. A person has to help."""
+    """The decision to give up *part* after too many drivers died without progress. The saga is then stuck."""
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )
@@ -392,14 +396,14 @@ def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> De
 
 
 def _ignore_or_refuse(data: ExecutionData, answer: Answer) -> Decision | None:
-    """Ignore a crash, because no attempt was running. Refuse any other answer."""
+    """None for a crash, because no attempt was running. For any other answer, raise a `RefusedError`."""
     if isinstance(answer, Crashed):
         return None
     raise _refusal(data, answer)
 
 
 def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
-    """The error that says why *answer* does not fit the state."""
+    """The error for an *answer* that does not fit the current state. Its message explains the reason."""
     event = {OperatorRetry: "retry", OperatorUndo: "undo", Begin: "start"}.get(type(answer))
     if isinstance(answer, OperatorSettled):
         event = "settled_done" if answer.done else "settled_undone"
@@ -420,7 +424,7 @@ def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError 
 
 
 def _cancelled(cancel: InboxItem) -> SagaCancelledError:
-    """The error of a cancel. A cancel with a name was sent because the branch with that name failed."""
+    """The error of a cancel. A cancel with a name was sent because another branch failed."""
     return (SiblingFailedError if cancel.name else SagaCancelledError)(cancel.reason or "it was cancelled")
 
 

@@ -1,6 +1,7 @@
-"""Views: with a journal that encodes, each attempt gets its own decoded copies of the payload and the results.
+"""Views: if the journal encodes values, each attempt gets its own decoded copies of the payload and the results.
 
-Otherwise, if a step changed a value in place, later steps would see the change, but not after a crash.
+The copies prevent a difference after a crash. Without copies, a step could change a value in place, and later steps
+would see the change. After a crash, the value is read from the journal, without the change.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from fsm_mediator.records import InboxItem
 
 
 class Encoding(Protocol):
-    """Makes copies of values as a journal returns them. If a value cannot be journaled, it raises an error."""
+    """Makes copies of values, equal to the values that the journal returns. It also checks new values."""
 
     def payload(self, saga: Saga, value: Any) -> Any:
-        """*value* as the payload of *saga*."""
+        """A copy of *value*, the payload of *saga*."""
 
     def result(self, part: Part, value: Any) -> Any:
-        """*value* as the result of *part*."""
+        """A copy of *value*, the result of *part*."""
 
     def accept_payload(self, saga: Saga, payload: Any) -> Any:
-        """As `payload`, for a new value. It is refused if it is too large, or has the wrong type."""
+        """A copy of a new payload. Raises an error if the payload is too large or has the wrong type."""
 
     def accept_result(self, part: Part, value: Any) -> Any:
-        """As `result`, for a new value. If it is too large, or has the wrong type, it raises a `ResultRefusedError`."""
+        """A copy of a new result. Raises a `ResultRefusedError` if the result is too large or has the wrong type."""
 
     def decode_items(self, saga: Saga, items: Iterable[InboxItem]) -> Iterable[InboxItem]:
         """*items* of an inbox, with their values decoded."""
@@ -42,10 +43,10 @@ class Results(dict[str, Any]):
 
 
 def unknown_result(name: object, known: Iterable[str]) -> KeyError:
-    """The error for a result that does not exist."""
+    """The error for a *name* without a result. *known*: the names of the results that exist."""
     return KeyError(
-        f"there is no result {name!r}; there are {', '.join(known) or 'none yet'}. A result is there once its step was "
-        f"executed, under the step's name; for one that may be missing: results.get({name!r})"
+        f"there is no result {name!r}; there are {', '.join(known) or 'none yet'}. A step has a result under its name "
+        f"after it was executed. If a result may be missing: results.get({name!r})"
     )
 
 
@@ -54,7 +55,7 @@ class FreshResults(Mapping[str, Any]):
 
     Args:
         names: The names of the results.
-        load: Returns the result with a name.
+        load: Returns the decoded result with a name.
     """
 
     __slots__ = ("_load", "_names", "_values")

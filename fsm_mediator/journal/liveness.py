@@ -41,7 +41,7 @@ def this_driver() -> Driver:
         boot_id=boot_id(),
         pid_namespace=pid_namespace(),
         pid=os.getpid(),
-        started=process_start_time("self") or "",
+        started=start_time_of_this_process() or "",
     )
 
 
@@ -102,7 +102,7 @@ def process_exists(driver: Driver) -> bool | None:
         return None
     if not driver.started or not proc_shows_our_pids():
         return None
-    started = process_start_time(str(driver.pid))
+    started = start_time_of_this_process() if driver.pid == os.getpid() else process_start_time(str(driver.pid))
     if started is None:
         # If /proc is mounted with hidepid, it hides the processes of other users. The kernel says whether a process
         # has this pid, but not whether it is the same process: the lease has to decide.
@@ -158,6 +158,12 @@ def proc_shows_our_pids() -> bool:
         return False
 
 
+@cache
+def start_time_of_this_process() -> str | None:
+    """`process_start_time` of this process."""
+    return process_start_time("self")
+
+
 def process_start_time(pid: str) -> str | None:
     """The time at which a process started, in ticks since boot.
 
@@ -181,6 +187,7 @@ class _Caches:
         """Clear the caches."""
         pid_namespace.cache_clear()
         proc_shows_our_pids.cache_clear()
+        start_time_of_this_process.cache_clear()
 
 
 _CACHES: Final = _Caches()

@@ -1,4 +1,4 @@
-"""The machine: a saga's parts become a table of transitions, the table a checked ``transitions.Machine``."""
+"""The machine: makes a table of transitions from a saga's parts, and a ``transitions.Machine`` from the table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The machine: a saga's parts, compiled into a checked ``transitions.Machine``.
 
-All executions of a definition share one machine. To the machine an execution is only an object with the attributes
-``state`` and ``effect``. Nothing here runs a step, knows a saga or holds an execution; only this folder imports
+All executions of a definition share one machine. The machine uses only the attributes ``state`` and ``effect`` of an
+execution. This module does not run steps, and does not know sagas and executions. Only this folder imports
 ``transitions``.
 """
 
@@ -35,22 +35,22 @@ from fsm_mediator.states import (
 )
 
 MANY: Final = 1000
-"""A saga with more parts is defined and compiled without garbage collection."""
+"""A saga with more parts than this is defined and compiled without garbage collection."""
 
 
 class StateInfo(NamedTuple):
-    """The phase of a state, and its part. The part is None for ``pending``, ``succeeded`` and ``failed``."""
+    """The phase and the part of a state. The part is None for ``pending``, ``succeeded`` and ``failed``."""
 
     phase: str
     part: Part | None
 
 
 class CompiledMachine(DirectMachine):
-    """The machine of one saga: a ``transitions.Machine`` that knows which part each state belongs to.
+    """The machine of one saga: a ``transitions.Machine`` that also has the phase and the part of each state.
 
     Attributes:
-        parts: The parts from which it was compiled.
-        places: Phase and part of every state.
+        parts: The parts from which the machine was compiled.
+        places: The phase and the part of every state.
     """
 
     event_cls: type[Event] = DirectEvent
@@ -103,7 +103,7 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
         stock: Whether to use the stock classes of ``transitions`` for events and transitions.
 
     Raises:
-        DefinitionError: The table is not a sound machine. That is a bug of this library.
+        DefinitionError: The machine fails a check (`check_machine`). This is a bug of this library.
     """
     with without_collection(len(parts)):
         return _compiled(parts, every=every, stock=stock)
@@ -111,9 +111,9 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
 
 @contextmanager
 def without_collection(parts: int) -> Iterator[None]:
-    """Switch garbage collection off while *parts* parts are defined, if there are more than `MANY`.
+    """Inside of the ``with`` block, garbage collection is off if the number *parts* is above `MANY`.
 
-    These objects are no garbage, and repeated searches for garbage would double the time.
+    The definition of a large saga makes many objects and no garbage. Searches for garbage would double the time.
     """
     if parts <= MANY or not gc.isenabled():
         yield
@@ -140,7 +140,7 @@ def _compiled(parts: Sequence[Part], *, every: bool, stock: bool) -> CompiledMac
     )
     machine.parts = tuple(parts)
     machine.places = places
-    # This does the work of Machine.add_states and add_transition, except for models and wildcards.
+    # This code does the work of Machine.add_states and add_transition, without models and wildcards.
     machine.states.update((state.name, state) for state in states)
     machine.initial = PENDING
     for event, source, target in table:
@@ -148,7 +148,7 @@ def _compiled(parts: Sequence[Part], *, every: bool, stock: bool) -> CompiledMac
             machine.events[event] = machine.event_cls(event, machine)
         machine.events[event].add_transition(machine.transition_cls(source, target))
     for known in machine.events.values():
-        known.transitions.default_factory = None  # otherwise it would grow with every refused trigger
+        known.transitions.default_factory = None  # a default factory would add an entry for every refused trigger
     check_machine(machine)
     return machine
 
@@ -169,11 +169,11 @@ def _bound(place: StateInfo) -> Any:
 
 
 def check_machine(machine: CompiledMachine) -> None:
-    """Check that the machine has the properties that every saga's machine must have.
+    """Check that *machine* has the properties that every saga's machine must have.
 
     Raises:
-        DefinitionError: A source or destination is not declared, an event is unknown or ambiguous, a state cannot be
-            reached, or no end can be reached from it.
+        DefinitionError: A transition has an unknown state, an event is unknown, a state has two transitions for one
+            event, a state cannot be reached, or no end can be reached from a state.
     """
     onward: dict[str, list[str]] = {name: [] for name in machine.states}
     backward: dict[str, list[str]] = {name: [] for name in machine.states}

@@ -1,7 +1,8 @@
 """Part and Effect: the data of each part of a saga, and the next action in each state.
 
 A part is a step (or a wait) at its place in a saga. It has its path, its settings with all defaults, and its callbacks.
-An effect is a part's callback, bound to a state of the machine. Nothing here knows a saga, a machine or an execution.
+An effect is the next action in a state of the machine: a call of one of the part's callbacks, or a wait. This module
+does not know sagas, machines and executions.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Callback(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         function: The function. It gets the payload, and the context if it takes a context.
         takes_context: Whether the function takes a context.
-        is_coroutine: Whether a call of the function makes a coroutine.
-        label: The name of the function, for display: ``ChargeStep.execute``.
+        is_coroutine: Whether a call of the function returns a coroutine.
+        label: The name of the function for messages and diagrams, such as ``ChargeStep.execute``.
         takes: The annotation of the payload. ``Any`` if there is none.
         returns: The annotation of the result. ``Any`` if there is none.
     """
@@ -53,33 +54,35 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """One part of a saga at its place, with all settings.
 
     Attributes:
-        path: The name of the part, after the names of the sagas that contain it: ``shipping.pack``.
+        path: The names of the nested sagas that contain the part, and its own name, joined by dots: ``shipping.pack``.
         kind: The kind of the part.
-        subject: The step, signal, sleep or group itself.
+        subject: The step, signal, sleep, group or choice in the user's definition.
         scope: The path of the nested saga that contains the part, with a trailing dot. Empty if it is not nested.
-        execute: Performs the step. None for a part that only waits.
-        compensate: Undoes the step. None if it cannot be undone.
-        probe: Returns whether an attempt in doubt took effect. None if there is no probe.
-        retry: When an attempt of `execute` is repeated.
-        compensation_retry: When an attempt of `compensate` is repeated.
-        timeout: Seconds for one attempt; None for no limit.
-        grace: Further seconds to wait for a call that outlives *timeout*.
-        overtake: Whether an attempt may be repeated while the last attempt may still be running.
+        execute: The function that performs the step. None for a part that only waits.
+        compensate: The function that undoes the step. None if the step cannot be undone.
+        probe: The function that finds out whether an attempt in doubt took effect. None if there is no probe.
+        retry: The policy for repeating `execute`.
+        compensation_retry: The policy for repeating `compensate`.
+        timeout: The maximum duration of one attempt, in seconds. None for no limit.
+        grace: The additional seconds to wait for a call that exceeds *timeout*.
+        overtake: Whether an attempt may be repeated while the previous attempt may still be running.
         pivot: Whether the part is the go/no-go step.
         forward_only: Whether the part comes after the pivot.
         repeatable: Whether an attempt in doubt may be repeated.
-        in_doubt_on: Exceptions that leave an attempt in doubt.
-        no_effect_on: Subclasses of *in_doubt_on* that leave no doubt.
-        seconds: The duration of a sleep, or the timeout of a signal.
-        decide: Returns the end of a sleep, the chosen branch, or the items of a group, from payload and results. None
-            if these are fixed.
+        in_doubt_on: The exception types that leave an attempt in doubt.
+        no_effect_on: The exception types that leave no doubt, although *in_doubt_on* has a base class of them.
+        seconds: The duration of a sleep, or the timeout of a signal, in seconds. None if there is none, or if the sleep
+            has a deciding function or a fixed end.
+        decide: The deciding function: it returns the duration or the end of a sleep, the name of the chosen branch, or
+            the items of a group. None if there is no such function.
         branches: The names of the branches of a group or a choice.
         each: Whether a group has one branch for each item that `decide` returns.
-        at_most: How many branches of a group run at a time. None for all.
-        cancels_on_failure: Whether a group before the pivot cancels its other branches when one fails.
+        at_most: The maximum number of branches of a group that run at a time. None for all.
+        cancels_on_failure: Whether a failed branch of a group cancels the other branches. It has no effect after the
+            pivot.
         group_compensates: Whether any branch of a group has a compensation.
-        shape: The part of the saga's fingerprint for the branches of a group.
-        returns: The type of the answer of a part that is no step: of a signal's value, or of a group's results.
+        shape: The shapes of the branches of a group, as the fingerprint uses them.
+        returns: The type of the result of a part that is not a step: a signal's value, or the results of a group.
     """
 
     path: str
@@ -111,9 +114,10 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def compensatable(self) -> bool:
-        """Whether the saga compensates the part. It never compensates the pivot and later parts.
+        """Whether the saga compensates the part. The pivot and the parts after it are never compensated.
 
-        A group before the pivot is always compensated, even if no branch has a compensation: its branches have to end.
+        A group before the pivot is always compensated, even if no branch has a compensation, because its branches must
+        end.
         """
         return (self.compensate is not None or self.kind in GROUPS) and not self.pivot and not self.forward_only
 
@@ -124,12 +128,15 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def can_outlive_its_timeout(self) -> bool:
-        """Whether a call of `execute` may still run after timeout and grace."""
+        """Whether the saga can get stuck because a call of `execute` still runs after timeout and grace.
+
+        False with ``overtake``, because the saga then continues.
+        """
         return self._outlives(self.execute)
 
     @property
     def compensation_can_outlive_its_timeout(self) -> bool:
-        """Whether a call of `compensate` may still run after timeout and grace."""
+        """Whether the saga can get stuck because a call of `compensate` still runs after timeout and grace."""
         return self._outlives(self.compensate)
 
     def _outlives(self, callback: Callback | None) -> bool:
@@ -144,14 +151,14 @@ AWAIT: Final = "await"
 
 
 class Effect:
-    """The next action for an execution. The machine sets it on entry to a state.
+    """The next action for an execution. The machine sets it when the execution enters a state.
 
     Attributes:
-        kind: ``execute``, ``probe`` or ``compensate`` (call the part's callback), ``wait`` (until the execution's
-            ``due_at``) or ``await`` (until an item comes to the inbox, or until ``due_at``).
-        part: The part that the state belongs to.
+        kind: ``execute``, ``probe`` and ``compensate`` call the part's callback. ``wait`` waits until the execution's
+            ``due_at``. ``await`` waits until an item comes to the inbox, or until ``due_at``.
+        part: The part of the state.
         callback: The function to call. None for a wait.
-        is_simple: Whether a call that returns has succeeded: it has no timeout and is no probe.
+        is_simple: Whether the effect has no timeout and is not a probe. A call that returns has then succeeded.
     """
 
     __slots__ = ("callback", "is_simple", "kind", "part")
@@ -163,7 +170,7 @@ class Effect:
         self.is_simple: bool = part.timeout is None and kind != PROBE
 
     def __call__(self, event: Any) -> None:
-        """The machine's ``on_enter``: set the next effect, without I/O."""
+        """Set this effect as the next effect of the execution. The machine calls it as ``on_enter`` of a state."""
         event.model.effect = self
 
     def __repr__(self) -> str:
@@ -171,12 +178,12 @@ class Effect:
 
 
 class Rest:
-    """The ``on_enter`` of a state without an action: ended, or stuck."""
+    """The ``on_enter`` callback of a state without an action: pending, stuck or ended."""
 
     __slots__ = ()
 
     def __call__(self, event: Any) -> None:
-        """The machine's ``on_enter``."""
+        """Set the next effect of the execution to None."""
         event.model.effect = None
 
     def __repr__(self) -> str:

@@ -1,13 +1,15 @@
-"""The table: all transitions of a saga as data, made from its parts. It runs nothing and knows no execution.
+"""The table: all transitions of a saga as data, made from its parts. This module does not know executions.
 
 The theory
 ----------
-A saga executes its parts in order. If a part cannot be executed, everything done before is compensated, newest first
-(*backward recovery*). The **pivot** is the go/no-go part. Once it is executed the saga is only completed (*forward
-recovery*), for as long as it takes, and a part that cannot be completed waits for a person. An attempt that gave no
-answer is **in doubt**: it may have had its effect, so it is repeated with the same key, asked about (``probing``), or
-compensated itself. A state is ``phase`` or ``phase.part``; the events are few and generic, and do not grow in number
-with the parts::
+A saga executes its parts in order. If a part cannot be executed, all earlier parts are compensated, newest first
+(*backward recovery*). The **pivot** is the go/no-go part. After the pivot was executed, the saga is only completed
+(*forward recovery*), with as many attempts as necessary. A part that cannot be completed is stuck until an operator
+acts.
+
+An attempt that gave no answer is **in doubt**: it may have had its effect. So the saga repeats it with the same key,
+calls its probe (``probing``), or compensates it. A state is ``phase`` or ``phase.part``. The events are the same for
+all parts::
 
     pending ─start→ executing.S ─executed→ ... → succeeded ─undo→ compensating.T
                      │  ↑
@@ -57,11 +59,11 @@ class Transition(NamedTuple):
 def transitions_of(parts: Sequence[Part], *, every: bool) -> Iterator[Transition]:
     """The whole table of a saga of *parts*.
 
-    States that the settings of the parts exclude (``retrying.S`` if S has one attempt) are left out. With *every* they
-    are included: an execution that was journaled under other settings may be in such a state.
+    States that the settings of the parts exclude (``retrying.S`` if S has one attempt) are omitted. With *every*, they
+    are included, because an execution that was journaled under other settings may be in such a state.
     """
     enter = [_enter(part) for part in parts]
-    before: list[Part] = []  # the parts that can be compensated: the nearest is found at once
+    before: list[Part] = []  # the earlier parts that can be compensated
     for index, part in enumerate(parts):
         back = nearest_compensation(before, len(before))
         after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED
@@ -156,7 +158,7 @@ def _enter(part: Part) -> str:
 
 
 def nearest_compensation(parts: Sequence[Part], before: int) -> str:
-    """The state that compensates the last compensatable part of the first *before* parts. ``failed`` if none is."""
+    """The state that compensates the last compensatable part among the first *before* parts. ``failed`` if none."""
     for index in range(before - 1, -1, -1):
         if parts[index].compensatable:
             return f"{COMPENSATING}.{parts[index].path}"

@@ -6,12 +6,10 @@ The records that all tasks write in one turn of the loop share a commit.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import logging
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
@@ -21,6 +19,8 @@ from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import JournalError, MediatorClosedError, RefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Journal, Written
+from fsm_mediator.mediator.eager import eager_task
+from fsm_mediator.mediator.journal_threads import JournalThreads
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
 from fsm_mediator.mediator.tasks import LoopEvent, LoopTimer, TaskCall, Workers, answer_of
@@ -78,16 +78,17 @@ class LoopRuntime:
     def reset(self) -> None:
         """See `Runtime.reset`."""
         self._bound: asyncio.AbstractEventLoop | None = None
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._threads: JournalThreads | None = None
         self._at_once = 0
         self._begin()
 
     def _begin(self) -> None:
         self._slots = asyncio.Semaphore(self._max_workers)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self.timers: set[LoopTimer] = set()
         self._pending: list[tuple[Commit, asyncio.Future[Written]]] = []
-        self._flushing = False
+        self._under_way: list[tuple[Commit, asyncio.Future[Written]]] = []
+        self._writing = False
 
     def bind(self) -> bool:
         """See `Runtime.bind`. Binds to the running loop. The former loop, if there is one, must be closed."""
@@ -97,6 +98,7 @@ class LoopRuntime:
         if self._bound is not None and not self._bound.is_closed():
             raise RefusedError("an AsyncMediator belongs to one event loop; make another one for this loop")
         self._begin()
+        self._stop_threads()
         self._bound = self.loop = loop
         self._workers = Workers(loop, self._max_workers)
         return True
@@ -154,9 +156,18 @@ class LoopRuntime:
         """See `Runtime.in_thread`. A thread is used only if this journal blocks."""
         if not self._blocks:
             return function(*arguments)
-        if self._executor is None:
-            self._executor = concurrent.futures.ThreadPoolExecutor(JOURNAL_THREADS, "fsm-mediator-journal")
-        return await self.loop.run_in_executor(self._executor, functools.partial(function, *arguments))
+        answer: T = await self._journal_threads().call(function, *arguments)
+        return answer
+
+    def _journal_threads(self) -> JournalThreads:
+        if self._threads is None:
+            self._threads = JournalThreads(self.loop, JOURNAL_THREADS, "fsm-mediator-journal")
+        return self._threads
+
+    def _stop_threads(self) -> None:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.stop()
 
     # Writing
 
@@ -166,38 +177,35 @@ class LoopRuntime:
             return self._journal.write(commit)
         written: asyncio.Future[Written] = self.loop.create_future()
         self._pending.append((commit, written))
-        if not self._flushing:
-            self._flushing = True
-            self._spawn(self._flush())
+        if not self._writing:
+            self._writing = True
+            self.loop.call_soon(self._write_pending)  # after the other tasks of this turn
         return await written
 
-    async def _flush(self) -> None:
-        """Write all waiting commits together, repeatedly, until none is left. Only one flush runs at a time."""
-        batch: list[tuple[Commit, asyncio.Future[Written]]] = []
-        try:
-            while self._pending:
-                batch, self._pending = self._pending, []
-                commits = [commit for commit, _ in batch]
-                results: list[Written | JournalError]
-                try:
-                    results = await self.in_thread(self._journal.write_all, commits)
-                except Exception as error:  # every error is passed on: drivers must not wait forever
-                    logger.debug("a flush failed", exc_info=True)
-                    results = [JournalError(f"{error}") for _ in commits]
-                for (_, written), result in zip(batch, results, strict=True):
-                    if written.done():
-                        continue
-                    if isinstance(result, JournalError):
-                        written.set_exception(result)
-                    else:
-                        written.set_result(result)
-        except BaseException:
-            for _, written in (*batch, *self._pending):
-                written.cancel()  # this task is being cancelled, like the drivers
-            self._pending.clear()
-            raise
-        finally:
-            self._flushing = False
+    def _write_pending(self) -> None:
+        """Write all waiting commits together, again and again until none is left. One thread at a time writes."""
+        self._under_way, self._pending = self._pending, []
+        self._writing = bool(self._under_way)
+        if self._writing:
+            commits = [commit for commit, _ in self._under_way]
+            try:
+                self._journal_threads().submit(self._journal.write_all, (commits,), self._answer_all)
+            except RuntimeError as error:  # the system has no more threads
+                self._answer_all(None, error)
+
+    def _answer_all(self, results: Sequence[Written | JournalError] | None, error: BaseException | None) -> None:
+        batch, self._under_way = self._under_way, []
+        if results is None:  # every error is passed on: drivers must not wait forever
+            logger.debug("commits could not be written", exc_info=error)
+            results = [JournalError(f"{error}") for _ in batch]
+        for (_, written), result in zip(batch, results, strict=True):
+            if written.done():
+                continue
+            if isinstance(result, JournalError):
+                written.set_exception(result)
+            else:
+                written.set_result(result)
+        self._write_pending()
 
     # Calling steps
 
@@ -250,7 +258,7 @@ class LoopRuntime:
     def _call_off_loop(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function that may block on the journal, without waiting for it."""
         if self._blocks and not self.loop.is_closed():
-            self.loop.run_in_executor(self._executor, functools.partial(function, *arguments))
+            self._journal_threads().submit(function, arguments, _log_error)
         else:
             function(*arguments)
 
@@ -310,12 +318,8 @@ class LoopRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`. A new task runs *work*. From Python 3.12 on it runs at once, up to its first wait."""
-        loop = self.loop
-        if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-            task: asyncio.Task[T] = asyncio.Task(work(*arguments), loop=loop, eager_start=True)
-        else:
-            task = loop.create_task(work(*arguments))
+        """See `Runtime.attach`. A new task runs *work*, at once up to its first wait."""
+        task = eager_task(self.loop, work(*arguments))
         try:
             if task.done():
                 self._at_once += 1
@@ -323,7 +327,7 @@ class LoopRuntime:
                     await asyncio.sleep(0)
             else:
                 # This does the same as asyncio.shield, which needs two futures and one more turn of the loop.
-                ended: asyncio.Future[None] = loop.create_future()
+                ended: asyncio.Future[None] = self.loop.create_future()
                 self._tasks.add(task)
                 task.add_done_callback(functools.partial(self._ended, ended))
                 await ended
@@ -340,7 +344,7 @@ class LoopRuntime:
         finally:
             del task, work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
 
-    def _ended(self, ended: asyncio.Future[None], task: asyncio.Task[Any]) -> None:
+    def _ended(self, ended: asyncio.Future[None], task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not ended.done():
             ended.set_result(None)
@@ -394,6 +398,9 @@ class LoopRuntime:
         rest = self._tasks - {asyncio.current_task()}
         for task in rest:
             task.cancel()
+        for _, written in (*self._under_way, *self._pending):
+            written.cancel()
+        self._pending.clear()
         if rest:
             await asyncio.wait(rest, timeout=1.0)
 
@@ -401,12 +408,15 @@ class LoopRuntime:
         """See `Runtime.shut_down`."""
         for function in last:
             await self.in_thread(function)
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
-            self._executor = None
+        self._stop_threads()
 
 
-def _report_error(detached: Callable[[Any], object], task: asyncio.Task[Any]) -> None:
+def _log_error(_: object, error: BaseException | None) -> None:
+    if error is not None:
+        logger.error("a call of the journal failed that nothing waits for", exc_info=error)
+
+
+def _report_error(detached: Callable[[Any], object], task: asyncio.Future[Any]) -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if error is not None:
         detached(error)

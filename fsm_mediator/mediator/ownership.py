@@ -217,8 +217,8 @@ class OwnedExecutions:
             active.orphaned = claimed.abandoned
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # an item can let it begin
-            active.called = False  # first: items that come from now on are read again
-            if claimed.seq or claimed.mail:  # otherwise the first commit returns the inbox
+            if claimed.mail or active.called:  # otherwise the inbox was empty, and later items call the driver
+                active.called = False  # first: items that come from now on are read again
                 active.receive(self._journal.inbox(saga_id))
         except BaseException as error:
             if active.epoch and claimed is not None and isinstance(error, PayloadError):

@@ -1,4 +1,4 @@
-"""Test your own sagas: the real steps under every fault, their promises, properties over random plans, a pytest plugin.
+"""Test your own sagas: run the real steps under every fault, test their promises, or use random plans and pytest.
 
 ``fsm_mediator`` itself does not import this package. Names that need Hypothesis are imported at their first use. The
 extra ``testing`` installs Hypothesis.

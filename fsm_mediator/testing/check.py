@@ -1,7 +1,8 @@
 """check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
-The law: a failed run leaves the world as it was before. A successful run leaves the world as a run without faults
-does. Every run ends. A step that the outcome lists as a leftover is not compared, because it cannot be undone.
+A failed run must leave the world as it was before the run. A successful run must leave the world in the same state as a
+run without faults. Every run must end. A step in the leftovers of the outcome is not compared, because its effect
+cannot be undone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SAGA_ID = "checked"
 
 
 listeners: list[Callable[[CheckReport], None]] = []
-"""Functions called with every report; the pytest plugin counts with one."""
+"""Functions that get every report. The pytest plugin adds such a function to count the coverage."""
 
 
 def check_saga(
@@ -49,25 +50,26 @@ def check_saga(
 ) -> CheckReport:
     """Run a saga's real steps under every fault at every point, and check the world afterwards.
 
-    A failed run must leave the world as it was before. A successful run must leave the world as a run without faults
-    does. If the world is a dictionary with a key for each step, steps in the outcome's leftovers are not compared.
+    A failed run must leave the world as it was before the run. A successful run must leave the world in the same state
+    as a run without faults. If *observe* returns a dictionary with a key for each step, the steps in the outcome's
+    leftovers are not compared.
 
     Args:
-        saga: A function without arguments that returns a new ``(saga, observe)`` for each run. Or a saga: all runs
-            share one world, and *reset* restores that world. Without *reset* each successful run is undone.
+        saga: A function without arguments that returns a new ``(saga, observe)`` for each run. Or a saga: then all runs
+            share one world, and *reset* restores that world. Without *reset*, each successful run is undone.
         payload: The saga's payload. The saga must succeed with this payload if no fault strikes.
         observe: Returns the state of the world, as plain data. Pass it only if *saga* is a saga.
         reset: Restores the world to its initial state. Pass it only if *saga* is a saga.
         signals: The value of each signal that the saga waits for.
         strict: Let steps also raise *after* their effect. This finds the steps that must report doubt, with
-            `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step that names no errors of its own in
-            ``in_doubt_on`` raises an unknown error. If a list of exceptions or exception classes, each step raises
-            each of them. A mapping has such a list for each named step.
+            `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step without its own errors in ``in_doubt_on``
+            raises an unknown error. If you pass a list of exceptions or exception classes, each step raises each of
+            these errors. A mapping has such a list for each step that it names.
         pairs: Also run each fault together with each later fault. This makes about a hundred times as many runs.
         kill: Also kill the driving process (SIGKILL) wherever a driver can die. The killed process is a forked child
-            with a SQLite journal; this process recovers the saga from that journal. The world must outlive a process
-            (files, a database), and must not be held open across the fork.
-        encode: Encode payloads and results like a durable journal. False keeps the objects, as without a journal.
+            with a SQLite journal. The parent process recovers the saga from that journal. The world must outlive a
+            process (files, a database). Do not keep its files or connections open across the fork.
+        encode: Encode payloads and results, as a durable journal does. If False, the steps share the objects.
         only: The name of a fault, or several names. Only these faults are run.
 
     Returns:
@@ -99,10 +101,14 @@ def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
-    """Check that the saga, or one of its branches, waits for each of the signals."""
+    """Check that the saga, or one of its branches, waits for each signal in *values*.
+
+    Raises:
+        DefinitionError: No part of the saga waits for a signal with this name.
+    """
     known = list(_signals_of(saga))
     for name in values:
-        # The branches of a group over items are numbered.
+        # A branch of a group over items has a number as its name.
         if re.sub(r"(?<=\.)\d+(?=\.|$)", EACH, str(name)) not in known:
             raise DefinitionError(
                 f"signals: saga {saga.name!r} waits for no signal {name!r}; it waits for {', '.join(known) or 'none'}"
@@ -161,7 +167,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[Case]:
-        """The runs, beginning with the fault-free run."""
+        """The case of each run. The first is the fault-free run."""
         yield self.case(FaultPlan())
         for plan in self.plans(only, strict=strict, pairs=pairs, kill=kill):
             case = self.case(plan)
@@ -177,7 +183,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[FaultPlan]:
-        """The plans to run, except the fault-free plan. Finding the plans calls no step."""
+        """The plans to run, except the fault-free plan. This calls no step."""
         if only is not None:
             wanted = only if isinstance(only, Iterable) and not isinstance(only, str) else [only]
             plans = [checked_plan(self.saga, plan, strict) for plan in wanted]
@@ -252,7 +258,7 @@ class Checking:
         self._outlives = True
 
     def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
-        """The calls after the first fault of *plan*. Finding them calls no step."""
+        """The calls after the first fault of *plan*, as (step, verb). This calls no step."""
         trial = self._runner.run(self.saga, self._payload, plan, SAGA_ID, idle=True)
         return trial.injector.since
 
@@ -271,7 +277,12 @@ class Checking:
         return SAGA_ID if self._worlds.is_fresh_per_run else f"{SAGA_ID}-{self._runs}"
 
     def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
-        """Run *plan*: the world before the run, the run, the world after it, and the problem with undoing it, or ""."""
+        """Run *plan*.
+
+        Returns:
+            The world before the run, the run, the world after the run, and the problem if the run could not be undone.
+            The problem is empty if there is none.
+        """
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
         self._memory = memory = ProcessMemory(world.saga, lambda: self._worlds.look(world), self._of_world)
@@ -292,7 +303,7 @@ class Checking:
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo the run if the next run shares its world. Returns the problem after undoing; empty if there is none.
+        """Undo the run, unless the next run has its own world. Returns the problem, or an empty text.
 
         Raises:
             DefinitionError: The run cannot be undone.
@@ -316,7 +327,7 @@ class Checking:
         return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
     def judged(self, outcome: Outcome, before: Any, after: Any) -> str:
-        """The problem with the world after a run; empty if there is none."""
+        """The problem with the world after a run. Empty if there is none."""
         expected = self._good if outcome.succeeded else before
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):

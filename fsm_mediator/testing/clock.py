@@ -1,4 +1,4 @@
-"""VirtualClock: time that moves only with waits, so that hours of backoff take microseconds."""
+"""VirtualClock: a clock that moves only when a mediator waits, so that hours of backoff take microseconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.testing.virtual_loop import VirtualLoop
 
 
 class VirtualClock:
-    """A clock for mediators under test. Its time moves only when a mediator waits; the wait returns at once.
+    """A clock for mediators under test. Its time moves only when a mediator waits. Each wait returns at once.
 
     Use it as ``Mediator(saga, **clock.settings)`` or ``AsyncMediator(saga, **clock.async_settings)``. Only the waits of
     the mediator take no real time. A step that sleeps by itself takes real time, and so does the timeout of a step. To
@@ -49,7 +49,7 @@ class VirtualClock:
             self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """`sleep` for coroutines. On a loop from `event_loop`, other tasks run meanwhile, in order of time."""
+        """As `sleep`, for coroutines. On a loop from `event_loop`, other tasks run during the wait."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop) and loop.clock is self:
             with self._lock:

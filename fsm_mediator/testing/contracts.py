@@ -1,7 +1,7 @@
-"""check_promises: tests each real step: its compensation undoes its effect, and repeated calls have no further effect.
+"""check_promises: tests that a step's compensation undoes its effect, and that repeated calls have no further effect.
 
-A saga is only as good as its compensations. Each promise is tested on one step at a time, in a new or reset world. The
-steps before the tested step are executed first.
+A saga can only be correct if its compensations are correct. Each promise is tested on one real step at a time, in a new
+or reset world. The steps before the tested step are executed first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LAWS: Final = {
     Promise.UNDOES_NOTHING: "compensate without execute: nothing changes",
     Promise.EXECUTES_ONCE: "execute twice with one key: as executed once",
 }
-"""The law behind every promise."""
+"""Each promise in words."""
 
 _KEPT: Final = "kept"
 _UNSEEN: Final = "unseen"
@@ -78,7 +78,7 @@ class Verdict:
         promise: The promise.
         verdict: ``kept``, ``broken``, ``unseen`` (the step changes nothing that `observe` shows) or ``-`` (the step
             does not make this promise).
-        problem: The problem as text; empty if there is none.
+        problem: The problem as text. Empty if there is none.
     """
 
     step: str
@@ -138,7 +138,13 @@ class PromiseReport:
 
 
 def promised_by(part: Part) -> frozenset[Promise]:
-    """The attribute ``promises`` of a step. Without this attribute, all promises that its settings do not exclude."""
+    """The promises of a step: its attribute ``promises``. Without this attribute, the promises that its settings imply.
+
+    A step with a compensation makes the three promises of compensations. A repeatable step promises ``executes_once``.
+
+    Raises:
+        DefinitionError: The attribute ``promises`` is not a set of promises.
+    """
     declared = getattr(part.subject, "promises", None)
     if declared is not None:
         return _as_promises(f"step {part.path!r}: promises", declared)
@@ -166,17 +172,17 @@ def check_promises(
     promises: Mapping[str, Collection[Promise | str]] | None = None,
     only: str | None = None,
 ) -> PromiseReport:
-    """Test the promises of each step: see `Promise`.
+    """Test the promises of each step. `Promise` lists the possible promises.
 
     By default, a step with a `compensate` promises ``undoes``, ``undoes_once`` and ``undoes_nothing``. A ``repeatable``
     step promises ``executes_once``. To change this, set the step's attribute ``promises`` to a set of `Promise`.
 
     Args:
-        saga: The same as for `check_saga`, or a single step.
+        saga: As for `check_saga`. It can also be a single step.
         payload: The payload of the steps.
-        observe: The same as for `check_saga`.
-        reset: The same as for `check_saga`.
-        promises: The promises of each named step. They replace the step's own promises.
+        observe: As for `check_saga`.
+        reset: As for `check_saga`.
+        promises: Promises by the path of the step. They replace the step's own promises.
         only: The name of one promise of one step, such as ``charge-undoes_nothing``. Only this promise is tested.
 
     Returns:

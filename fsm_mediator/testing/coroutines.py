@@ -17,17 +17,18 @@ from fsm_mediator.mediator.runtime import StepCall
 from fsm_mediator.records import Answer, Raised, Returned, TimedOut
 
 PATIENCE: Final = 60.0
-"""Seconds of the event loop's time, which is virtual, for which a cancelled coroutine may clean up."""
+"""The seconds that a cancelled coroutine has to clean up, in the virtual time of the event loop."""
 
 _BLOCKING: Final = frozenset({"time.sleep", "socket.connect", "socket.getaddrinfo", "urllib.Request"})
-"""The audit events of calls that block a thread; of ``time.sleep`` no Python before 3.13 has one, so it is profiled."""
+"""The audit events of calls that block a thread. Before Python 3.13, ``time.sleep`` has no audit event. So a profiler
+function also detects ``time.sleep``."""
 
 _WAITS: Final = {
     threading.Condition.wait.__code__: "threading.Condition.wait",
     threading.Thread.join.__code__: "threading.Thread.join",
     subprocess.Popen.wait.__code__: "subprocess.Popen.wait",
 }
-"""Functions in which a thread waits for others: events, queues, futures and barriers wait in a condition."""
+"""Functions in which a thread waits for other threads. Events, queues, futures and barriers use a condition."""
 
 _watching: contextvars.ContextVar[tuple[int, Callable[[str], None]] | None] = contextvars.ContextVar(
     "_watching", default=None
@@ -50,7 +51,10 @@ def _note(what: str) -> None:
 
 @contextmanager
 def blocking_calls_noted(note: Callable[[str], None]) -> Iterator[None]:
-    """Call *note* with the name of each blocking call that this thread makes in this `contextvars` context."""
+    """Inside of the ``with`` block, call *note* with the name of each blocking call.
+
+    Only calls of this thread in the current `contextvars` context count.
+    """
     global _hooked  # noqa: PLW0603 - an audit hook cannot be removed
     with _hook_lock:
         if not _hooked:

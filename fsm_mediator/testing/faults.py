@@ -62,13 +62,13 @@ DEATHS: Final = frozenset({CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RE
 """The faults that kill the driver."""
 
 STRICT: Final = frozenset({RAISES_AFTER})
-"""Faults against the rules for `execute`: a step that raises has no effect, unless it reports doubt."""
+"""The faults that break the rule for `execute`: a step that raises must have no effect, unless it reports doubt."""
 
 UNDONE: Final = "is_undone"
 """The name of the plan without faults in which an operator undoes the successful saga."""
 
 Strict: TypeAlias = "bool | Sequence[Exception | type[Exception]] | Mapping[str, Sequence[Exception | type[Exception]]]"
-"""Exceptions of steps after their effect, which report no doubt; a mapping: by the step's path."""
+"""The exceptions that steps raise after their effect without reporting doubt. A mapping has them for each step."""
 
 NO_FAULT: Final = "no_fault"
 """The name of the plan without faults."""
@@ -85,12 +85,12 @@ class Fault:
         part: The step's path.
         kind: The kind of fault: one of ``faults.WORDS``.
         verb: The call that the fault strikes: ``execute``, ``compensate`` or ``probe``.
-        once: Whether the fault strikes only the first attempt. False: it strikes every attempt, until the step has no
-            attempts left or an operator retries the step.
-        absorbed: Whether the step's `Retry` must absorb the fault: the run must then succeed, as without faults.
-        error: The exception to raise after the effect, if the caller of the check chose it. A class is called with a
-            message.
-        named: The class name of *error*, if the caller of the check chose it.
+        once: Whether the fault strikes only the first attempt. If False, it strikes every attempt, until the step has
+            no attempts left or an operator retries the step.
+        absorbed: Whether the step's `Retry` must absorb the fault. If True, the run must succeed, as without faults.
+        error: The exception to raise after the effect. A class is called with a message. None if the caller of the
+            check did not choose an exception.
+        named: The class name of *error*. Empty if the caller of the check did not choose an exception.
     """
 
     part: str
@@ -180,7 +180,10 @@ def faults_of(saga: Saga, *, strict: Strict = False, kill: bool = False) -> Iter
 def _named_faults(
     strict: Sequence[object] | Mapping[str, Sequence[object]], steps: Mapping[str, Fault]
 ) -> Iterator[Fault]:
-    """The faults for the errors in *strict*: at every step, or, if *strict* is a mapping, at its steps."""
+    """The faults that raise the errors in *strict*.
+
+    A list of errors applies to every step in *steps*. A mapping has errors for each step that it names.
+    """
     by_step = strict if isinstance(strict, Mapping) else dict.fromkeys(steps, strict)
     for path, errors in by_step.items():
         if path not in steps:
@@ -234,7 +237,7 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 
 
 def _declares_nothing(part: Part) -> bool:
-    """Whether ``in_doubt_on`` names no errors of the step's own service, so that any error can follow its effect."""
+    """Whether any error may follow the step's effect: its ``in_doubt_on`` has the default errors, none or all."""
     return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 
 
@@ -299,7 +302,7 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
 
 
 def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
-    """The problem of a failed run whose only fault the step's `Retry` must absorb; empty for all other plans."""
+    """The problem of a failed run, if the step's `Retry` must absorb the only fault of *plan*. Otherwise empty."""
     absorbed = [fault for fault in faults_of(saga, strict=True, kill=True) if fault.absorbed]
     if len(plan.all) != 1 or plan.all[0] not in absorbed:
         return ""
@@ -326,10 +329,10 @@ def plan_of(saga: Saga, name: str, strict: Strict = False) -> FaultPlan:
 
 
 def checked_plan(saga: Saga, plan: object, strict: Strict = False) -> FaultPlan:
-    """*plan*, or the plan with that name, after checking that *saga* makes every call that its faults strike.
+    """The plan *plan*, which may be given by its name. Checks that every fault of the plan can strike in *saga*.
 
     Raises:
-        DefinitionError: The saga has no such step, or there is no such fault, so that the fault would never strike.
+        DefinitionError: *plan* is neither a plan nor a name, or its fault or step does not exist.
     """
     if isinstance(plan, str):
         return plan_of(saga, plan, strict)

@@ -49,14 +49,14 @@ T = TypeVar("T")
 _BLOCKS: Final = "blocks the event loop ({}), and with it every other saga: await it, or use asyncio.to_thread"
 
 WORKERS: Final = 1000
-"""Threads for branches: more than a checked saga has, so that none waits for another's thread."""
+"""The number of threads for branches. It is larger than the number of branches, so no branch waits for a thread."""
 
 OUTAGE: Final = 3
-"""How many attempts a fault lasts under a policy without limit."""
+"""The number of attempts that a fault strikes under a policy without limit."""
 
 
 class SimulatedCrash(BaseException):
-    """The driver of the saga crashes. This is a BaseException, so that no handler mistakes it for a step's error."""
+    """A simulated crash of the driver. It is a BaseException, so that no handler treats it as the error of a step."""
 
 
 class InjectedError(Exception):
@@ -69,8 +69,8 @@ class FaultInjector:
     Attributes:
         plan: The faults of the run.
         struck: The faults that struck, in order.
-        calls: Every call, as (step, verb).
-        since: The calls after the first fault struck.
+        calls: Every call, in order, as (step, verb).
+        since: The calls after the first fault struck, as (step, verb).
         own: The latest exception that a step raised by itself, by (step, verb).
         changed: A message for each step that changed its payload in place. With a journal that encodes payloads, no
             other attempt sees such a change.
@@ -109,13 +109,13 @@ class FaultInjector:
         self._at_record.clear()
 
     def idled(self, effect: Effect) -> Answer | None:
-        """The answer to use instead of a call, in a run that only needs the path through the machine."""
+        """The answer to use instead of a call, in a run that only needs the path. None if the call is to be made."""
         if not self._idle:
             return None
         return Returned(Happened() if effect.kind == PROBE else None)
 
     def begins(self, place: tuple[str, str], effect: Effect) -> Fault | None:
-        """Count a call that is about to begin; return the fault that strikes it, if any."""
+        """Count a call that is about to begin. Returns the fault that strikes the call, or None."""
         with self._lock:
             self._begun[place] += 1
             self.calls.append(place)
@@ -169,7 +169,7 @@ class FaultInjector:
     def after_call(
         self, fault: Fault | None, place: tuple[str, str], saga_id: str, effect: Effect, answer: Answer
     ) -> Answer:
-        """The answer that the mediator gets after the call was made.
+        """The answer that the mediator gets after the call returned *answer*.
 
         Raises:
             SimulatedCrash: The fault is a crash of the driver after the call.
@@ -203,7 +203,7 @@ class FaultInjector:
         return self.journal.codec.json(call.arguments[0], "a payload") if self.journal.encodes else None
 
     def look_for_changes(self, place: tuple[str, str], call: StepCall, payload: bytes | None) -> None:
-        """Note whether the call changed its payload in place."""
+        """Add a message to `changed` if the call changed its payload or a result in place."""
         if payload is None:
             return
         try:
@@ -225,7 +225,7 @@ class FaultInjector:
             self.loop_problems.append(problem)
 
     def before_record(self, saga_id: str) -> None:
-        """Strike if a fault is due now, just before a record of this execution is written.
+        """Simulate a crash if a fault of the plan strikes just before a record of this execution is written.
 
         Raises:
             SimulatedCrash: The fault is a crash of the driver before the record.
@@ -233,7 +233,7 @@ class FaultInjector:
         self._record(saga_id, written=False)
 
     def after_record(self, saga_id: str) -> None:
-        """Strike if a fault is due now, just after a record of this execution was written.
+        """Simulate a crash if a fault of the plan strikes just after a record of this execution was written.
 
         Raises:
             SimulatedCrash: The fault is a crash of the driver after the record.
@@ -284,12 +284,12 @@ def path_of(saga: Saga, saga_id: str, part: Part) -> str:
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
-    """*error* if it leaves an attempt of this step in doubt; otherwise an `OutcomeUnknownError` with its message."""
+    """*error*, if it leaves an attempt of *part* in doubt. Otherwise an `OutcomeUnknownError` with its message."""
     return error if leaves_doubt(part, error) else OutcomeUnknownError(str(error))
 
 
 class FaultyRuntime:
-    """A runtime with the faults of a `FaultInjector`. After a simulated crash it calls and writes nothing.
+    """A runtime with the faults of a `FaultInjector`. After a simulated crash it calls no step and writes no record.
 
     Args:
         inner: The real runtime.

@@ -3,9 +3,11 @@
 The same schedule gives the same run, unless a function uses the real time or random numbers. Schedules with few
 preemptions are tried first, because most races need only one or two preemptions.
 
+At a preemption, the function with the next number runs.
+
 Source: iterative context bounding, as in Musuvathi & Qadeer, "Iterative Context Bounding for Systematic Testing of
-Multithreaded Programs" (PLDI 2007). If there are more than two functions, the next in line gets the turn, as in Emmi,
-Qadeer & Rakamaric, "Delay-Bounded Scheduling" (POPL 2011).
+Multithreaded Programs" (PLDI 2007). The fixed order of functions is from Emmi, Qadeer & Rakamaric, "Delay-Bounded
+Scheduling" (POPL 2011).
 """
 
 from __future__ import annotations
@@ -23,20 +25,20 @@ from typing import Any, Final, TypeVar
 import attrs
 
 PREEMPTIONS: Final = 2
-"""The most times that a schedule takes the turn from a function that could continue."""
+"""The maximum number of preemptions in a schedule: switches away from a function that could continue."""
 
 BLOCKED: Final = 0.02
-"""Seconds without a sign after which a function counts as blocked by another one, which then continues. On a busy
-machine a slow function may count as blocked: then both continue, which is an interleaving as well."""
+"""The seconds without progress after which the running function counts as blocked. Then another function continues. On
+a busy machine a slow function may count as blocked. Then both functions run, which is a valid interleaving too."""
 
 ENDLESS: Final = 20_000
-"""Switch points after which a run counts as endless."""
+"""The number of switch points after which a run counts as endless."""
 
 DEADLOCKED: Final = 250
-"""After so many times that no function could continue, `BLOCKED` seconds apart, the run counts as endless."""
+"""The number of checks, `BLOCKED` seconds apart, in which no function could continue. Then a run counts as endless."""
 
 ENDED_WITHIN: Final = 10.0
-"""Seconds that functions which others began have to end, after those have ended."""
+"""The seconds that are left for functions started by other functions, after the first functions have ended."""
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ _OWN: Final = (str(Path(__file__).parents[1]), *{sysconfig.get_path(name) for na
 
 
 class EndlessRunError(BaseException):
-    """A run reached too many switch points. A BaseException, so that no handler mistakes it for a step's error."""
+    """A run does not end. It is a BaseException, so that no handler treats it as the error of a step."""
 
 
 @attrs.frozen
@@ -53,7 +55,7 @@ class Schedule:
 
     Attributes:
         first: The number of the function that runs first.
-        switches: The numbers of these switch points. The switch points are counted from the start of the run.
+        switches: The numbers of these switch points, counted from the start of the run.
     """
 
     first: int
@@ -64,7 +66,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """The schedule from its text, as made by ``str(schedule)``."""
+        """The schedule with this text, which ``str(schedule)`` returns."""
         first, *switches = map(int, text.split("."))
         return cls(first, tuple(switches))
 
@@ -73,7 +75,7 @@ class Scheduler:
     """Runs functions under one schedule. A function may start other functions, and may wait for them.
 
     Attributes:
-        points: The switch points that were passed: the number of the function, and the place in words.
+        points: The switch points that the run has passed: the number of the function, and the place in words.
         names: The name of each function. The index is the function's number.
     """
 
@@ -91,7 +93,7 @@ class Scheduler:
 
     @property
     def here(self) -> int | None:
-        """The number of the function that this thread runs."""
+        """The number of the function that this thread runs. None if it runs no function of this scheduler."""
         return getattr(self._here, "number", None)
 
     def run(self, functions: Sequence[tuple[str, Callable[[], None]]]) -> None:
@@ -146,7 +148,10 @@ class Scheduler:
             self._changed.notify_all()
 
     def traced(self, number: int, function: Callable[..., T]) -> Callable[..., T]:
-        """*function*, for a helper thread that calls it on behalf of the function *number*, which waits meanwhile."""
+        """A wrapper of *function* for a helper thread, with a switch point at each line.
+
+        The helper thread calls *function* for the function *number*, which waits for the result.
+        """
 
         def call(*arguments: Any) -> T:
             self._here.number = number
@@ -157,7 +162,10 @@ class Scheduler:
 
     @contextmanager
     def at_each_line(self) -> Iterator[None]:
-        """While this lasts, this thread has a switch point at each line of the user's code and after each await."""
+        """Inside of the ``with`` block, this thread has a switch point at each line of the user's code.
+
+        It also has a switch point after each await.
+        """
         depth = getattr(self._here, "depth", 0)  # coroutines of one thread overlap
         if not depth:
             self._here.traced = sys.gettrace()
@@ -177,7 +185,8 @@ class Scheduler:
 
         Args:
             place: The place, in words.
-            yields: Whether time passes here. If True, another function runs next unless the schedule says otherwise.
+            yields: Whether time passes here. If True, another function runs next, unless the schedule has this switch
+                point: then the same function continues.
 
         Raises:
             EndlessRunError: The run reached too many switch points.
@@ -190,7 +199,7 @@ class Scheduler:
             passed = len(self.points)
             if passed > ENDLESS:
                 raise EndlessRunError
-            # A function may wait for another function in a loop. At last that other function must get a turn.
+            # A function may wait for another function in a loop. After many switch points, every function gets turns.
             if ((passed - 1 in self._schedule.switches) is not yields) or passed > ENDLESS // 2:
                 self._pass_on(number)
         self._await_turn(number)
@@ -216,9 +225,9 @@ class Scheduler:
         return until()
 
     def leave(self, function: Callable[[], T], until: Callable[[], bool]) -> T:
-        """Call *function*, which blocks until an event outside of this run, and let other functions run meanwhile.
+        """Call *function*, which waits for an event outside of this run. Other functions run during the call.
 
-        The wait counts as over when *until* returns True, too.
+        When *until* returns True, this function may get the turn again, even if *function* has not returned.
         """
         number = self.here
         assert number is not None
@@ -238,7 +247,10 @@ class Scheduler:
         return result
 
     def _pass_on(self, number: int) -> None:
-        """Give the turn to the next function that can continue. The function *number* is the last choice."""
+        """Give the turn to the next function that can continue, in the order of numbers.
+
+        The function *number* itself gets the turn only if no other function can continue.
+        """
         order = sorted(self._live, key=lambda each: (each <= number, each))
         self._turn = next((each for each in order if self._can_go_on(each)), None)
         self._changed.notify_all()
@@ -276,7 +288,7 @@ class Scheduler:
 
 
 def _is_users(code: CodeType) -> bool:
-    """Whether *code* is the user's: not of this library, of Python or of an installed package."""
+    """Whether *code* is the user's code. Code of this library, of Python and of installed packages is not."""
     return not code.co_filename.startswith((*_OWN, "<"))
 
 

@@ -1,6 +1,7 @@
 """Stepper: drives one execution of real steps, one move at a time. The caller chooses each move.
 
-The stepper is a third driver, besides the two mediators. It calls steps and writes records only in its methods.
+The stepper is a third kind of driver, besides the two mediators. It calls steps and writes records only while one of
+its methods runs.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Stepper:
 
     @property
     def effect(self) -> Effect | None:
-        """The effect that the execution waits for now."""
+        """The next effect of the execution. None if the execution is stuck or ended."""
         return self.execution.effect
 
     @property
@@ -71,7 +72,7 @@ class Stepper:
         return self._store.load_execution(self._store.entry(self.execution.saga_id))
 
     def perform(self, kind: str | None = None) -> None:
-        """Make the next call. If *kind* is given, a fault of this kind strikes the call."""
+        """Make the next call of a step. If *kind* is not None, a fault of this kind strikes the call."""
         effect = self.effect
         assert effect is not None
         assert effect.callback is not None
@@ -116,11 +117,11 @@ class Stepper:
         self.post(InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
 
     def retry(self) -> None:
-        """Retry, as an operator."""
+        """Retry the execution, as an operator does."""
         self._say(OperatorRetry("mended by the test"))
 
     def undo(self) -> None:
-        """Undo, as an operator."""
+        """Undo the execution, as an operator does."""
         self._say(OperatorUndo("undone by the test"))
 
     def _say(self, verb: OperatorRetry | OperatorUndo) -> None:
@@ -154,7 +155,7 @@ class Stepper:
         self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:
-        """Write the records, and all records that follow before the next effect."""
+        """Write *records*, and the records of all moves that follow without an effect."""
         while True:
             append_immediate_moves(self._active, records, self.clock())
             if not records and not opens:

@@ -1,7 +1,7 @@
 """ProcessMemory: resets the state that steps keep in their process, because a simulated crash must lose that state.
 
-A step's memory consists of its attributes and of the outer variables of its functions. A crash resets them to their
-values before the run. A value that `observe` shows belongs to the world, and is not reset.
+The memory of a step consists of its attributes and of the outer variables of its functions. A simulated crash resets
+them to their values before the run. A value that `observe` shows belongs to the world, so it is not reset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Step
 
 MOST: Final = 10_000
-"""Objects that are looked at, at most, in the memory of one step."""
+"""The maximum number of objects that are stored for one attribute or variable."""
 
 _CONTAINERS: Final = (dict, list, set, deque, bytearray)
 
@@ -99,7 +99,7 @@ class ProcessMemory:
         self.lost: dict[str, None] = {}
 
     def lose(self) -> None:
-        """Reset everything that changed, as a new process would have it. The world stays as it is."""
+        """Reset all attributes and variables that changed, as in a new process. The world stays as it is."""
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and self._puts_back(root):
                 self.lost[root.name] = None
@@ -115,9 +115,9 @@ class ProcessMemory:
                 self._world.add(root.name)
 
     def _puts_back(self, root: _Root, *, keeps: bool = False) -> bool:
-        """Reset *root* unless the world shows its value; return whether the world does not show it.
+        """Reset *root*, unless the world shows its value. Returns whether the world does not show the value.
 
-        With *keeps*, the value stays as it is in both cases.
+        With *keeps*, *root* keeps its value in both cases.
         """
         before = self._look()
         now = _Root(root.name, root.owner, root.key, root.owner.get(root.key) if root.owner else None, ())
@@ -200,7 +200,10 @@ def _kept_in(value: Any) -> tuple[_Kept, ...]:
 
 
 def _can_change(value: Any) -> bool:
-    """Whether *value* is a container, or an object of a user's class. Objects of the standard library do not count."""
+    """Whether *value* is a container or an object of a user's class.
+
+    Containers are lists, dictionaries, sets, deques and bytearrays. Other objects of the standard library do not count.
+    """
     kind = type(value)
     if kind in _CONTAINERS:
         return True

@@ -63,7 +63,7 @@ class _Coverage:
 
 
 class _Suite:
-    """The tests of one marker. They share the fault-free run."""
+    """The tests of one marker. All tests of a marker share one fault-free run."""
 
     def __init__(self, saga: Any = None, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
@@ -99,7 +99,7 @@ class _Planned:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker ``saga``."""
     config.addinivalue_line("markers", MARKER)
     config.stash[_SUITES] = []
 
@@ -111,7 +111,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test for each fault plan."""
+    """Make one test for each fault plan, if the test function has the marker ``saga``."""
     marker = metafunc.definition.get_closest_marker("saga")
     if marker is None:
         return

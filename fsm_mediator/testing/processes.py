@@ -18,10 +18,10 @@ def kill() -> None:
 
 
 def in_a_child(work: Callable[[], object]) -> bool:
-    """Run *work* in a child process; return whether the child was killed.
+    """Run *work* in a child process. Returns whether the child was killed with SIGKILL.
 
     Raises:
-        MediatorError: The child failed; its standard error shows the cause.
+        MediatorError: The child failed. Its standard error shows the cause.
         DefinitionError: This system cannot fork.
     """
     if not hasattr(os, "fork"):

@@ -34,7 +34,7 @@ class Case:
         plan: The faults of the run.
         outcome: The outcome of the run.
         struck: Whether all faults struck. False if the run did not reach the call of a fault.
-        problem: The problem with the result; empty if there is none.
+        problem: The problem with the result. Empty if there is none.
         branches: The outcomes of the branches of the saga's groups, by id.
         deaths: The number of times that a driver crashed and another driver recovered the saga.
         strikes: The faults that struck, in order, and the number of attempts that each fault struck.
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The path through the machine: every event with its target state, then the paths of the branches."""
+        """The path through the machine: each event with its target state. Then the events of the branches follow."""
         way = [f"{record.event} {record.target}" for record in self.outcome.history]
         for saga_id, branch in sorted(self.branches.items()):
             way += [f"{saga_id} {record.event} {record.target}" for record in branch.history]
@@ -65,7 +65,7 @@ class Case:
         return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
 
     def _faults_that_struck(self) -> Iterator[str]:
-        """The faults in words: first the faults that struck, with the number of attempts, then the other faults."""
+        """The faults in words. The faults that struck come first, with the number of attempts that they struck."""
         for fault, times in self.strikes.items():
             yield f"{fault}{f' ({times} attempts)' if times > 1 else ''}"
         for fault in self.plan.all:
@@ -98,7 +98,7 @@ class CheckReport:
 
     Attributes:
         saga: The saga.
-        cases: Every run, beginning with the fault-free run.
+        cases: Every run. The first is the fault-free run.
     """
 
     saga: Saga
@@ -106,7 +106,7 @@ class CheckReport:
 
     @property
     def broken(self) -> tuple[Case, ...]:
-        """The cases with a problem, sorted by the number of faults, then by the length of the timeline."""
+        """The cases with a problem, simplest first: by the number of faults, then by the number of records."""
         return tuple(sorted((case for case in self.cases if case.problem), key=_complexity))
 
     @property
@@ -116,7 +116,7 @@ class CheckReport:
 
     @property
     def transitions(self) -> frozenset[tuple[str, str]]:
-        """The transitions of the machine that were taken: (event, source)."""
+        """The transitions of the machine that were taken, as (event, source)."""
         return frozenset((record.event, record.source) for case in self.cases for record in case.outcome.history)
 
     @property

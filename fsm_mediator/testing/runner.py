@@ -1,7 +1,7 @@
-"""Trial: one run of a saga's real steps under one fault plan, to its end, on a real mediator.
+"""FaultRunner: runs a saga's real steps under one fault plan, to the end, on a real mediator.
 
-After a simulated crash, another mediator on the same journal resumes the saga. If a fault makes the saga stuck, the
-runner retries the saga once, without faults. If the saga waits for a signal, the runner sends the signal.
+After a simulated crash, another mediator on the same journal resumes the saga. If the saga is stuck, the runner stops
+the faults and retries the saga, once in each state. If the saga waits for a signal, the runner sends the signal.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from fsm_mediator.testing.virtual_loop import VirtualLoop
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 ROUNDS: Final = 200
-"""How often, at most, a trial is resumed, retried or signalled before it counts as endless."""
+"""The number of times that a trial is resumed, retried or signalled before it counts as endless."""
 
 
 class CallRunner:
-    """Calls functions and coroutine functions. Coroutines run on its own event loop, in virtual time.
+    """Calls functions and coroutine functions. Coroutines run on an event loop of the runner, in virtual time.
 
-    The event loop is made when the first coroutine function is called.
+    The event loop is created when the first coroutine function is called.
 
     Args:
-        prepare: Called with the event loop when the loop is made.
+        prepare: A function that gets the event loop after its creation.
     """
 
     def __init__(self, prepare: Callable[[VirtualLoop], object] | None = None) -> None:
@@ -54,7 +54,7 @@ class CallRunner:
         self.loop: VirtualLoop | None = None
 
     def live_by(self, clock: VirtualClock) -> None:
-        """From now on, let the event loop move *clock*."""
+        """Let the event loop move *clock* from now on, and no other clock."""
         if self.loop is not None:
             self.loop.clock = clock
         self._clock = clock
@@ -97,7 +97,7 @@ class Trial:
         injector: Has the calls, and the faults that struck.
         deaths: The number of times that another mediator had to resume the saga.
         branches: The outcomes of the branches of the saga's groups, by id.
-        problem: The reason why the run did not end; empty if it ended.
+        problem: The reason why the run did not end. Empty if the run ended.
     """
 
     plan: FaultPlan
@@ -115,7 +115,7 @@ class FaultRunner:
         call: Calls functions and coroutine functions.
         journal: Makes the journal of each run.
         signals: The value of each signal.
-        coroutines: Whether to use `AsyncMediator`. None uses it if the saga has coroutine functions.
+        coroutines: Whether to use `AsyncMediator`. If None, it is used for sagas with coroutine functions.
     """
 
     def __init__(
@@ -148,10 +148,10 @@ class FaultRunner:
         return _Run(self, saga, payload, injector, saga_id, died).finish()
 
     def run_in_subprocess(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
-        """Run *saga* under *plan* in a child process, which may be killed; then run it to its end in this process.
+        """Run *saga* under *plan* in a child process, which may be killed. Then run it to its end in this process.
 
-        Both processes use the same SQLite journal. Faults that kill strike only in the child; all other faults also
-        strike in this process.
+        Both processes use the same SQLite journal. Faults that kill the process strike only in the child. All other
+        faults strike in both processes.
         """
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="fsm-mediator-")
@@ -201,7 +201,7 @@ class FaultRunner:
         self._call.live_by(clock)
 
     def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:
-        """A `Mediator` or `AsyncMediator`, as this saga needs."""
+        """A new mediator with the faults of *injector*. An `AsyncMediator` if *saga* has coroutine functions."""
         coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
         return faulty_mediator(saga, injector, coroutines=coroutines)
 
@@ -286,7 +286,7 @@ class _Run:
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it is in {outcome.state!r}"
 
     def _signals(self, path: str) -> dict[str, Any]:
-        """The values of the unsent signals that the part at *path* (a signal or a group) can wait for."""
+        """The values, by name, of the signals for the signal or group at *path* that were not sent yet."""
         return {
             name: value
             for name, value in self.runner.signals.items()
@@ -316,7 +316,10 @@ class _Run:
         raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
     def _sleep_on(self) -> None:
-        """Advance the clock to the end of the sleeps of branches without a driver. A waiting parent does not do so."""
+        """Advance the clock to the end of all sleeps of branches without a driver.
+
+        A parent that waits for its branches does not advance the clock.
+        """
         sleeps = {
             (saga.name, part.path)
             for saga in _branch_sagas(self.saga)
@@ -349,8 +352,8 @@ def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collecti
     """The reason why a retry by an operator cannot help. Empty if an injected fault is the only cause.
 
     Args:
-        outcome: The stuck outcome.
-        injector: Has the calls of the run.
+        outcome: The outcome of the stuck saga.
+        injector: The injector of the run, with the exceptions that steps raised by themselves.
         asked: The states in which an operator has already retried the saga.
     """
     path = outcome.step or ""
@@ -369,7 +372,7 @@ def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collecti
 
 
 def has_coroutines(saga: Saga) -> bool:
-    """Whether a step of *saga* is a coroutine function, so that only `AsyncMediator` can run it."""
+    """Whether *saga* or a branch of it has a coroutine function. Then only `AsyncMediator` can run it."""
     return any(
         callback is not None and callback.is_coroutine
         for part in saga.parts
@@ -378,7 +381,7 @@ def has_coroutines(saga: Saga) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log record is about something other than a simulated crash and its consequences."""
+    """Whether to show a log record. Records about a simulated crash and its consequences are not shown."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     if any(isinstance(each, LeaseLostError) for each in arguments) or str(record.msg).startswith(
         "closed while attempts"

@@ -1,9 +1,9 @@
-"""saga_state_machine: a saga's real steps under Hypothesis's control, one move at a time.
+"""saga_state_machine: Hypothesis drives the real steps of a saga, one move at a time.
 
 Hypothesis draws each move: the call succeeds or a fault strikes, the driver dies, time passes, the saga is cancelled,
-an operator retries or undoes. After every move, recovery from the journal must give the same execution. At the end the
-saga runs on without faults, and the world must then be in the right state. Hypothesis shrinks a failure to the shortest
-path, and the error shows its timeline and diagram.
+or an operator retries or undoes the saga. After every move, recovery from the journal must give the same execution. At
+the end the saga continues without faults until it ends. Then the world must be in the right state. Hypothesis shrinks a
+failure to a short path, and the error shows the timeline and the diagram of this path.
 
 Source: stateful testing as in Claessen & Hughes, "Testing Monadic Code with QuickCheck", 2002; MacIver's Hypothesis.
 """
@@ -35,7 +35,7 @@ from fsm_mediator.testing.runner import CallRunner, why_beyond_repair
 from fsm_mediator.testing.world import Worlds
 
 MOST_MOVES: Final = 1000
-"""After this many moves without faults a saga counts as endless."""
+"""The number of moves without faults after which a saga counts as endless."""
 
 
 class SagaMachineError(MediatorError, AssertionError):
@@ -59,9 +59,9 @@ class SagaMachineError(MediatorError, AssertionError):
 
 
 def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], Any]:
-    """Decorator: a move that can happen if *possible* returns True. After each move the journal is checked.
+    """A decorator for a move that can happen if *possible* returns True. The move also checks the journal.
 
-    The check is not a Hypothesis invariant, because Hypothesis would print an invariant between all moves of a failure.
+    The check is not a Hypothesis invariant, because Hypothesis would print the invariant after each move of a failure.
     """
 
     def made(function: Callable[[Any], None]) -> Any:
@@ -76,7 +76,9 @@ def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], 
 
 
 class SagaMachine(stateful.RuleBasedStateMachine):
-    """The moves of a saga as rules. `saga_state_machine` makes subclasses; subclass its result to add your own rules.
+    """The moves of a saga as Hypothesis rules. `saga_state_machine` makes subclasses of this class.
+
+    To add your own rules, make a subclass of the class that `saga_state_machine` returns.
 
     Attributes:
         stepper: Drives the saga. It has the clock, the calls and the outcome.
@@ -91,7 +93,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @classmethod
     def checking(cls) -> Checking:
-        """The fault-free run, shared by all examples."""
+        """The check with the fault-free run. All examples share it."""
         if cls._checking is None:
             settings = dict(cls.settings_of)
             cls._checking = Checking(
@@ -107,7 +109,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @stateful.initialize()
     def begin(self) -> None:
-        """The saga is accepted and starts."""
+        """The saga is accepted and begins."""
         self._check = self.checking()
         world = self._check.world()
         self.observe = world.observe
@@ -178,7 +180,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self.stepper.execution.ended)
     def nothing_more_happens(self) -> None:
-        """The saga has ended. Another recovery makes no call."""
+        """The saga has ended. A further recovery must make no call."""
         calls = len(self.stepper.injector.calls)
         self.stepper.die()
         if len(self.stepper.injector.calls) != calls:
@@ -300,7 +302,7 @@ def saga_state_machine(
     """Make a Hypothesis state machine from a saga.
 
     To make it a test: ``TestCheckout = saga_state_machine(shop, order).TestCase``. The arguments are those of
-    `check_saga`. Sagas with groups or choices are refused: use `check_saga` to test them.
+    `check_saga`. Sagas with groups or choices are refused. Test such sagas with `check_saga`.
 
     Returns:
         A subclass of `SagaMachine`. Subclass it to add your own rules and invariants.

@@ -28,13 +28,13 @@ from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
 from fsm_mediator.verifier.actions import ActionModel
 
 HISTORY_AT: Final = 1_700_000_000.0
-"""The time at which drawn histories begin."""
+"""The time at which drawn histories begin, in seconds since the epoch."""
 
 
 def fault_plans(saga: Saga, *, most: int = 3, strict: bool = False) -> st.SearchStrategy[FaultPlan]:
-    """Plans with up to *most* possible faults of *saga*, at most one per call. Pass a plan to `check_saga` as *only*.
+    """Plans with up to *most* possible faults of *saga*, with at most one fault for each call.
 
-    Some faults of a plan may not strike, because an earlier fault ends the saga.
+    Pass a plan to `check_saga` as *only*. Some faults of a plan may not strike, because an earlier fault ends the saga.
 
     Args:
         saga: The saga. None of its steps is called.
@@ -64,15 +64,15 @@ def _place(fault: Fault) -> tuple[str, str]:
 
 
 class DrawnStep(Step):
-    """A step of a drawn saga. It only returns ``NAME done``."""
+    """A step of a drawn saga. Its `execute` only returns the text ``NAME done``."""
 
     def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
         for setting, value in settings.items():
             setattr(self, setting, value)
 
-    def execute(self, payload: Any, context: Context) -> str:  # noqa: ARG002 - it shows what a step is given
-        """Return ``NAME done``."""
+    def execute(self, payload: Any, context: Context) -> str:  # noqa: ARG002 - it shows a step's arguments
+        """Return the text ``NAME done``."""
         return f"{context.step} done"
 
 
@@ -83,7 +83,7 @@ class CompensatedStep(DrawnStep):
         """Do nothing: there is no effect to undo."""
 
 
-def _asked(payload: Any, context: Context) -> Happened | NotHappened:  # noqa: ARG001 - likewise
+def _asked(payload: Any, context: Context) -> Happened | NotHappened:  # noqa: ARG001 - an example of a probe's arguments
     return Happened(f"{context.step} done")
 
 
@@ -106,7 +106,7 @@ def _steps(draw: st.DrawFn, name: str, *, pivot: bool, forward_only: bool) -> St
 
 @st.composite
 def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True, groups: bool = False) -> Saga:
-    """Sagas of one to *most* steps that do nothing: with and without compensations, retries, probes, a pivot.
+    """Sagas of one to *most* steps that do nothing. They may have compensations, retries, probes and a pivot.
 
     Args:
         draw: Passed by Hypothesis.
@@ -142,9 +142,10 @@ def histories(
     saga_id: str = "drawn",
     payload: Any = None,
 ) -> list[Record]:
-    """Possible histories of *saga*: paths through its machine with at most *most* actions. The saga may not have ended.
+    """Possible histories of *saga*: paths through its machine with at most *most* actions. No step is called.
 
-    Every history folds: ``Execution.fold(saga, acceptance_of(saga, ...), history)``. No step is called.
+    A history may end before the saga does. You can fold every history:
+    ``Execution.fold(saga, acceptance_of(saga, ...), history)``.
 
     Args:
         draw: Passed by Hypothesis.

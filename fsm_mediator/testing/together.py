@@ -1,7 +1,7 @@
 """check_together: runs several executions of a saga at once, under many interleavings, and compares the worlds.
 
-The law: the world is as if the failed executions had never run, and as if the succeeded executions had run one after
-the other, in some order.
+A run must leave the world in the same state as a serial run of the successful executions only: without the failed
+executions, and one execution after the other, in some order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fsm_mediator.testing.world import World, Worlds, differences
 
 
 class InterferenceError(MediatorError, AssertionError):
-    """Executions that run at once leave the world in a state that they never leave when run one after the other.
+    """Executions that run at once leave the world in a state that no serial run leaves.
 
     Attributes:
         report: All runs, including the broken run.
@@ -55,7 +55,7 @@ class TogetherRun:
     Attributes:
         id: The name of the run. Pass it to `check_together` as *only* to repeat this run.
         outcomes: The outcomes, in the order of the payloads.
-        problem: The problem with the world, in words; empty if there is none.
+        problem: The problem with the world, in words. Empty if there is none.
         switches: The switches between executions, in words.
     """
 
@@ -72,7 +72,7 @@ class TogetherReport:
     Attributes:
         saga: The saga.
         runs: Every run.
-        complete: Whether every schedule with few preemptions was tried. False if *most* runs were not enough.
+        complete: Whether every schedule with up to two preemptions was tried. False if *most* runs were not enough.
     """
 
     saga: Saga
@@ -114,22 +114,23 @@ def check_together(
     """Run one execution of a saga for each payload, all at once, under many interleavings.
 
     A scheduler runs the steps one at a time. It switches between the executions, their branches and the senders of
-    their signals: before and after each call and at each line of the steps. While an execution sleeps, others run.
-    Schedules with few preemptions are tried first. In half of the runs, the first execution is rejected at the last
-    step that can reject, so that its compensations run among the other executions.
+    their signals. It can switch before and after each call, and at each line of the steps. While an execution sleeps,
+    other executions run. Schedules with few preemptions are tried first. In half of the runs, the first execution is
+    rejected at the last step that can reject, so that its compensations run while the other executions run.
 
-    The world must be as if the failed executions had never run, and the others one after the other, in some order.
+    A run must leave the world in the same state as a serial run of the successful executions only: without the failed
+    executions, and one execution after the other, in some order.
 
     Args:
-        saga: The same as for `check_saga`. If it is a saga, *reset* is required.
+        saga: As for `check_saga`. If it is a saga, *reset* is required.
         payloads: One payload for each execution, at least two. Executions compete for the keys or resources that their
             payloads share.
-        observe: The same as for `check_saga`. It must not show numbers that a service makes up for each call.
-        reset: The same as for `check_saga`.
-        signals: The value of each signal that the saga waits for. Each execution gets all signals in this order, at any
-            time.
+        observe: As for `check_saga`. It must not show values that differ in each call, such as generated numbers.
+        reset: As for `check_saga`.
+        signals: The value of each signal that the saga waits for. Each execution gets all signals in this order. The
+            scheduler chooses when.
         most: The maximum number of interleavings.
-        only: The name of one run. Only this run is made.
+        only: The name of one run (`TogetherRun.id`). Only this run is made.
 
     Returns:
         The report.
@@ -193,7 +194,11 @@ class _Together:
         return TogetherReport(saga, tuple(runs), complete)
 
     def _run_serially(self) -> None:
-        """Run every subset of the executions one by one, in every order. If all succeed, store the resulting world."""
+        """Run every subset of the executions serially, in every order. If all succeed, store the resulting world.
+
+        Raises:
+            DefinitionError: No execution succeeds alone.
+        """
         numbers = range(len(self._payloads))
         for size in range(len(self._payloads) + 1):
             for order in itertools.permutations(numbers, size):
@@ -236,7 +241,11 @@ class _Together:
     def _drive(
         self, world: World, plan: FaultPlan, numbers: Sequence[int], scheduler: Scheduler | None
     ) -> dict[int, Outcome]:
-        """Run executions on one journal, each with its own mediator. Without a scheduler, run them one by one."""
+        """Run executions on one journal, each with its own mediator. Without a scheduler, run them serially.
+
+        Returns:
+            The outcomes, by the number of the execution.
+        """
         journal, clock = MemoryJournal(encode=True), VirtualClock()
         driven = [
             _Driven(world.saga, number, FaultInjector(FaultPlan() if number else plan, clock, journal), self._signals)
@@ -267,7 +276,7 @@ class _Driven:
         self._unsent = list(signals.items())
 
     def run(self, payload: Any, scheduler: Scheduler | None) -> None:
-        """Run the execution until it ends, is stuck, or waits although no signal or timer is left."""
+        """Run the execution until it ends or is stuck, or until it waits and no signal or timer is left."""
         runtimes: list[_SwitchingRuntime] = []
 
         def around(inner: Runtime) -> Any:
@@ -298,7 +307,7 @@ class _Driven:
                 call(self.mediator.close)
 
     def send(self, scheduler: Scheduler) -> None:
-        """Send the signals after the execution is accepted."""
+        """Send all signals, after the execution was accepted."""
         scheduler.wait(lambda: self.injector.journal.find(self.saga_id) is not None, timed=True)
         while self._unsent:
             scheduler.switch_point(f"the signal {self._unsent[0][0]}")
@@ -322,7 +331,7 @@ def _switches(scheduler: Scheduler) -> Iterator[str]:
 
 
 def _share(scheduler: Scheduler, loop: VirtualLoop) -> None:
-    """Let other functions run whenever *loop* is idle, and before its time jumps."""
+    """Set the callbacks of *loop*: other functions run when the loop is idle, and before its time jumps."""
 
     def idle(select: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
         if loop.in_threads:  # a step runs in a thread: its execution keeps the turn
@@ -365,7 +374,7 @@ class _SwitchingRuntime:
         return answer
 
     async def sleep(self, seconds: float) -> None:
-        """As `Runtime.sleep`; other functions run meanwhile."""
+        """As `Runtime.sleep`. Other functions run during the sleep."""
         if self._blocks:
             until = self._clock() + seconds
             self._scheduler.switch_point("a wait", yields=True)
@@ -373,19 +382,19 @@ class _SwitchingRuntime:
         await self._inner.sleep(seconds)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """As `Runtime.wait`; other functions run meanwhile."""
+        """As `Runtime.wait`. Other functions run during the wait."""
         if not self._blocks or self._scheduler.here is None:
             return await self._inner.wait(event, seconds)
         return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
 
     async def pause(self, seconds: float) -> None:
-        """As `Runtime.pause`; other functions run meanwhile."""
+        """As `Runtime.pause`. Other functions run during the pause."""
         if not self._blocks:
             await self._inner.pause(seconds)
         self._scheduler.switch_point("a look", yields=True)
 
     def submit(self, work: Any, context: Any, never_ran: Callable[[], object]) -> None:
-        """As `Runtime.submit`; work in a thread runs under the schedule."""
+        """As `Runtime.submit`. Work in a thread runs under the schedule."""
         if not self._blocks:
             self._inner.submit(work, context, never_ran)
             return

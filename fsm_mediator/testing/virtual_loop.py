@@ -1,4 +1,4 @@
-"""VirtualLoop: an event loop in virtual time. When no task can run, time jumps, so that hours of waiting take none."""
+"""VirtualLoop: an event loop in virtual time. When no task can run, its time jumps, so that waits take no real time."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ class _Jumping(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time. The time jumps to the next timer when no task can run.
 
-    While the loop waits for a thread or a socket, its time passes like real time. A jump would make a thread or a
-    socket time out, although it answers quickly.
+    While the loop waits for a thread or a socket, its time passes like real time. A jump would end the timeout of a
+    thread or a socket before it can answer.
 
     Args:
         clock: A clock to move together with the loop's time.
 
     Attributes:
-        clock: As passed.
-        jumps: Called before the time jumps.
-        idle: Called with the blocking `select` and its timeout, when the loop must wait for a thread or a socket.
+        clock: The clock that moves together with the loop's time. None if there is no such clock.
+        jumps: A function that is called before the time jumps.
+        idle: A function that is called when the loop must wait for a thread or a socket. It gets the blocking `select`
+            and a timeout in seconds.
         is_woken: Whether another thread has scheduled a callback that has not run yet.
         in_threads: The calls that run in threads now.
     """
@@ -86,16 +87,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return bool(self.in_threads) or len(self._selector.get_map()) > self._own_files  # type: ignore[attr-defined]
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        """As any loop, but without a timeout. Since Python 3.12 there is a timeout, which a time jump would exceed."""
+        """As in any event loop, but without the timeout of Python 3.12 and later. A time jump would exceed it."""
         await super().shutdown_default_executor()
 
     def call_soon_threadsafe(self, *arguments: Any, **settings: Any) -> asyncio.Handle:  # type: ignore[override]
-        """As any loop."""
+        """As in any event loop."""
         self.is_woken = True
         return super().call_soon_threadsafe(*arguments, **settings)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """As any loop. The time does not jump until the thread has returned."""
+        """As in any event loop. The time does not jump until the thread has returned."""
         future = super().run_in_executor(executor, func, *args)
         self.in_threads.add(future)
         future.add_done_callback(self.in_threads.discard)
@@ -104,9 +105,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 @contextmanager
 def thread_awaited() -> Iterator[None]:
-    """While this lasts, the running loop does not jump in time, because it waits for a thread outside its executor.
+    """Inside of the ``with`` block, the time of the running loop does not jump.
 
-    This has an effect only if the running loop is a `VirtualLoop`.
+    Use it while the loop waits for a thread that its executor did not start. It has an effect only on a `VirtualLoop`.
     """
     loop, call = asyncio._get_running_loop(), object()
     if isinstance(loop, VirtualLoop):

@@ -1,7 +1,7 @@
 """World: creates the saga and its world for each run, and compares two observations of the world.
 
-The steps are the user's real steps. `observe` returns their effects. Its result is copied at once; otherwise a
-comparison could compare an object with itself.
+The steps are the user's real steps. `observe` returns the state of the world. Its result is copied at once. Without a
+copy, `observe` could return the same object twice, and the comparison would compare the object with itself.
 """
 
 from __future__ import annotations

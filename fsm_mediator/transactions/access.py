@@ -1,4 +1,4 @@
-"""Access: the user's database, with the tables of `Transactions` in it."""
+"""Access: executes statements on the tables of `Transactions` in the user's database."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ T = TypeVar("T")
 
 
 class Access:
-    """Executes statements on the tables, and makes transactions.
-
-    Args:
-        database: The database.
-        tables: The tables.
+    """Executes statements on the tables of `Transactions`, and makes transactions in the user's database.
 
     Attributes:
-        database: As passed.
-        tables: As passed.
+        database: The user's database.
+        tables: The names of the tables, and the statements.
     """
 
     def __init__(self, database: Database, tables: Tables) -> None:
@@ -28,7 +24,7 @@ class Access:
         self.tables = tables
 
     async def query(self, session: Any, statement: str, **values: Any) -> Any:
-        """Execute one of the statements of `Tables`, and return its rows."""
+        """Execute a statement of `Tables` with parameters *values*, and return its rows."""
         return await self.database.query(session, self.tables.in_dialect(statement, self.database.dialect), values)
 
     async def transact(
@@ -40,9 +36,9 @@ class Access:
         """Call *work* with a session in a new transaction, commit the transaction, and return the result of *work*.
 
         Args:
-            work: Called once. If it raises, the transaction is rolled back.
+            work: A function that gets the session. If it raises, the transaction is rolled back.
             isolation: The isolation level. None for the default level of the database.
-            commit: Called to commit the session. None for the `commit` of the database.
+            commit: A function that commits the session. None for the `commit` of the database.
         """
         session = await self.database.begin(isolation)
         try:

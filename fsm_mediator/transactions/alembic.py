@@ -43,7 +43,7 @@ def drop_tables(op: Any, **names: Unpack[TableNames]) -> None:
 
     Args:
         op: ``alembic.op``.
-        **names: The same as for `create_tables`.
+        **names: As for `create_tables`.
     """
     for statement in Tables(**names).drops():
         op.execute(statement)
@@ -55,7 +55,7 @@ def include_name(**names: Unpack[TableNames]) -> Callable[[str | None, str, Mapp
     Without this filter, ``--autogenerate`` proposes to drop the tables, because no model defines them.
 
     Args:
-        **names: The same as for `create_tables`.
+        **names: As for `create_tables`.
     """
     tables = Tables(**names)
 

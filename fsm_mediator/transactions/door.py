@@ -1,10 +1,13 @@
-"""Door: a key's row in the user's database, which decides whether an attempt of a step may take effect.
+"""Door: decides whether an attempt of a step may take effect, with a row in the user's database.
 
-An attempt inserts its key, does its work and stores its result, in one transaction. A probe or a compensation reads
-the key's row to find out whether an attempt took effect. If the row has no result, the same statement closes the door:
-it stores the number of the record that announced the probe or compensation, as a fence. From then on, an attempt whose
-record has this number or a lower number is rejected, even if the attempt is already running. An attempt whose record
-has a higher number may take effect. The record numbers of an execution never decrease.
+Each step of an execution has a key, and the table of keys has one row for each key. An attempt inserts the row, does
+its work and stores its result, in one transaction. A probe or a compensation reads the row to find out whether an
+attempt took effect.
+
+If the row has no result, the probe or compensation also *closes the door*: it stores a *fence* in the row. The fence is
+the number of the record that announced the probe or compensation. After that, an attempt is rejected if its record
+number is not above the fence, even if the attempt is already running. A later attempt has a higher record number, so it
+may take effect.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from fsm_mediator.transactions.tables import BEGUN, DONE
 T = TypeVar("T")
 
 REPEATS: Final = 10
-"""How often a transaction is repeated at once that the database ended because of another one."""
+"""The maximum number of times that a transaction is tried if the database aborts it because of another transaction."""
 
 
 class Door:
@@ -35,7 +38,7 @@ class Door:
     Args:
         access: The user's database, with the tables.
         isolation: The isolation level of each transaction. None for the default level of the database.
-        patience: Seconds that a probe or a compensation waits for an attempt whose transaction is open.
+        patience: The seconds that a probe or a compensation waits for an attempt with an open transaction.
         result: The type of the step's result.
         label: The step's name, for messages.
     """
@@ -53,11 +56,12 @@ class Door:
         self._codec = Codec()
 
     async def execute(self, work: Callable[..., Any], payload: Any, context: Context) -> Any:
-        """Return the stored result of the key. If there is none, do *work*, store its result and return it.
+        """Return the stored result of the step. If there is none, call *work*, store its result and return it.
 
         Raises:
             StepRejectedError: A probe or a compensation closed the door after this attempt began.
             OutcomeUnknownError: The connection was lost during the commit, or *work* ended the transaction.
+            RetryAfterError: The database aborted the transaction repeatedly because of other transactions.
         """
 
         async def attempt(session: Any) -> str:
@@ -89,7 +93,11 @@ class Door:
         return self._decoded(await self._transaction(attempt))
 
     async def probe(self, _payload: Any, context: Context) -> Happened | NotHappened:
-        """Whether `execute` took effect. If it did not, no attempt that began before this probe can take effect."""
+        """Whether `execute` took effect. If not, no attempt that began before this probe can take effect later.
+
+        Raises:
+            AttemptOpenError: An earlier attempt still has an open transaction.
+        """
 
         async def attempt(session: Any) -> str | None:
             await self._set_lock_timeout(session, self._limit)
@@ -100,14 +108,20 @@ class Door:
         return NotHappened() if result is None else Happened(self._decoded(result))
 
     async def compensate(self, work: Callable[..., Any], payload: Any, context: Context) -> None:
-        """Do *work* if `execute` took effect and is not undone. No attempt that began before can take effect later."""
+        """Call *work* if `execute` took effect and is not undone yet.
+
+        No attempt that began before this call can take effect later.
+
+        Raises:
+            AttemptOpenError: An earlier attempt still has an open transaction.
+        """
 
         async def attempt(session: Any) -> None:
             own = await self._set_lock_timeout(session, self._limit)
             state, result = await self._close(session, context)
             if state == DONE or (result is None and not context.in_doubt):
-                # There was no row, but the saga knows that it took effect: the key was pruned, or an operator said so.
-                await self._set_lock_timeout(session, own)  # the timeout is for the key's lock, not for the user's work
+                # If there was no row, the saga still knows the effect: the key was pruned, or an operator settled it.
+                await self._set_lock_timeout(session, own)  # the timeout is only for the key's lock
                 known = context if result is None else msgspec.structs.replace(context, result=self._decoded(result))
                 with self._database.guard(session):
                     await settled(work(session, payload, known))
@@ -116,14 +130,25 @@ class Door:
         await self._transaction(attempt)
 
     async def _set_lock_timeout(self, session: Any, limit: str) -> str:
-        """On PostgreSQL, set the lock timeout of this transaction to *limit*, and return the previous timeout."""
+        """Set the lock timeout of this transaction to *limit*, and return the previous timeout.
+
+        It has no effect on SQLite.
+        """
         if self._database.dialect != "postgresql":
             return ""
         ((before, _),) = await self._query(session, self._tables.lock_timeout, limit=limit)
         return str(before)
 
     async def _close(self, session: Any, context: Context) -> tuple[str, str | None]:
-        """Close the door unless the step took effect; return the key's state and result. No row: the result is None."""
+        """Close the door, unless the step took effect.
+
+        Returns:
+            The state of the key, and the result as JSON. The result is None if there was no row.
+
+        Raises:
+            AttemptOpenError: An earlier attempt still has an open transaction.
+            OutcomeUnknownError: An earlier attempt ended its transaction too early.
+        """
         values = {"key": context.execute_key, "saga_id": context.saga_id, "fence": context.seq}
         try:
             ((state, result),) = await self._query(session, self._tables.close, **values)
@@ -148,7 +173,11 @@ class Door:
         return self._codec.decode(result.encode(), self._result, self._what)
 
     async def _transaction(self, attempt: Callable[[Any], Any]) -> Any:
-        """Make *attempt* in a transaction. Repeat it if the database aborts it because of a concurrent transaction."""
+        """Call *attempt* in a transaction. If a concurrent transaction makes the database abort it, try again.
+
+        Raises:
+            RetryAfterError: The database aborted the transaction `REPEATS` times.
+        """
         for left in reversed(range(REPEATS)):
             try:
                 return await self._access.transact(attempt, self._isolation, self._commit)

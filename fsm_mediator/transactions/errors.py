@@ -6,7 +6,7 @@ from fsm_mediator.error_types import MediatorError, StepRejectedError
 
 
 class TransactionError(StepRejectedError):
-    """A transactional step tried to end its transaction, or ran inside another transaction. It took no effect."""
+    """A transactional step tried to end its transaction, or ran inside another transaction. It had no effect."""
 
 
 class AttemptOpenError(MediatorError):
@@ -14,7 +14,7 @@ class AttemptOpenError(MediatorError):
 
 
 def conflicts(error: BaseException) -> bool:
-    """Whether the database aborted the transaction because of a concurrent one, so that an immediate retry can help."""
+    """Whether the database aborted the transaction because of a concurrent transaction. A retry can then help."""
     return any(
         getattr(each, "sqlstate", None) in _CONFLICTS or getattr(each, "sqlite_errorcode", None) == _BUSY_SNAPSHOT
         for each in _layers(error)
@@ -22,7 +22,7 @@ def conflicts(error: BaseException) -> bool:
 
 
 def is_lock_timeout(error: BaseException) -> bool:
-    """Whether the wait for a lock timed out, because another transaction holds the lock."""
+    """Whether *error* says that a wait for a lock timed out, because another transaction holds the lock."""
     return any(
         getattr(each, "sqlstate", None) == "55P03" or (getattr(each, "sqlite_errorcode", None) or 0) & 0xFF in _BUSY
         for each in _layers(error)
@@ -38,7 +38,7 @@ _CONFLICTS = ("40001", "40P01")
 """PostgreSQL's codes for a serialization failure and a deadlock."""
 
 _BUSY = (5, 6)
-"""SQLite's codes for a lock that was not had in time."""
+"""SQLite's codes for a wait for a lock that timed out."""
 
 _BUSY_SNAPSHOT = 517
-"""SQLite's code for a transaction that read what another one has changed since."""
+"""SQLite's code for a transaction that has read data which another transaction has changed since."""

@@ -1,10 +1,11 @@
 """Outbox: starts, signals and messages that the user's transactions write, and the relay that delivers them.
 
-A row is committed together with the user's own rows, or not at all. A relay first delivers a row and then deletes it,
-so that each row is delivered at least once. The mediator ignores a repeated start or signal. Each message has an id, by
-which a consumer can ignore a repeated message. Only the relay that holds a lease publishes messages, so that two relays
-do not publish the same messages. Rows are read in the order of their numbers. A row is read only when no transaction
-can commit a row with a lower number any more.
+A row of the outbox is committed together with the user's own rows, or not at all. A relay first delivers a row and then
+deletes it. So each row is delivered at least once. The mediator ignores a repeated start or signal. Each message has an
+id, so that a consumer can ignore a repeated message.
+
+Only the relay with the lease publishes messages. So two relays do not publish the same messages. Rows are read in the
+order of their numbers. A row is read only if no open transaction can still commit a row with a lower number.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 Kind: TypeAlias = Literal["start", "signal", "message"]
 
 BATCH: Final = 100
-"""How many rows are read at a time."""
+"""The maximum number of rows that one query reads."""
 
 LEASE: Final = 10.0
-"""Seconds for which a relay alone publishes messages. It renews that before it is half over."""
+"""The duration of the lease for publishing messages, in seconds. A relay renews the lease after half of this time."""
 
 Publish: TypeAlias = Callable[[str, Any, str, str], object]
-"""``publish(topic, payload, key, message_id)``, a function or a coroutine function."""
+"""A function or coroutine function ``publish(topic, payload, key, message_id)``."""
 
 
 class Lag(NamedTuple):
@@ -45,8 +46,8 @@ class Lag(NamedTuple):
 
     Attributes:
         waiting: The number of rows that wait for delivery.
-        refused: The number of rows that were refused for good. The column ``refused`` has the reason.
-        seconds: The age of the oldest waiting row, in seconds.
+        refused: The number of rows that cannot be delivered. The column ``refused`` has the reason.
+        seconds: The age of the oldest waiting row, in seconds. 0 if no row waits.
     """
 
     waiting: int
@@ -59,10 +60,10 @@ class Row(NamedTuple):
 
     Attributes:
         number: The row's number.
-        kind: Whether the row is a start, a signal or a message.
+        kind: ``start``, ``signal`` or ``message``.
         name: The name of the saga, the signal or the topic.
-        key: The id of the execution. For a message, its key: messages with the same key stay in order.
-        body: The payload or the value, as JSON. For a start, the payload with the deadline and the attributes.
+        key: The id of the execution. For a message, the message's key: messages with the same key stay in order.
+        body: The payload or the value, as JSON. For a start, a JSON object of payload, deadline and attributes.
     """
 
     number: int
@@ -81,7 +82,7 @@ class _Start(msgspec.Struct):
 
 
 class MediatorLike(Protocol):
-    """The mediator that a relay passes starts and signals to: a `Mediator` or an `AsyncMediator`."""
+    """The mediator that gets the starts and signals of a relay: a `Mediator` or an `AsyncMediator`."""
 
     @property
     def sagas(self) -> Any:
@@ -96,17 +97,17 @@ class MediatorLike(Protocol):
         deadline: float | None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Accept a saga."""
+        """Accept a new execution of *saga*."""
 
     def signal(self, saga_id: str, name: str, value: Any) -> Any:
-        """Send a signal."""
+        """Send the signal *name* to an execution."""
 
 
 class _Lease:
-    """The right to publish messages during one delivery pass.
+    """The lease for publishing messages. At any time at most one relay holds it.
 
     Args:
-        execute: Executes a statement in its own transaction.
+        execute: A function that executes a statement in its own transaction.
         tables: The tables.
     """
 
@@ -118,11 +119,14 @@ class _Lease:
         self.held = False
 
     async def take(self) -> bool:
-        """Take the lease unless another relay holds it. Returns whether it is held. A dead relay's lease expires."""
+        """Take the lease, unless another relay holds it. Returns whether this relay holds the lease now.
+
+        The lease of a dead relay expires after `LEASE` seconds.
+        """
         return await self._ask(self._tables.lease)
 
     async def keep(self) -> bool:
-        """Whether the lease is still held. It is renewed after half of its time."""
+        """Whether this relay still holds the lease. The method renews the lease after half of its time."""
         return self.held and (time.monotonic() < self._renew_at or await self._ask(self._tables.renew))
 
     async def _ask(self, statement: str) -> bool:
@@ -181,13 +185,13 @@ class Outbox:
         await self._access.query(session, self._tables.put, kind=kind, name=name, key=key, body=body.decode())
 
     async def lag(self) -> Lag:
-        """Count the rows in the outbox."""
+        """The numbers of waiting and refused rows in the outbox."""
         return Lag(*(await self._whole(self._tables.lag))[0])
 
     async def pass_on(self, mediator: MediatorLike) -> int:
         """Deliver the waiting rows in order, and return the number of delivered or refused rows.
 
-        If a row cannot be delivered now, the later rows with the same key wait too. The next call tries all of them
+        If a row cannot be delivered now, the later rows with the same key also wait. The next call tries these rows
         again.
         """
         lease = _Lease(self._whole, self._tables)
@@ -214,7 +218,7 @@ class Outbox:
         return [Row(*row) for row in await self._whole(self._tables.waiting, after=after, limit=BATCH)]
 
     async def _pass_row(self, mediator: MediatorLike, row: Row, lease: _Lease) -> bool:
-        """Deliver one row. Returns whether it was delivered or refused for good; if False, it is tried again later."""
+        """Deliver one row. Returns False if the row must be tried again later, True if it was delivered or refused."""
         try:
             if row.kind == "message":
                 if self._publish is None or not await lease.keep():

@@ -10,11 +10,11 @@ from fsm_mediator.states import ENDED
 from fsm_mediator.transactions.access import Access
 
 BATCH: Final = 500
-"""How many executions are looked up, and whose keys are deleted, in one transaction."""
+"""The maximum number of executions that one transaction looks up and deletes keys of."""
 
 
 class Pruned(NamedTuple):
-    """The numbers of keys and executions that `Transactions.prune` found.
+    """The result of `Transactions.prune`: numbers of keys and of executions.
 
     Attributes:
         deleted: The number of deleted keys.
@@ -32,7 +32,11 @@ async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pru
     total, after = Pruned(0, 0, 0), ""
 
     async def prune_batch(session: Any) -> tuple[Pruned, str]:
-        """Prune one batch of executions, after the id *after*. Return the counts, and the last id if there are more."""
+        """Prune the next batch of executions: those with ids above *after*.
+
+        Returns:
+            The numbers for this batch, and the last id. The id is empty if this was the last batch.
+        """
         tables = access.tables
         rows = await access.query(session, tables.old, seconds=older_than, after=after, limit=BATCH)
         deleted = still_open = unknown = 0

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
-    """A step made by `Transactions.step`. If you call it yourself, pass your own session to it, as to the function."""
+    """A step made by `Transactions.step`. Calling it calls the decorated function, with a session that you pass."""
 
     probe: Callable[..., Any]
     compensate: Callable[..., Any]
@@ -40,15 +40,16 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         self.__dict__["probe"] = _as_callback(door.probe, coroutine)
 
     def compensation(self, function: F) -> F:
-        """Decorator: ``function(session, payload, context)`` undoes the step's effect, in its own transaction.
+        """A decorator that makes ``function(session, payload, context)`` the step's compensation.
 
-        The function is called only if the step took effect and is not undone yet.
+        The function undoes the step's effect, in its own transaction. It is called only if the step took effect and is
+        not undone yet.
         """
         self._attach("compensate", self._with_session(function, self._door.compensate))
         return function
 
     def probing(self, function: F) -> F:  # noqa: ARG002 - as the method that it overrides
-        """Refused, because a transactional step has a probe: its key shows whether the step took effect.
+        """Raise an error, because a transactional step already has a probe: its key shows whether it took effect.
 
         Raises:
             DefinitionError: Always.
@@ -60,7 +61,13 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         return self._function(*args, **kwargs)
 
     def _with_session(self, function: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., Any]:
-        """The step's callback ``(payload, context)``: it passes *function*, which takes a session, to *does*."""
+        """The step's callback for *function*, with the parameters ``(payload, context)``.
+
+        It calls *does*, a method of `Door`, which calls *function* with a session.
+
+        Raises:
+            DefinitionError: *function* is a coroutine function and the sessions are not for coroutines, or the reverse.
+        """
         if inspect.iscoroutinefunction(function) is not self._coroutine:
             raise DefinitionError(
                 f"{getattr(function, '__qualname__', function)} must be a "
@@ -85,7 +92,7 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
 
 
 class TransactionalStepDecorator(Protocol):
-    """The decorator returned by ``tx.step(...)``."""
+    """The type of the decorator that ``tx.step(...)`` returns."""
 
     @overload
     def __call__(
@@ -129,6 +136,6 @@ def takes_context_of(function: Callable[..., Any]) -> bool:
 
 
 def result_type_of(function: Callable[..., Any]) -> Any:
-    """The annotated return type of *function*; ``Any`` if there is no annotation."""
+    """The annotated return type of *function*. ``Any`` if there is no annotation, or the function never returns."""
     returns = typing.get_type_hints(function).get("return", Any)
     return returns if returns is not typing.NoReturn and returns is not typing.Never else Any

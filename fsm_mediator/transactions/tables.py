@@ -12,25 +12,25 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.transactions.databases.base import Dialect
 
 BEGUN: Final = "begun"
-"""The state of a key whose transaction is under way. Only that transaction sees it."""
+"""The state of a key while the transaction of its attempt is open. Only that transaction sees this state."""
 
 DONE: Final = "done"
-"""The state of a key whose step took effect."""
+"""The state of a key after its step took effect."""
 
 TRANSACTION: Final = "this_transaction()"
-"""The placeholder in statements for the number of the transaction, as the dialect has it."""
+"""The placeholder in statements for the number of the current transaction."""
 
 BEFORE: Final = "seconds_ago()"
-"""Stands for the time that is ``:seconds`` before now."""
+"""The placeholder in statements for the time that is ``:seconds`` before now."""
 
 SETTLED: Final = "settled()"
-"""Stands for the condition that nothing with a lower number can be committed any more."""
+"""The placeholder for the condition that no open transaction can still commit a row with a lower number."""
 
 AGE: Final = "age()"
-"""Stands for the seconds since the oldest row that waits was written."""
+"""The placeholder for the age of the oldest waiting row of the outbox, in seconds."""
 
 NOW: Final = "seconds_now()"
-"""Stands for the database's time, in seconds."""
+"""The placeholder for the time of the database, in seconds since the epoch."""
 
 _IN_POSTGRES: Final = {
     NOW: "extract(epoch FROM clock_timestamp())::float8",
@@ -48,7 +48,7 @@ _IN_SQLITE: Final = {  # SQLite has no transaction numbers, and only one writer 
 }
 
 CLOSED: Final = "closed"
-"""The state of a key whose step did not take effect, or was undone: no attempt up to the fence will."""
+"""The state of a key if its step did not take effect or was undone. No attempt up to the fence can take effect."""
 
 
 class TableNames(TypedDict, total=False):
@@ -125,7 +125,7 @@ class Tables:
 
     @staticmethod
     def in_dialect(statement: str, dialect: Dialect) -> str:
-        """*statement* in the SQL of *dialect*."""
+        """*statement* with its placeholders replaced by the SQL of *dialect*."""
         for token, meaning in (_IN_POSTGRES if dialect == "postgresql" else _IN_SQLITE).items():
             statement = statement.replace(token, meaning)
         return statement

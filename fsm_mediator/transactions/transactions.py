@@ -45,13 +45,13 @@ class Transactions:
     migration (`fsm_mediator.transactions.alembic`) or with the Django app ``fsm_mediator.transactions.django_app``.
 
     Args:
-        database: The database.
+        database: The user's database.
         table: The name of the table of keys.
         outbox: The name of the outbox table.
         schema: The schema of both tables on PostgreSQL. None for the first schema of the search path.
-        patience: Seconds that a probe or a compensation waits for an attempt whose transaction is still open.
-        publish: ``publish(topic, payload, key, message_id)`` publishes the messages of `emit`. It is a function or, in
-            an `AsyncMediator`, a coroutine function. If None, messages wait for a process with such a function.
+        patience: The seconds that a probe or a compensation waits for an attempt with an open transaction.
+        publish: A function ``publish(topic, payload, key, message_id)`` that publishes the messages of `emit`. With an
+            `AsyncMediator` it may be a coroutine function. If None, messages wait for a process with such a function.
 
     Raises:
         DefinitionError: A name is not a plain identifier, or *patience* is not a number above 0.
@@ -81,7 +81,7 @@ class Transactions:
 
         Args:
             path: The file.
-            patience: As in `Transactions`. Also the seconds to wait for the file's write lock.
+            patience: As in `Transactions`. It is also the time to wait for the file's write lock, in seconds.
             **settings: As in `Transactions`.
         """
         from fsm_mediator.transactions.databases.sqlite import SQLiteDatabase
@@ -106,7 +106,7 @@ class Transactions:
 
     @classmethod
     def sqlalchemy(cls, engine: Any, **settings: Unpack[TransactionsSettings]) -> Transactions:
-        """Transactions with SQLAlchemy. The session of a step is a `Session`; with an `AsyncEngine`, an `AsyncSession`.
+        """Transactions with SQLAlchemy. The session of a step is a `Session` or, with an `AsyncEngine`, `AsyncSession`.
 
         Args:
             engine: An `Engine` or an `AsyncEngine`, for PostgreSQL or SQLite.
@@ -118,7 +118,7 @@ class Transactions:
 
     @classmethod
     def django(cls, using: str = "default", **settings: Unpack[TransactionsSettings]) -> Transactions:
-        """Transactions on a Django database. The session of a step is Django's connection; the step may use models.
+        """Transactions on a Django database. The session of a step is Django's connection. The step may use models.
 
         Args:
             using: The alias of the database.
@@ -149,16 +149,16 @@ class Transactions:
         isolation: Isolation | None = None,
         **settings: Unpack[StepSettings],
     ) -> Any:
-        """Make a step of ``function(session, payload)`` or ``function(session, payload, context)``.
+        """Make a step from ``function(session, payload)`` or ``function(session, payload, context)``.
 
-        The step's work, key and result are committed in one transaction, so that the step takes effect exactly once,
-        even after a crash. The step is repeatable and has a probe.
+        The effect, the key and the result of the step are committed in one transaction. So the step takes effect
+        exactly once, even after a crash. The step is repeatable and has a probe.
 
         Args:
-            function: The step's work.
+            function: The function that performs the step.
             name: The step's name. The default is the function's name.
             isolation: The isolation level of the step's transactions. None for the default level of the database.
-            **settings: The same settings as the attributes of `Step`.
+            **settings: Settings of the step. The attributes of `Step` describe them.
 
         Raises:
             DefinitionError: The signature or a setting is wrong.
@@ -201,10 +201,11 @@ class Transactions:
         Args:
             session: Your open session or connection, of the same type as a step's session. Its transaction stays open.
             saga: The saga or its name.
-            payload: The payload, an argument of every step.
+            payload: The payload, which every step gets.
             saga_id: The id of the execution.
-            deadline: Seconds from the start of the execution. If it has not succeeded by then, it compensates.
-            attributes: The same as for `Mediator.start`.
+            deadline: Seconds from the start of the execution. If it has not succeeded by then, it compensates. If None,
+                the deadline of the saga applies.
+            attributes: As for `Mediator.start`.
 
         Returns:
             None. With sessions for coroutines, an awaitable.
@@ -222,10 +223,17 @@ class Transactions:
         """Send a signal after the transaction of *session* is committed. After a rollback, nothing is sent.
 
         Args:
-            session: The same as for `start`.
+            session: As for `start`.
             saga_id: The id of the execution.
             name: The name of the signal.
             value: The value of the signal.
+
+        Returns:
+            None. With sessions for coroutines, an awaitable.
+
+        Raises:
+            PayloadError: The value cannot be encoded.
+            RefusedError: The id is malformed.
         """
         check_saga_id(saga_id)
         return self._do(self._outbox.put, session, "signal", name, saga_id, value)
@@ -237,19 +245,32 @@ class Transactions:
         of their commits.
 
         Args:
-            session: The same as for `start`.
+            session: As for `start`.
             topic: The topic to publish to.
             payload: The content of the message: plain data, or types that msgspec encodes.
-            key: Messages with the same key are published in order.
+            key: The key of the message.
+
+        Returns:
+            None. With sessions for coroutines, an awaitable.
+
+        Raises:
+            PayloadError: The payload cannot be encoded.
         """
         return self._do(self._outbox.put, session, "message", topic, key, payload)
 
     async def pass_on(self, mediator: MediatorLike) -> int:
-        """Deliver the rows of the outbox; return their number. A daemon of a mediator with ``relays=[tx]`` calls it."""
+        """Deliver the rows of the outbox. Returns the number of delivered or refused rows.
+
+        The daemon of a mediator with ``relays=[tx]`` calls this method.
+        """
         return await self._outbox.pass_on(mediator)
 
     def lag(self) -> Any:
-        """Count the rows of the outbox. Returns a `Lag`; with sessions for coroutines, an awaitable `Lag`."""
+        """The numbers of waiting and refused rows of the outbox, as a `Lag`.
+
+        Returns:
+            A `Lag`. With sessions for coroutines, an awaitable `Lag`.
+        """
         return self._do(self._outbox.lag)
 
     def _do(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
@@ -259,12 +280,12 @@ class Transactions:
         """A function that returns all rows of your tables: ``check_saga(saga, 100, observe=tx.observe("account"))``.
 
         Args:
-            *tables: Names of tables. Instead of a name, you can pass a SELECT statement. Use it to leave out columns
+            *tables: Names of tables. Instead of a name, you can pass a SELECT statement, for example to omit columns
                 that differ in each run, such as generated numbers.
 
         Returns:
-            A function, or a coroutine function if the sessions are for coroutines. It returns a dictionary from each
-            of *tables* to its sorted rows.
+            A function, or a coroutine function if the sessions are for coroutines. It returns a dictionary: the keys
+            are the *tables*, and the values are the sorted rows.
 
         Raises:
             DefinitionError: *tables* is empty.
@@ -285,9 +306,9 @@ class Transactions:
     # The tables
 
     def prune(self, journal: Journal, older_than: float) -> Any:
-        """Delete old keys of executions that have ended according to the journal.
+        """Delete the old keys of ended executions. The journal decides whether an execution has ended.
 
-        A succeeded execution can still be undone after its keys are deleted. Its compensations are then called as if
+        A succeeded execution can still be undone after its keys were deleted. Its compensations are then called, as if
         the keys existed.
 
         Args:
@@ -295,7 +316,7 @@ class Transactions:
             older_than: The minimum age of the deleted keys, in seconds.
 
         Returns:
-            A `Pruned`; with sessions for coroutines, an awaitable `Pruned`.
+            A `Pruned`. With sessions for coroutines, an awaitable `Pruned`.
 
         Raises:
             DefinitionError: *older_than* is negative or not a number.

@@ -1,8 +1,10 @@
-"""Abstract states: the states of a saga's executions without the ledger, and the successors of each.
+"""Abstract states: the states of a saga's executions without the ledger, and the successors of each state.
 
-The reaction of an execution does not depend on the ledger. So each reaction is computed once for each abstract state,
-with the machine and the `feed` of production. Its records are also replayed into a second execution, which then gets
-the rest of the inbox and must equal the first. Recovery has only records and inbox: it must give the state of the run.
+The reaction of an execution to an action does not depend on the ledger. So the search computes a reaction once for each
+abstract state, with the machine and the `feed` of production.
+
+After each reaction the search also simulates a recovery. It replays the records into a second execution, and puts the
+items that are still in the inbox into this execution. The second execution must equal the first.
 """
 
 from __future__ import annotations
@@ -26,20 +28,20 @@ from fsm_mediator.verifier.rules_table import Broken, broken
 from fsm_mediator.verifier.settings_changes import settings_of
 
 UNLIMITED_ATTEMPTS: Final = 2
-"""With a policy without limit, attempts are distinguished up to this number. Later ones behave like it."""
+"""The highest attempt that the search distinguishes under a policy without limit. Later attempts behave equally."""
 
 
 class Successor(NamedTuple):
-    """One result of an action.
+    """One possible result of an action.
 
     Attributes:
         position: The new abstract state.
         decided: The decisions in the action, in words.
-        passage: The transition, as the laws see it.
-        births: The branches that it starts.
-        quiet: Whether nothing was recorded.
-        endless: Whether it is a retry under a policy without limit.
-        broken: The laws that it breaks, whatever the ledger says.
+        passage: The view of the transition that the laws check.
+        births: The branches that the action starts.
+        quiet: Whether the action made no record.
+        endless: Whether the action is a retry under a policy without limit.
+        broken: The laws that the action breaks under every ledger.
     """
 
     position: AbstractState
@@ -56,16 +58,16 @@ class AbstractState:
 
     Attributes:
         execution: An execution in this state.
-        number: Its number, from 0.
+        number: The number of the state, from 0.
         backward: Whether the execution compensates, or has failed.
-        leftovers: The leftovers that it lists on the way back.
-        led: The successors, by observation; a text is the reason of a refusal.
+        leftovers: The leftovers that the execution lists during compensation.
+        led: The successors after each observation. If the execution refuses the action, the reason as a text instead.
     """
 
     __slots__ = ("backward", "execution", "led", "leftovers", "number")
 
     def __init__(self, execution: Execution, number: int, *, backward: bool, leftovers: frozenset[str]) -> None:
-        execution.history = []  # no judgement reads it, and kept in every state it would grow with each path
+        execution.history = []  # no law reads the history, and storing it in every state would use much memory
         execution.forwarded = ()
         self.execution: Execution = execution
         self.number: int = number
@@ -75,10 +77,11 @@ class AbstractState:
 
 
 class EqualErrors:
-    """Exceptions with the same meaning to a state: rules judge an exception, and never by the situation.
+    """Exceptions that have the same meaning in a state of the machine. The search tries only one of them.
 
-    In the first situation of each state every exception is tried. Exceptions are equal if they led to the same state
-    there and if the settings judge them alike. The other situations of the state try one of several equal exceptions.
+    The rules read the exception, never the abstract state. So all exceptions are tried only in the first abstract state
+    of each machine state. Two exceptions are equal if they led to the same successors there, and if the settings give
+    them the same meaning. In the other abstract states, one of several equal exceptions is tried.
     """
 
     def __init__(self) -> None:
@@ -87,7 +90,7 @@ class EqualErrors:
         self._instead: dict[tuple[str, str], str] = {}
 
     def equal(self, position: AbstractState, move: Action) -> str | None:
-        """The observation of an equal exception that was tried in *position*; None: this one has to be tried."""
+        """The observation of an equal exception that was tried in *position*. None if *move* must be tried."""
         state = position.execution.state
         if move.raises is None or self._first.get(state, position) is position:
             return None
@@ -95,7 +98,7 @@ class EqualErrors:
         return instead if instead in position.led else None
 
     def note(self, position: AbstractState, move: Action) -> None:
-        """Take note of what *move* has led to, in the first situation of its state."""
+        """Store the successors after *move*, if *position* is the first abstract state of its machine state."""
         state = position.execution.state
         if move.raises is None or self._first.setdefault(state, position) is not position:
             return
@@ -107,11 +110,16 @@ class EqualErrors:
 class StateTable:
     """All abstract states of a saga that were reached.
 
+    Args:
+        saga: The saga.
+        possible: The actions that can happen.
+        laws: The laws to check.
+        errors_alike: Whether only one of several equal exceptions is tried (`EqualErrors`).
+
     Attributes:
         saga: The saga to search, with every deciding function replaced.
-        errors_alike: Whether exceptions that lead to the same in the first situation of a state are one in its others.
         states: The machine's states that were reached.
-        taken: Its transitions that were taken, by event and source.
+        taken: The machine's transitions that were taken, as event and source.
     """
 
     def __init__(self, saga: Saga, possible: ActionModel, laws: Laws, *, errors_alike: bool = False) -> None:
@@ -133,16 +141,16 @@ class StateTable:
         return self._of(execution, _essence(execution), frozenset())
 
     def after(self, position: AbstractState, move: Action) -> list[Successor] | str:
-        """The successors of *position* under a move, one for each combination of decisions in it.
+        """The successors of *position* after *move*.
 
         Returns:
-            The successors; or the reason why the move is refused.
+            One successor for each combination of decisions. If the execution refuses the move, the reason as a text.
         """
         known = position.led.get(move.observation)
         if known is None:
             other = self._errors.equal(position, move) if self._errors is not None else None
             known = self._found(position, move) if other is None else position.led[other]
-            # Equal reactions are one, so that the search can see that they are.
+            # Equal lists of successors become one object, so that the search can compare them by identity.
             alike = (led for led in position.led.values() if led == known)
             known = position.led[move.observation] = next(alike, known)
             if self._errors is not None:
@@ -182,7 +190,7 @@ class StateTable:
     def _led(
         self, position: AbstractState, reaction: Reaction, essence: tuple[Any, ...], consumed: tuple[int, ...]
     ) -> Successor:
-        """The successor that the records of a reaction lead to."""
+        """The successor after a reaction."""
         execution, records = reaction.after, reaction.records
         broken = (*broken_by_records(reaction), *begun_at_a_time(execution, self._index))
         passage = self._laws.passage(execution, records, position.leftovers)
@@ -202,9 +210,9 @@ class StateTable:
         records: Sequence[Record],
         consumed: tuple[int, ...],
     ) -> Iterator[Broken]:
-        """The difference between the execution and a recovery by another driver from the records and the inbox.
+        """The broken laws, if a recovery by another driver does not give the execution that ran.
 
-        An item that the execution has received was in its inbox before. It stays there until a commit deletes it.
+        The recovery has only the records and the inbox. An item stays in the inbox until a commit deletes the item.
         """
         inbox = [*(before.signals or {}).values(), *([before.cancel] if before.cancel is not None else [])]
         if move.item is not None:
@@ -236,10 +244,13 @@ class StateTable:
         return False
 
     def _of(self, execution: Execution, essence: tuple[Any, ...], leftovers: frozenset[str]) -> AbstractState:
-        """The abstract state of an execution. Executions with the same future share one.
+        """The abstract state of an execution. Executions with the same future share one abstract state.
 
-        *leftovers*: the leftovers that it lists during compensation. They were fixed when compensation began
-        (`TransitionView.turns`, `.forgets`).
+        Args:
+            execution: The execution.
+            essence: The values that decide the future of the execution.
+            leftovers: The leftovers that the execution lists during compensation. The laws check them in each
+                transition, so abstract states differ only in whether there are leftovers.
         """
         state, _, *rest, answered, doubtful = essence
         backward = execution.state in self._laws.backward
@@ -258,10 +269,10 @@ def initial_execution(saga: Saga) -> Execution:
 
 
 def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
-    """Make *move* and all transitions that follow without an effect; return the records.
+    """Make *move* and all transitions that follow without an effect. Returns the records.
 
     Raises:
-        RefusedError: The execution refuses it.
+        RefusedError: The execution refuses the move.
     """
     before = len(execution.history)
     move.act(execution, at)
@@ -271,7 +282,7 @@ def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record,
 
 
 def _state_key(execution: Execution) -> int:
-    """The number of the attempt, as far as the future depends on it."""
+    """The number of the attempt. Under a policy without limit, at most `UNLIMITED_ATTEMPTS`."""
     part = execution.machine.places[execution.state].part
     if part is None:
         return 0
@@ -280,7 +291,7 @@ def _state_key(execution: Execution) -> int:
 
 
 def _likeness(record: Record) -> tuple[Any, ...]:
-    """All that a fold reads of a record; of an error, that there is one: its words decide nothing."""
+    """The values that a fold reads from a record. A fold reads only the presence of an error."""
     return (
         *(record.event, record.source, record.target, record.at, record.step, record.attempt, str(record.value)),
         *(record.error is None, record.in_doubt, record.due_at, record.abandoned, record.children),
@@ -305,5 +316,5 @@ def _essence(execution: Execution) -> tuple[Any, ...]:
 
 
 def _deadline_may_count(execution: Execution) -> bool:
-    """Whether the deadline can take hold, now or after an operator's retry that must lift it."""
+    """Whether the deadline can take effect, now or after an operator's retry (which must remove the deadline)."""
     return execution.cancellable or (execution.phase == STUCK_EXECUTING and execution.failure is None)

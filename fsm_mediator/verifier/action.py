@@ -21,7 +21,8 @@ PARTICIPANT: Final = "participant"
 DRIVER: Final = "driver"
 OTHERS: Final = "others"
 PERSON: Final = "person"
-"""The origin of an action: the participant's code, the driver, a writer to the inbox (or a clock), an operator."""
+"""The origins of an action: the participant's code, the driver, others (writers to the inbox, the clock), an operator.
+"""
 
 RETURNED: Final = "returned"
 REFUSED_RESULT: Final = "refused"
@@ -36,30 +37,36 @@ SIBLING_FAILED: Final = "cancel for a branch that failed"
 DEADLINE_PASSES: Final = "deadline"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""Observations of a call: it returns, its result is refused, it times out, or it outlives time-out and grace. The
-driver died, or it died too often, anywhere or in a probe. The wait is over, a cancel comes, another branch failed, or
-the deadline passes. The driver looks at the branches. Nothing happens."""
+"""The observations of actions.
+
+A call can have `RETURNED` or `TIMED_OUT`. `REFUSED_RESULT`: the call returned, but its result was refused. `ABANDONED`:
+the call outlived its time-out and grace period. A driver can have `CRASHED`. `POISONED`: drivers died too often.
+`PROBE_POISONED`: drivers died too often during a probe. `LOOK`: the driver reads the statuses of the branches. `DUE`: a
+wait is over. `SIBLING_FAILED`: a cancel comes because another branch failed. `NOTHING`: the execution does not notice
+the action.
+"""
 
 JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
 
 DIES: Final = "the driver dies before it begins"
-"""A label: the announced attempt was not begun."""
+"""The label of a crash between the record that announces an attempt and the start of this attempt."""
 
 
 class Action(NamedTuple):
     """One event of the search: its label, its effect on the execution, and the ledger after it.
 
     Attributes:
-        crash: Whether the driver dies. Crashes may form cycles.
-        again: Whether an operator retries. Retries may form cycles.
-        outside: Whether the records do not contain the action's cause.
-        who: The origin of the action.
-        observation: The visible part of the action. An execution reacts in the same way to equal observations.
-        doubt: Whether the call's effect is in doubt.
+        crash: Whether the driver dies. A cycle with a crash breaks no law.
+        again: Whether an operator retries. A cycle with an operator's retry breaks no law.
+        outside: Whether the cause of the action comes from outside of the saga's calls: a cancel, a signal, the
+            deadline. The records do not contain such a cause.
+        who: The origin of the action, such as `PARTICIPANT`.
+        observation: The part of the action that the execution notices. The reaction to equal observations is equal.
+        doubt: Whether the effect of the call is in doubt.
         repeats: Whether another attempt follows, if attempts are left. None if no attempt failed.
-        raises: Makes the exception of a call that raises.
-        item: The item for the inbox.
-        settings: The changed settings of the driver at this moment (`settings_changes`).
+        raises: A function that makes the exception of the call. None if the call does not raise.
+        item: The item that the action puts into the inbox. None if it puts no item there.
+        settings: The changed settings of the driver during this action (`settings_changes`). Empty if nothing changed.
     """
 
     label: str
@@ -97,11 +104,11 @@ def copied(execution: Execution) -> Execution:
 _SLOTS: Final = tuple(
     (slot.__get__, slot.__set__) for slot in (vars(ExecutionData)[name] for name in ExecutionData.__slots__)
 )
-"""The getter and the setter of each attribute: a copy is made for every reaction."""
+"""The getter and the setter of each attribute. They make copies fast: the search copies an execution per reaction."""
 
 
 def feed_answer(answer: Answer) -> Act:
-    """Feed *answer* to the execution."""
+    """An act that feeds *answer* to an execution."""
     return lambda execution, at: execution.feed(answer, at)
 
 
@@ -113,7 +120,7 @@ class _Refusing:
 
 
 def join_refused(answer: Branches) -> Act:
-    """Feed *answer*. The journal accepts each single result of the branches, but refuses all of them together."""
+    """An act that feeds *answer*, with a journal that refuses the joined result of the branches."""
 
     def act(execution: Execution, at: float) -> Record | None:
         encoding, execution.encoding = execution.encoding, cast("Encoding", _Refusing())
@@ -126,22 +133,22 @@ def join_refused(answer: Branches) -> Act:
 
 
 def post_item(item: InboxItem) -> Act:
-    """Put *item* into the inbox of the execution."""
+    """An act that puts *item* into the inbox of an execution."""
     return lambda execution, _at: execution.receive(item)
 
 
 def waiting_until(due_at: float) -> Act:
-    """Let time pass, at least until *due_at*."""
+    """An act that lets time pass, at least until *due_at* (seconds since the epoch)."""
     return lambda execution, at: execution.advance(max(at, due_at))
 
 
 def waking_at(at: float) -> Act:
-    """Wake a driver at the time *at*, whether or not the wait is over."""
+    """An act that wakes a driver at the time *at* (seconds since the epoch), whether or not the wait is over."""
     return lambda execution, _at: execution.advance(at)
 
 
 def passing_the_deadline(execution: Execution, at: float) -> None:
-    """Set the deadline of the execution to now. `advance` acts on it."""
+    """Set the deadline of the execution to the time *at*. The next call of `advance` acts on the deadline."""
     execution.deadline_at = at
 
 

@@ -54,20 +54,21 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.settings_changes import changes_at, timeout_change, under_changed_settings, with_timeout
 
 _LONG: Final = 1e6
-"""Seconds by which a driver is late."""
+"""The number of seconds by which a late driver wakes after the end of the wait."""
 
 
 class ActionModel:
-    """Everything that can happen to the executions of one saga. None of its steps is called.
+    """Everything that can happen to the executions of one saga. No function of the saga is called.
 
     Args:
         saga: The saga.
-        strict: Let steps also raise after their effect without reporting doubt, which breaks the rules.
-        thorough: Let calls also raise groups of exceptions and the exceptions that the settings name, or end during
-            the call. Also change settings between two answers, and let items come too late.
-        children: The branches already searched, with their outcomes, by the path of their group.
+        strict: Let steps also raise after their effect without reporting doubt. Steps must not do this.
+        thorough: Let calls also raise groups of exceptions, the exceptions that the settings name, and `SystemExit`.
+            Also change settings between two answers, let items come too late, and let drivers wake early or late.
+        children: The branches that were already searched, with their outcomes, by the path of their group and their
+            name.
         once: Generate actions for only one of several symmetric branches in the same status.
-        passed: The paths of the steps whose compensations always return, without any other outcome.
+        passed: The paths of the steps with compensations that always return. No other outcome is generated for them.
 
     Attributes:
         index: The number of each part, by path. This number is the part's position in an `EffectLedger`.
@@ -140,12 +141,15 @@ class ActionModel:
         if self.thorough:
             yield from self._under_changed_settings(execution, ledger)
         if execution.group:
-            yield from self.branch_models[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # it stands in a group
+            yield from self.branch_models[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # the state belongs to a group
         yield from self._others_can_say(execution, ledger)
         yield from self._operator_can_say(execution, ledger)
 
     def _attempts(self, kind: str, part: Part) -> list[Possible]:
-        """The possible outcomes of an attempt, computed once for each part. ``timed execute`` is with a timeout."""
+        """The possible outcomes of an attempt, computed once for each part.
+
+        *kind*: ``execute``, ``probe`` or ``compensate``. With the prefix ``timed``, as if the part had a timeout.
+        """
         known = self._listed.get((kind, part.path))
         if known is None:
             verb, timed = kind.removeprefix("timed "), kind.startswith("timed ")
@@ -211,7 +215,10 @@ class ActionModel:
                 yield Action(label, waking_at(at), ledger, who=OTHERS, observation=f"wakes {when}")
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
-        """The end of an abandoned thread, with or without effect. Until then the saga is stuck and refuses commands."""
+        """The two ends of an abandoned thread: without effect, and after its effect.
+
+        Until the thread ends, the saga is stuck and refuses commands.
+        """
         at = ledger.running
         assert at is not None
         over = ledger._replace(running=None)

@@ -1,4 +1,8 @@
-"""The laws of answers: each is taken or refused, an error is named, and waits are entered as they were decided."""
+"""The laws of answers.
+
+An answer is accepted and recorded, or refused. A failure names its error. A wait has the duration, and a group has the
+branches, that the settings or a deciding function gave.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,7 @@ _FAILS: Final = GIVE_UP_EVENTS | ERRORED | {"undo"}
 _CALLS: Final = (EXECUTING, PROBING, COMPENSATING)
 
 _LATER: Final = 1_000_000
-"""The number of an inbox item that comes after all others."""
+"""An inbox number that is higher than the numbers of all other items."""
 
 _COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
     ("start", Begin()),
@@ -71,7 +75,7 @@ _COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
     ("undo", OperatorUndo()),
     ("", Returned()),
 )
-"""Answers that may come in any state, each with the event that it asks for; a call's answer asks for no event."""
+"""Answers that may come in any state, each with the event that it requests. The answer of a call requests no event."""
 
 _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     TIMED_OUT: AttemptTimedOutError,
@@ -84,11 +88,11 @@ _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     SIBLING_FAILED: SiblingFailedError,
     DEADLINE_PASSES: DeadlineExceededError,
 }
-"""The error that is named after each observation."""
+"""The class of the error that the record names after each observation."""
 
 
 def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """The laws of answers that a reaction breaks. *taken*: what the deciding functions answered in it."""
+    """The laws of answers that a reaction breaks. *taken*: the answers of the deciding functions in this reaction."""
     records = reaction.records
     if not records:
         if _must_be_recorded(reaction):
@@ -121,6 +125,7 @@ def _call(context: Context) -> tuple[str, str, int, str]:
 
 
 def _must_be_recorded(reaction: Reaction) -> bool:
+    """Whether the execution must make a record of the action."""
     move, phase = reaction.move, reaction.before.phase
     part = reaction.part
     if move.seen == NOTHING:
@@ -140,13 +145,14 @@ def _must_be_recorded(reaction: Reaction) -> bool:
 
 
 def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
+    """The broken laws, if *record* names another error than the action caused."""
     move, phase = reaction.move, reaction.before.phase
     if record.error is None or record.event == "undo":
         return
     error = record.error.exception
     expected = _ERRORS.get(move.seen)
     if phase == PROBING:
-        return  # the error is the one of the attempt that is asked about
+        return  # the record names the error of the attempt, not an error of its probe
     if move.raises is not None:
         expected = type(move.raises())
     elif move.seen == DUE and phase == WAITING:
@@ -161,13 +167,13 @@ def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
 
 
 def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """A wait is entered: until the moment, or with the branches, that were decided."""
+    """The broken laws, if a wait has another due time, or a group has other branches, than were set or decided."""
     decided = next((each for each in taken if each.path == part.path), None)
     failed = decided is not None and isinstance(decided.answer, Exception)
     if failed:
         left = next((each for each in reaction.records if each.source == record.target), None)
         error = None if left is None or left.error is None else left.error.exception
-        is_interrupted = reaction.before.is_interruptible  # a cancel or the deadline, which waited, took hold first
+        is_interrupted = reaction.before.is_interruptible  # an earlier cancel or the deadline took effect first
         if decided is not None and error is not decided.answer and not is_interrupted:
             yield broken("decided", f"the function of {part.path} raises, and that is not the error that is named")
         return
@@ -186,6 +192,7 @@ def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequ
 
 
 def _names(before: Execution, part: Part, decided: Taken | None) -> tuple[str, ...]:
+    """The names of the branches that the group or choice *part* must have."""
     known = (before.plans or {}).get(part.path)
     if known is not None:
         return known
@@ -195,7 +202,10 @@ def _names(before: Execution, part: Part, decided: Taken | None) -> tuple[str, .
 
 
 def _joined_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
-    """The value of a group is what its branches returned, by name; of items, in their order."""
+    """The broken laws, if the value of a group is not the results of its branches.
+
+    The value is a dict by the names of the branches. For a group over items, it is a list in the order of the items.
+    """
     phase, path = split_state(record.source)
     if phase != WAITING or record.event != "executed" or not reaction.move.seen.startswith(LOOK):
         return
@@ -206,7 +216,7 @@ def _joined_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
 
 
 def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """Whether the branches that *execution* has just created are those of its group, each with its own payload."""
+    """The broken laws, if *execution* has just created other branches, or other payloads, than its group has."""
     born = execution.new_branches
     if not born:
         return
@@ -223,11 +233,15 @@ def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) ->
 
 
 def _of(branch: Acceptance) -> tuple[Any, ...]:
+    """The values of a branch that are compared."""
     return branch.saga_id, branch.saga, branch.fingerprint, branch.payload, branch.parent
 
 
 def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
-    """The commands, and an answer, that do not fit the state of *execution* and are not refused."""
+    """The broken laws, if *execution* accepts an answer that does not fit its state, or does not explain the refusal.
+
+    The answers are `_COMMANDS`: commands, and the answer of a call.
+    """
     tried = copied(execution)
     state = execution.state
     for event, command in _COMMANDS:
@@ -236,7 +250,7 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
         try:
             tried.feed(command, 0.0)
         except RefusedError as error:
-            is_explained = (event, state) == ("undo", SUCCEEDED)  # in words of its own
+            is_explained = (event, state) == ("undo", SUCCEEDED)  # this refusal has a different message
             if not is_explained and (state not in str(error) or event not in str(error)):
                 yield broken("refused", f"{command!r} is refused in {state} with the words {str(error)!r}")
         else:
@@ -245,7 +259,7 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
 
 
 def held_wrongly(execution: Execution) -> Iterator[Broken]:
-    """A removed hold of the announced attempt of *execution* that does more than let this attempt begin."""
+    """The broken laws, if the removal of a hold does more than let the announced attempt of *execution* begin."""
     effect, state, number = execution.effect, execution.state, execution.attempt
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE) or effect.part.kind is not Kind.STEP:
         return

@@ -1,6 +1,7 @@
-"""The laws of attempts, waits, probes, cancels and results: the reactions that one action may have, under any ledger.
+"""The laws of attempts, waits, probes, cancels and results. They hold for one action under any ledger.
 
-They are stated from the action (`Action.doubt`, `Action.repeats`), never from the notes that the execution took of it.
+The laws read the action itself (`Action.doubt`, `Action.repeats`). They do not trust the fields in which the execution
+stores its own view of the action.
 """
 
 from __future__ import annotations
@@ -31,34 +32,34 @@ from fsm_mediator.verifier.rules_table import Broken, broken
 from fsm_mediator.verifier.troubles import ASKED_WAIT
 
 GIVE_UP_EVENTS: Final = frozenset(("rejected", "in_doubt", "exhausted", "compensation_exhausted"))
-"""The events with which a part, or its compensation, is given up."""
+"""The events by which the saga gives up a part or a compensation."""
 
 AGAIN: Final = frozenset(("retry_due", "compensation_due"))
-"""The events with which the next attempt begins."""
+"""The events that begin the next attempt."""
 
 ERRORED: Final = frozenset(("errored", "unsure", "compensation_errored"))
-"""The events with which an attempt, or its compensation, has failed and is not given up."""
+"""The events of a failed attempt or compensation after which the saga does not give up."""
 
 _BETWEEN_EFFECTS: Final = frozenset((PENDING, EXECUTING, RETRYING, WAITING))
-"""Phases in which a cancel or the deadline takes effect."""
+"""The phases in which a cancel or the deadline takes effect."""
 
 _BACKWARD: Final = frozenset((COMPENSATING, RETRYING_COMPENSATION, FAILED, STUCK))
 
 FIRST_VALUE: Final = "the value that came first"
-"""The value of a signal; a second one has another."""
+"""The value of a signal that comes for the first time. A repeated signal has another value."""
 
 
 class Reaction(NamedTuple):
     """One action, and the reaction to it.
 
     Attributes:
-        before: The execution before it.
+        before: The execution before the action.
         move: The action.
-        records: Its records.
-        after: The execution after it.
-        parts: The parts of the saga, as they were set at that moment.
-        numbers: The number of each, by path.
-        right: The views of attempts that were found to be right, as part and text.
+        records: The records of the reaction.
+        after: The execution after the reaction.
+        parts: The parts of the saga, with their settings during the action.
+        numbers: The number of each part, by path.
+        right: The results, as text, that a part was already found to see correctly. A cache, as part and text.
     """
 
     before: Execution
@@ -71,7 +72,7 @@ class Reaction(NamedTuple):
 
     @property
     def part(self) -> Part | None:
-        """The part of the state before it."""
+        """The part of the state before the action. None if that state has no part."""
         _, path = split_state(self.before.state)
         return self.parts[self.numbers[path]] if path else None
 
@@ -82,14 +83,14 @@ def result_of(part: Part) -> str:
 
 
 def broken_by_records(reaction: Reaction) -> Iterator[Broken]:
-    """The laws that the records of a reaction break, whatever led to them."""
+    """The laws that the records of a reaction break, whatever action caused them."""
     if reaction.records:
         yield from _counted(reaction)
         yield from _seen(reaction)
 
 
 def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
-    """The laws that a reaction to its action breaks, whatever really has an effect."""
+    """The laws that a reaction to its action breaks, whatever effects the ledger has."""
     if reaction.records:
         yield from _stuck_where_it_may(reaction)
         yield from _waited_for(reaction)
@@ -102,6 +103,7 @@ def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
+    """The broken laws, if a part got stuck where it must not get stuck."""
     last = reaction.records[-1]
     (before, path), (after, _) = split_state(last.source), split_state(last.target)
     if after not in STUCK_PHASES or before in (COMPENSATING, *STUCK_PHASES) or not path:
@@ -112,6 +114,7 @@ def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _counted(reaction: Reaction) -> Iterator[Broken]:
+    """The broken laws, if an announced attempt has the wrong number, or a retry keeps the old deadline."""
     after, event = reaction.after, reaction.records[-1].event
     effect = after.effect
     if after.deadline_at is not None and any(record.event == "retry" for record in reaction.records):
@@ -122,12 +125,13 @@ def _counted(reaction: Reaction) -> Iterator[Broken]:
     if after.attempt != due:
         yield broken("anew", f"attempt {after.attempt} of {effect.part.path} is announced, and it is number {due}")
     policy = reaction.parts[reaction.numbers[effect.part.path]]
-    limit = policy.retry.attempts if effect.kind == EXECUTE else None  # a compensation that waits makes its attempt
+    limit = policy.retry.attempts if effect.kind == EXECUTE else None  # a waiting compensation always gets its attempt
     if limit is not None and after.attempt > limit:
         yield broken("at most", f"attempt {after.attempt} of {effect.part.path}, which has {limit}")
 
 
 def _waited_for(reaction: Reaction) -> Iterator[Broken]:
+    """The broken laws, if a wait ended too early, or is shorter than its policy requires."""
     due_at = reaction.before.due_at
     for record in reaction.records:
         phase, path = split_state(record.source)
@@ -145,6 +149,7 @@ def _waited_for(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
+    """The broken laws, if *part* gets more or fewer attempts than its policy and the action allow."""
     move, before, record = reaction.move, reaction.before, reaction.records[0]
     phase = before.phase
     if move.repeats is False and record.event in ERRORED and record.due_at is not None:
@@ -169,6 +174,7 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
 
 
 def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
+    """The broken laws, if a probe was not called for an attempt in doubt, or its answer was ignored."""
     move, record = reaction.move, reaction.records[0]
     phase = reaction.before.phase
     if part.probe is None or move.seen in (ABANDONED, POISONED):
@@ -182,13 +188,14 @@ def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
 
 
 def _interrupted(reaction: Reaction) -> Iterator[Broken]:
+    """The broken laws, if a cancel or the deadline took effect where it must not, or did not where it must."""
     before, move, after = reaction.before, reaction.move, reaction.after
     if move.seen in (CANCEL_COMES, SIBLING_FAILED, DEADLINE_PASSES):
         takes_hold = _may_be_interrupted(before, reaction)
         if takes_hold and not (reaction.records and after.phase in _BACKWARD):
             yield broken("cancel", f"{move.label} in {before.state}, and it does not take hold")
         if takes_hold and reaction.records and before.phase != PENDING:
-            begun = before.attempt - (before.phase == EXECUTING)  # the attempt that was announced is taken back
+            begun = before.attempt - (before.phase == EXECUTING)  # the announced attempt does not begin
             if reaction.records[0].attempt != begun:
                 yield broken("anew", f"{reaction.records[0].attempt} attempts are recorded, and {begun} had begun")
         if not takes_hold and reaction.records:
@@ -198,12 +205,14 @@ def _interrupted(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _may_be_interrupted(execution: Execution, reaction: Reaction) -> bool:
+    """Whether a cancel or the deadline takes effect in the state of *execution*."""
     phase, path = split_state(execution.state)
     part = reaction.parts[reaction.numbers[path] if path else 0]
     return phase in _BETWEEN_EFFECTS and not part.forward_only and not execution.group
 
 
 def _first_signal(reaction: Reaction) -> Iterator[Broken]:
+    """The broken laws, if the saga uses another value of a signal than the first value."""
     for record in reaction.records:
         phase, path = split_state(record.source)
         used = phase == WAITING and record.event == "executed" and record.value != FIRST_VALUE
@@ -212,7 +221,10 @@ def _first_signal(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _seen(reaction: Reaction) -> Iterator[Broken]:
-    """The view of the next attempt: the results of the steps before it in its saga; a compensation, its own result."""
+    """The broken laws, if the next call sees wrong results.
+
+    An attempt sees the results of the earlier parts of its saga. A compensation sees the result of its own step.
+    """
     after = reaction.after
     effect = after.effect
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
@@ -232,7 +244,7 @@ def _seen(reaction: Reaction) -> Iterator[Broken]:
 
 
 def seen_wrongly(reaction: Reaction, part: Part, results: Mapping[str, Any]) -> Iterator[Broken]:
-    """Whether *part* is given other *results* than those of the parts before it in its saga."""
+    """The broken laws, if *results* are not the results of the parts before *part* in its saga."""
     earlier = [each for each in reaction.parts[: reaction.numbers[part.path]] if each.path.startswith(part.scope)]
     names = {split_name(each.path.removeprefix(part.scope))[0] for each in earlier}
     if results.keys() != names:
@@ -244,12 +256,13 @@ def seen_wrongly(reaction: Reaction, part: Part, results: Mapping[str, Any]) -> 
 
 
 def _found(results: Mapping[str, Any], path: str) -> Any:
+    """The result at *path* in nested results."""
     name, rest = split_name(path)
     return _found(results[name], rest) if rest else results.get(name)
 
 
 def begun_at_a_time(execution: Execution, index: Mapping[str, int]) -> Iterator[Broken]:
-    """Whether the branches that *execution* has just created begin no more at a time than their group allows."""
+    """The broken laws, if the number of created branches that begin at once is not the number that the group allows."""
     born = execution.new_branches
     if born:
         part = execution.saga.parts[index[path_of(execution.state)]]

@@ -1,7 +1,8 @@
 """Attempts: all possible outcomes of a call of a participant, including a crash of the driver around the call.
 
-The possible outcomes of an attempt depend only on the settings of its part. So they are listed once for each part, as
-actions with the name of a change to the ledger. In each situation, the named change is applied to the ledger.
+The possible outcomes of an attempt depend only on the settings of its part. So they are listed once for each part. Each
+outcome is an action together with the name of a change to the ledger. In each situation, the named change is applied to
+the current ledger.
 """
 
 from __future__ import annotations
@@ -43,22 +44,25 @@ _RUNNING: Final = "running"
 _BEGUN: Final = "begun"
 _UNDONE: Final = "undone"
 _UNDOING: Final = "undoing"
-"""Changes to the ledger. `_SAME`: none. `_DOUBT`: no effect, in doubt. `_DONE`: an effect, in doubt. `_HIDDEN`: an
-effect that the saga does not suspect. `_KNOWN`: an effect and an answer. `_DENIED`: the probe denies an effect.
-`_RUNNING`: the call's thread may still run. `_BEGUN`: a compensation began. `_UNDONE`: it removed the effect.
-`_UNDOING`: its thread may still run.
+"""The changes to the ledger.
+
+`_SAME`: no change. `_DOUBT`: the effect is in doubt, and did not happen. `_DONE`: the effect is in doubt, and happened.
+`_HIDDEN`: the effect happened, and the saga does not suspect it. `_KNOWN`: the effect happened, and the saga knows it.
+`_DENIED`: the probe answered that there is no effect. `_RUNNING`: the call was abandoned, and its thread may still run.
+`_BEGUN`: a compensation began. `_UNDONE`: a compensation removed the effect. `_UNDOING`: a compensation was abandoned,
+and its thread may still run.
 """
 
 _NO_LEDGER: Final = EffectLedger((), ())
 
 
 class Possible(NamedTuple):
-    """An action of one part, for all situations.
+    """A possible outcome of an attempt at one part, for all situations.
 
     Attributes:
         action: The action, without its ledger.
         change: The name of the change that the action makes to the ledger.
-        needs: Whether the action needs the part to have an effect (True) or no effect (False). None for both.
+        needs: True if the action is possible only when the part has an effect, False if only without. None if always.
     """
 
     action: Action
@@ -71,7 +75,7 @@ class Possible(NamedTuple):
 
 
 class Changes:
-    """The ledgers that follow from one ledger by each change.
+    """The ledgers after each change to one ledger. Each is computed once.
 
     Args:
         ledger: The ledger before the change.
@@ -133,7 +137,7 @@ def attempts_of(kind: str, part: Part, *, strict: bool, thorough: bool) -> list[
 
 
 def _raised(name: str, trouble: Trouble) -> Action:
-    """The action of a call that raises."""
+    """The action of a call *name* that raises the exception of *trouble*."""
     act = feed_answer(Raised(trouble.make()))
     return Action(
         *(f"{name} {trouble.words}", act, _NO_LEDGER),
@@ -244,7 +248,7 @@ def _compensate(part: Part, *, thorough: bool) -> Iterator[Possible]:
 
 
 def _drivers_die_again_and_again(kind: str, part: Part) -> Iterator[Possible]:
-    """Crashes of drivers, more often than `max_recoveries` allows or than a probe is called."""
+    """Crashes of drivers that happen too often: more than `max_recoveries`, or in every attempt of a probe."""
     name = part.path
     after = [("before the effect", _SAME)]
     if kind == EXECUTE:

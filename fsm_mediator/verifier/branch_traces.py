@@ -1,7 +1,7 @@
-"""For each branch on a path, a trace of this branch that reaches the same statuses.
+"""Traces of branches: for each branch on a path of its parent, a path of the branch through the same statuses.
 
-A parent sees a branch only as a `Status`. The branch's own search proved that each status can be reached. This module
-returns a trace that reaches the status.
+The search over the parent saga sees a branch only as a `Status`. The separate search over the branch proved that each
+status can be reached. This module returns a path of the branch that reaches the statuses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 
 _HAVE_IT_GO_ON: Final = frozenset(("retry", "undo", "settled_done", "settled_undone"))
-"""Commands for a settled execution."""
+"""Commands after which a settled execution continues."""
 
 _EFFORT: Final = {
     "retry": 1,
@@ -32,20 +32,20 @@ _EFFORT: Final = {
     POISONED: 100_000,
     PROBE_POISONED: 100_000,
 }
-"""The effort of unusual actions; the others have effort 1."""
+"""The effort of unusual actions. All other actions have effort 1."""
 
 _BY_HAND: Final = 1_000_000
-"""The effort of settling a branch by hand so that it continues. A retry of the whole saga retries the branch, and
-settles nothing."""
+"""The additional effort of a settlement by hand after which the branch continues. The parent's path has no such
+settlement: a retry of the whole saga only retries its branches."""
 
 _POISON: Final = frozenset((POISONED, PROBE_POISONED))
 
 _UNSEEN: Final = 1_000
-"""The effort of an intermediate status that the parent must not see."""
+"""The additional effort of a stuck status that the parent's path does not contain."""
 
 
 class BranchSearch(Protocol):
-    """The search over a branch's saga, with the members that the search for a trace needs. `StateSpace` is one.
+    """The search over a branch's saga: the members that `cheapest_trace` needs. `StateSpace` implements it.
 
     Attributes:
         saga: The saga that was searched.
@@ -61,7 +61,7 @@ class BranchSearch(Protocol):
 
     @property
     def nodes(self) -> Sequence[tuple[Any, Any]]:
-        """Each state that was reached, with its ledger."""
+        """The abstract state and the ledger of each node that was reached."""
 
     @property
     def is_broken(self) -> bool:
@@ -72,10 +72,10 @@ class BranchSearch(Protocol):
 
 
 def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
-    """The easiest path of an execution through *statuses*, in order. None if there is no such path.
+    """The labels of the easiest path of an execution through *statuses*, in order. None if there is no such path.
 
     A shorter path is easier. A cancel, a settlement by hand and actions that take real time are used only if no other
-    path exists. A single crash is never used, because a call without an answer has the same effect.
+    path exists. A single crash is never used, because the same statuses can be reached by a call that leaves doubt.
     """
     came: dict[tuple[int, int], tuple[tuple[int, int], str]] = {}
     done: set[tuple[int, int]] = set()
@@ -103,9 +103,14 @@ def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ..
 
 
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of a move, from its status before and after, and the number of *wanted* statuses reached.
+    """The effort of a move, and the number of *wanted* statuses that the move reaches.
 
-    The next wanted status is either a settled status, or a running status after a command to a settled execution.
+    Args:
+        move: The move.
+        stood: The status before the move.
+        position: The status after the move.
+        wanted: The statuses that are still to be reached, in order. The first is either a settled status, or a running
+            status after a command to a settled execution.
 
     Returns:
         The effort and the number. None if the path must not contain the move.

@@ -1,4 +1,4 @@
-"""Branches: a model of the branches of a group, as their parent sees them.
+"""Branches: a model of the branches of a group, with the information that their parent has about them.
 
 A branch is an execution with its own driver, crashes and inbox. Its parent sees it only as a `Status`. A search over
 the branch's own saga finds the possible outcomes; without a search, every outcome is possible.
@@ -37,7 +37,12 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class Status:
-    """The status of a branch, as far as its parent's future depends on it."""
+    """The status of a branch: all that its parent can see of it.
+
+    `LEFT` is a failed branch with leftovers. `UNDOING` is a branch that is being undone. `STUCK` is stuck before it
+    began to compensate, and `STUCK_UNDOING` is stuck in compensation. `NOT_BEGUN` is a planned branch that ended before
+    it began.
+    """
 
     RUNNING: Final = "running"
     SUCCEEDED: Final = "succeeded"
@@ -55,6 +60,7 @@ BACKWARD: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
 """The possible outcomes of a branch that is being undone."""
 
 GOING_ON: Final = frozenset((Status.RUNNING, Status.UNDOING))
+"""The statuses of a branch that is not settled."""
 AGAIN: Final = {Status.STUCK: Status.RUNNING, Status.STUCK_UNDOING: Status.UNDOING}
 """The status of a stuck branch after an operator's retry."""
 
@@ -66,25 +72,25 @@ _BECOMES: Final = {
     Status.STUCK_UNDOING: "gets stuck compensating",
 }
 _EFFECTLESS: Final = frozenset((Status.FAILED, Status.LEFT, Status.NOT_BEGUN))
-"""A branch in one of these has nothing that can be undone."""
+"""The statuses of a branch without an effect that can be undone."""
 _FAILED: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
-"""A settled branch in one of these has left the way forward."""
+"""The statuses of a branch that has compensated or has begun to compensate."""
 
 LEFTOVER: Final = "left"
 """The name used for the leftover of a branch."""
 
 
 Births: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
-"""The groups whose branches were started, and the names of the branches."""
+"""The paths of the groups that started branches, each with the names of these branches."""
 
 
 class Child(NamedTuple):
-    """One branch, as far as its parent's future depends on it.
+    """One branch, with the data that its parent's future depends on.
 
     Attributes:
         name: The name of the branch.
         undoable: Whether the branch can be undone after it succeeded.
-        steps: The leftovers of the branch if it succeeded and cannot be undone.
+        steps: The paths of all steps in the branch. If the branch succeeded and cannot be undone, these are leftovers.
         forward: The possible outcomes of the branch.
         backward: The possible outcomes of undoing the branch.
     """
@@ -97,12 +103,12 @@ class Child(NamedTuple):
 
 
 def result_of_branch(path: str, name: str) -> str:
-    """The result that every branch of this name returns."""
+    """The result that the branch *name* of the group *path* returns in a search."""
     return f"the result of {path}.{name}"
 
 
 def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
-    """The branches that the commit of *records*, the latest of *execution*, starts."""
+    """The branches that *execution* has just created. *records*: the latest records of *execution*."""
     born = execution.pop_new_branches()
     if not born:
         return ()
@@ -112,7 +118,7 @@ def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
 
 
 def status_of(execution: Execution) -> str:
-    """The status of an execution, as its parent sees it."""
+    """The `Status` of an execution that is a branch."""
     if execution.state == SUCCEEDED:
         return Status.SUCCEEDED
     if execution.state == FAILED:
@@ -131,7 +137,7 @@ def child_of(name: str, saga: Saga, outcomes: tuple[frozenset[str], frozenset[st
 
 
 def _steps_at_every_depth(saga: Saga) -> Iterator[str]:
-    """The paths of the steps of *saga* and of the branches in it, as its leftovers name them."""
+    """The paths of the steps of *saga* and of all its branches, in the format of leftovers (``group.branch.step``)."""
     for part in saga.parts:
         if part.kind is Kind.STEP:
             yield part.path
@@ -169,13 +175,13 @@ class BranchModel:
         return self.known.get(name) or self.known[EACH]
 
     def symmetric(self, name: str) -> str:
-        """The first branch that differs from this one only in its name; *name* itself without *once*."""
+        """The name of the first branch that is symmetric to the branch *name*. Without `once`, *name* itself."""
         return self._symmetric.get(name) or self._symmetric[EACH] if self.once else name
 
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """The statuses of the branches in canonical order: the same for symmetric branches."""
+        """The statuses of the branches in canonical order: equal if only symmetric branches are exchanged."""
         if not statuses:
-            return ()  # the group was not entered after all
+            return ()  # the execution ended before the branches of the group were created
         return tuple(sorted((self.symmetric(name), status) for name, status in zip(names, statuses, strict=True)))
 
     def statuses(self, execution: Execution, ledger: EffectLedger) -> tuple[str, ...]:
@@ -189,16 +195,16 @@ class BranchModel:
         return self.with_statuses(ledger, names, (Status.RUNNING,) * len(names))
 
     def with_statuses(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
-        """The ledger with these statuses of the branches."""
+        """*ledger* with these statuses of the branches, and with the effect of the group that follows from them."""
         owed = any(self.has_pending_effect(name, status) for name, status in zip(names, statuses, strict=True))
         return ledger.with_branches(self.at, statuses).with_(self.at, effect=owed)
 
     def has_pending_effect(self, name: str, status: str) -> bool:
-        """Whether a failing saga still has to undo, or wait for, a branch in this status."""
+        """Whether a saga that compensates must still undo a branch in this status, or wait for the branch."""
         return status not in _EFFECTLESS and (status != Status.SUCCEEDED or self.child(name).undoable)
 
     def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
-        """The leftovers of a branch in this status. A failed saga must list them."""
+        """The leftovers of a branch in this status. A failed saga must list these leftovers."""
         if status == Status.LEFT:
             return (f"{self.path}.{name}.{LEFTOVER}",)
         if status == Status.SUCCEEDED and not self.child(name).undoable:
@@ -206,7 +212,7 @@ class BranchModel:
         return ()
 
     def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """The actions on the branches. One of them is that the driver reads their statuses, at any time."""
+        """The actions on the branches in a state of *execution*. The driver can read their statuses at any time."""
         names = execution.group
         statuses = self.statuses(execution, ledger)
         calls_compensation = execution.phase == COMPENSATING
@@ -248,10 +254,14 @@ class BranchModel:
                 yield Action(label, join_refused(answer), ledger, who=DRIVER, observation=JOIN_REFUSED)
 
     def _planned_branches_end(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """The planned branches of a large group end together: for each possible number of branches already created."""
+        """The actions that end the planned branches of a group over items.
+
+        A large group creates its branches in several commits. Planned branches are not created yet, and end together.
+        There is one action for each possible number of branches that are already created.
+        """
         names, statuses = execution.group, self.statuses(execution, ledger)
         if not self._part.each or len(names) < 2 or execution.phase != WAITING:
-            return  # one branch alone is always created with its group
+            return  # the first branch is always created with its group
         if self._end_of_planned(execution, statuses) is None:
             return
         for first, name in enumerate(names):
@@ -262,7 +272,7 @@ class BranchModel:
                 yield Action(label, unobserved, after, who=DRIVER, observation=NOTHING)
 
     def _end_of_planned(self, execution: Execution, statuses: tuple[str, ...]) -> Failure | None:
-        """The error with which planned branches end now. None if they do not end now."""
+        """The error of the planned branches, if they end now. None if they do not end now."""
         failed = InboxItem(CANCEL, "another branch") if _FAILED.intersection(statuses) else None
         return rules.end_of_planned(execution, self._part, execution.deadline_at or 0.0, failed)
 
@@ -277,13 +287,20 @@ class BranchModel:
         return self.with_statuses(ledger, execution.group, (status,) * len(execution.group))
 
     def _seen(self, name: str, status: str, ended: Failure | None, *, calls_compensation: bool) -> Branch:
-        """The `Branch` that the driver reports for this status. *ended*: the error of a branch that has not begun."""
+        """The `Branch` that the driver reports for a branch in this status.
+
+        Args:
+            name: The name of the branch.
+            status: The `Status` of the branch.
+            ended: The error of the planned branches, if they end now.
+            calls_compensation: Whether the parent is compensating the group.
+        """
         prefix = len(f"{self.path}.{name}.")
         leftovers = tuple(path[prefix:] for path in self.leftovers_of(name, status))
         if status in GOING_ON:
             return Branch(name, GOES_ON)
         if status == Status.NOT_BEGUN:
-            # The failed branch may be running again by now. Its error was kept when it ended the planned branches.
+            # If *ended* is None, the failed branch may be running again. The planned branches keep its error.
             error = SiblingFailedError("another branch failed") if ended is None else ended.raised()
             return Branch(name, NOT_BEGUN, error=error)
         if status == Status.SUCCEEDED:
@@ -298,7 +315,7 @@ class BranchModel:
 def branch_models_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
-    """The branch models of the groups of *saga*, by path. *known* has the searched branches with their outcomes."""
+    """The branch models of the groups of *saga*, by path. *known*: the branches with the outcomes that were found."""
     groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:

@@ -1,8 +1,10 @@
-"""Choices: the deciding functions of a saga (``by``, ``over``, ``seconds``) are not called. Every answer is tried.
+"""Choices: the search does not call the deciding functions of a saga (``by``, ``over``, ``seconds``).
 
-If `Retry.on` is a function, it is not called either: the exceptions of the search have its answers.
+Instead, it tries every possible answer of such a function. An answer is called a decision. A decision is part of an
+action, so an action has one successor for each decision.
 
-A decision is part of an action. An action with a decision has one successor for each answer.
+If `Retry.on` is a function, the search does not call this function either. Each exception of the search has an
+attribute with the answer.
 """
 
 from __future__ import annotations
@@ -20,27 +22,38 @@ from fsm_mediator.retry import Retry
 from fsm_mediator.verifier.troubles import is_marked_worth_retrying, is_predicate
 
 MOST_ITEMS: Final = 2
-"""The most items of a group over items in a search."""
+"""The maximum number of items of a group over items in a search."""
 
 _FAR: Final = 4e9
-"""A moment in the future."""
+"""A time in the future, in seconds since the epoch."""
 
 T = TypeVar("T")
 
 
-class Undecidable(Exception):  # noqa: N818 - it is what a user's function raises, and no error of ours
+class Undecidable(Exception):  # noqa: N818 - this stands for an exception of a user's function
     """The exception that a failing deciding function raises in the search."""
 
 
 class Answer(NamedTuple):
-    """One answer to a decision: in words, and as the function's result. If the result is an exception, it is raised."""
+    """One possible answer of a deciding function.
+
+    Attributes:
+        words: The answer in words.
+        answer: The value that the function returns. If the value is an exception, the function raises it.
+    """
 
     words: str
     answer: Any
 
 
 class Taken(NamedTuple):
-    """The answer of the deciding function of the part at *path*, and the context of its call, if it takes one."""
+    """The answer that one call of a deciding function gave.
+
+    Attributes:
+        path: The path of the part with the function.
+        answer: The answer, as in `Answer`.
+        context: The context that the function got. None if the function takes no context.
+    """
 
     path: str
     answer: Any
@@ -48,7 +61,7 @@ class Taken(NamedTuple):
 
 
 class ChoicePoints:
-    """The decisions of an action, and a copy of the saga in which deciding functions return these decisions.
+    """The decisions of an action, and a copy of the saga with deciding functions that return these decisions.
 
     Attributes:
         saga: The saga, with every deciding function replaced.
@@ -66,7 +79,7 @@ class ChoicePoints:
         self.saga: Saga = self._with_choice_points(saga) if self.any or asked else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
-        """Make a move once for each combination of its decisions. Yields the decisions and the result."""
+        """Call *make* once for each combination of its decisions. Yields the decisions, in words, and the result."""
         self._script = []
         while True:
             self._taken = []
@@ -83,7 +96,7 @@ class ChoicePoints:
             self._script = numbers
 
     def are(self, words: Sequence[str]) -> None:
-        """Fix the next decisions to *words*, as `every` returned them."""
+        """Fix the next decisions. *words*: each decision in words, as `every` yielded it."""
         self._taken = []
         self._script = []
         self._wanted = list(words)
@@ -92,7 +105,7 @@ class ChoicePoints:
         return saga_of_parts(saga, tuple(self._undecided(part) for part in saga.parts))
 
     def _undecided(self, part: Part) -> Part:
-        """The part without the user's deciding functions."""
+        """A copy of *part* without the user's deciding function and predicates."""
         retry, compensation_retry = map(_without_predicate, (part.retry, part.compensation_retry))
         decide = None if part.decide is None else self._decider(part)
         return replace(part, decide=decide, retry=retry, compensation_retry=compensation_retry)
@@ -121,7 +134,7 @@ def _without_predicate(policy: Retry) -> Retry:
 
 
 def saga_of_parts(saga: Saga, parts: tuple[Part, ...]) -> Saga:
-    """*saga* with other settings of its parts."""
+    """A copy of *saga* with *parts* instead of its own parts, and with the machine of these parts."""
     other = Saga.__new__(Saga)
     for name in Saga.__slots__:
         object.__setattr__(other, name, getattr(saga, name))

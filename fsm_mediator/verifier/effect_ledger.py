@@ -12,10 +12,11 @@ class EffectLedger(NamedTuple):
         effects: For each part, whether it has an effect now. A signal has an effect after it has arrived. A group has
             an effect while a branch runs or must be undone.
         known: For each part, whether the saga knows its effect, from an answer or a person.
-        undoing: Whether a compensation has begun.
+        undoing: Whether compensation has begun.
+        running: The index of the part with an abandoned thread that may still be running. None if there is none.
+        branches: For each part, the `Status` of each branch, in order. Empty for a part without started branches, and
+            empty as a whole if no part is a group.
         suspect: Whether the effect of the current part is in doubt.
-        running: The index of the part whose abandoned thread may still be running. None if there is no such part.
-        branches: For each part that is a group, the `Status` of its branches. Empty if no part is a group.
     """
 
     effects: tuple[bool, ...]
@@ -26,11 +27,11 @@ class EffectLedger(NamedTuple):
     suspect: bool = False
 
     def with_(self, at: int, *, effect: bool, known: bool | None = None) -> EffectLedger:
-        """A copy with other values for one part."""
+        """A copy with new values for the part number *at*. If *known* is None, the old value of `known` stays."""
         effects = (*self.effects[:at], effect, *self.effects[at + 1 :])
         is_known = self.known[at] if known is None else known
         return self._replace(effects=effects, known=(*self.known[:at], is_known, *self.known[at + 1 :]))
 
     def with_branches(self, at: int, statuses: tuple[str, ...]) -> EffectLedger:
-        """A copy with other statuses for the branches of one group."""
+        """A copy with new statuses of the branches of the group number *at*."""
         return self._replace(branches=(*self.branches[:at], statuses, *self.branches[at + 1 :]))

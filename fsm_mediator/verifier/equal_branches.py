@@ -3,11 +3,11 @@
 Two branches are equal if rules, table and laws read the same data of both sagas. This data is the settings of the
 parts, the rows of the machines, and the branches of groups. Names and the code of functions are never read.
 
-A rule never counts branches and never reads their position. It asks whether a branch has one of certain statuses, and
-the laws compare the leftovers of single branches. No rule asks more than three such questions at once: whether a branch
-runs or can be undone, whether a branch is stuck, whether a branch has leftovers. So three branches, one for each
-question, decide the answer of a rule for any number of branches. Each other branch has the status of one of these
-three, or ends on its own in a status that decides no question. Equal branches can do the same things, in any order.
+Three equal branches are enough. A rule never counts branches and never reads their position. A rule only asks whether
+any branch has one of certain statuses. The laws compare the leftovers of single branches. No rule asks more than three
+questions at once: whether a branch runs or can be undone, whether a branch is stuck, and whether a branch has
+leftovers. So one branch for each question is enough to give every possible answer of a rule. Each other branch either
+has the status of one of these three branches, or ends in a status that changes no answer.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from fsm_mediator.states import split_state
 from fsm_mediator.verifier.choices import saga_of_parts
 
 EQUAL: Final = 3
-"""So many equal branches of a group are walked in the place of more."""
+"""The maximum number of equal branches of a group that are searched."""
 
 _CALLS: Final = ("execute", "compensate", "probe", "decide")
+"""The functions of a part. Only the presence of a function is compared."""
+
 _SETTINGS: Final = (
     *("kind", "scope", "overtake", "pivot", "forward_only", "repeatable", "in_doubt_on", "no_effect_on", "each"),
     *(
@@ -42,18 +44,18 @@ _SETTINGS: Final = (
 
 
 class FewBranches(NamedTuple):
-    """A saga whose groups have few equal branches.
+    """A saga with few equal branches in each group.
 
     Attributes:
-        saga: The saga. If nothing was left out, the original saga.
-        left_out: The number of branches left out, by the group's path.
+        saga: The saga without the omitted branches. If no branch was omitted, the original saga.
+        left_out: The number of omitted branches, by the group's path.
     """
 
     saga: Saga
     left_out: dict[str, int]
 
     def in_words(self) -> str:
-        """The number of branches left out of each group."""
+        """The number of omitted branches of each group, as text."""
         return "; ".join(
             f"{count} branches of {path} are equal to others but for their names, and were not walked"
             for path, count in self.left_out.items()
@@ -75,7 +77,7 @@ def with_few_branches(saga: Saga) -> FewBranches:
 
 
 def _kept(branches: Any) -> tuple[str, ...]:
-    """The names of the first few branches of each kind, in their order."""
+    """The names of the branches that are kept: the first `EQUAL` of each set of equal branches, in their order."""
     seen: Counter[Any] = Counter()
     names = []
     for name, branch in branches.items():
@@ -87,7 +89,10 @@ def _kept(branches: Any) -> tuple[str, ...]:
 
 
 def _of_branches(part: Part, names: tuple[str, ...]) -> Part:
-    """*part* with these branches only. If some branches had to wait for their turn, some of these still must wait."""
+    """*part* with only the branches *names*.
+
+    If `at_most` makes some branches of *part* wait, it is lowered so that some of the branches *names* also wait.
+    """
     at_most = part.at_most
     if at_most is not None and at_most >= len(names):
         at_most = None if at_most >= len(part.branches) else len(names) - 1
@@ -95,7 +100,7 @@ def _of_branches(part: Part, names: tuple[str, ...]) -> Part:
 
 
 def likeness_of(saga: Saga) -> Any:
-    """All that rules, table and laws read of a branch, but for its name and the names of its parts."""
+    """A value that is equal for equal branches: all data of *saga* that rules, table and laws read, without names."""
     number = {part.path: str(at) for at, part in enumerate(saga.parts)}
     rows: dict[str, set[tuple[str, ...]]] = {at: set() for at in ("", *number.values())}
     for move in saga.machine.moves():

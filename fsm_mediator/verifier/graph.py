@@ -1,7 +1,7 @@
-"""Graph: all reachable states as numbered nodes and edges; finds dead ends and cycles, and counts paths.
+"""Graph: numbered nodes and edges. The graph finds dead ends and forbidden cycles, and counts paths.
 
-The graph is independent of sagas. An edge is a number: twice its target node, plus one if the edge is cut. A cycle may
-contain cut edges.
+The graph knows nothing of sagas. An edge is stored as one number: twice its target node, plus one if the edge is *cut*.
+A cycle with a cut edge is allowed. A cycle without a cut edge is forbidden.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Graph:
     """Nodes, numbered from 0, and their edges.
 
     Attributes:
-        onward: The outgoing edges of each node.
+        onward: The outgoing edges of each node, as numbers.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class Graph:
         return len(self.onward) - 1
 
     def add_edge(self, source: int, target: int, *, cut: bool) -> None:
-        """Add an edge. If *cut*, a cycle may contain the edge, and no path through it is counted."""
+        """Add an edge. If *cut*, cycles through the edge are allowed, and paths through it are not counted."""
         self.onward[source].append(2 * target + cut)
 
     def reached(self, starts: Iterable[int], *, leave: Container[int] = ()) -> set[int]:
-        """The nodes that can be reached from *starts*, without the edges of the nodes in *leave*."""
+        """The nodes that can be reached from *starts*. The edges of the nodes in *leave* are not followed."""
         todo = list(starts)
         seen = set(todo)
         while todo:
@@ -44,7 +44,7 @@ class Graph:
         return seen
 
     def first_dead_end(self, ends: Iterable[int]) -> int | None:
-        """The first node from which none of *ends* can be reached."""
+        """The lowest node from which none of *ends* can be reached. None if there is no such node."""
         backward: list[list[int]] = [[] for _ in self.onward]
         for source, edges in enumerate(self.onward):
             for edge in edges:
@@ -62,12 +62,18 @@ class Graph:
         return found if found >= 0 else None
 
     def cycle(self) -> list[int]:
-        """The nodes of a cycle without a cut edge, from the first node on a cycle. Empty if there is no such cycle."""
+        """The nodes of a cycle without cut edges, in order. Empty if there is no such cycle.
+
+        If there are several such cycles, a shortest cycle through the lowest node on a cycle is returned.
+        """
         every = (self._shortest_cycle(number) for number in self._with_ways_in())
         return next((nodes for nodes in every if nodes), [])
 
     def _with_ways_in(self) -> list[int]:
-        """The nodes left after repeatedly removing all nodes without an incoming edge: those on and after cycles."""
+        """The nodes that are on a cycle without cut edges, or can be reached from such a cycle.
+
+        The method repeatedly removes the nodes without an incoming edge, and returns the rest.
+        """
         ways_in = [0] * len(self.onward)
         for edges in self.onward:
             for edge in edges:
@@ -107,7 +113,7 @@ class Graph:
         begun: set[int] = set()
         while stack:
             number = stack.pop()
-            if number < 0:  # all its successors are counted
+            if number < 0:  # the paths of all successors of this node are counted
                 number = -number - 1
                 ways = sum(counts.get(edge >> 1, 0) for edge in self.onward[number] if not edge & 1)
                 counts[number] = ways or 1

@@ -1,16 +1,16 @@
 """The laws: the rules that every reachable state of an execution must satisfy, given the real effects.
 
-Each law checks one transition: the new state, and the ledger before and after. Nothing here searches, and nothing here
-decides what an execution does. The laws state the promises a second time, independently of the rules.
+Each law checks one transition: the new state, and the ledger before and after it. This module does not search, and does
+not decide the reaction of an execution. The laws state the promises a second time, independently of the rules.
 
-1. From everywhere an end or a visible park can be reached, no policy's attempts are exceeded, and every cycle contains
-   an operator's retry, a crash, or a `Retry` without limit. (`graph` checks the graph of all transitions.)
-2. ``failed`` leaves no effect of a compensatable step that was not compensated after it, newest first, or settled by a
-   person; every other effect is among the leftovers.
-3. ``succeeded`` has every effect and no compensation.
-4. No attempt begins while another of its step is still running, no step executes after compensation began, and none
-   whose answer is known executes again.
-5. A crash at any point, and recovery, keep 1 to 4.
+1. From every state an end or a visible park can be reached. No part gets more attempts than its policy allows. Every
+   cycle contains an operator's retry, a crash, or a `Retry` without limit. (`graph` checks the cycles.)
+2. In ``failed``, no compensatable step has an effect: each effect was compensated, newest first, or settled by an
+   operator. Every other effect is among the leftovers.
+3. In ``succeeded``, every step has its effect, and no compensation has begun.
+4. No attempt begins while another attempt of the same step is still running. No step executes after a compensation
+   began. No step executes again after its answer is known.
+5. Laws 1 to 4 hold also after a crash at any point and the recovery.
 
 Source: the ledger is a history variable, as in Abadi and Lamport, "The Existence of Refinement Mappings", 1991.
 """
@@ -36,19 +36,19 @@ BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
 
 
 class TransitionView(NamedTuple):
-    """One transition of an execution, as the laws see it; it does not depend on the ledger.
+    """One transition of an execution, with the values that the laws read. The view does not depend on the ledger.
 
     Attributes:
         state: The new state.
-        begun: The attempts that it announces: event, phase, and the number of the part.
+        begun: The attempts that the transition announces: event, phase, and the number of the part.
         goes_on: Whether an effect follows.
         leftovers: The leftovers that the execution lists.
-        groups: If it has ended: the groups that it entered, and the names of their branches.
-        turns: If compensation begins: the numbers of the parts with effects that no longer matter, because they are
-            signals or will be leftovers. None: it does not begin.
-        awaits: The number of the awaited signal; None: it waits for none.
-        stuck: The number of the pivot that gets stuck; None: none does.
-        forgets: The leftovers that it lists no more during compensation.
+        groups: If the execution has ended, the groups that it entered, with the names of their branches.
+        turns: If compensation begins, the numbers of the parts with effects that no longer matter, because the parts
+            are signals or leftovers. None if compensation does not begin here.
+        awaits: The number of the awaited signal. None if the execution waits for no signal.
+        stuck: The number of the pivot that gets stuck. None if no pivot gets stuck.
+        forgets: The leftovers that the execution listed earlier in the compensation, and does not list any more.
     """
 
     state: str
@@ -66,7 +66,11 @@ class Laws:
     """The laws for one saga.
 
     Attributes:
-        backward: The states of compensation. Only the leftovers of earlier answers matter there.
+        parts: The parts of the saga.
+        index: The number of each part, by path.
+        branch_models: The models of the branches of each group, by the group's path.
+        signals: The numbers of the signals.
+        backward: The states of compensation. In these states, only the leftovers of the earlier answers matter.
     """
 
     def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
@@ -88,7 +92,7 @@ class Laws:
     ) -> TransitionView:
         """The view of the transition that made *records* and led to the state of *execution*.
 
-        *before*: the leftovers that the execution listed before it, if it was on the way back.
+        *before*: the leftovers before the transition. Empty if compensation had not begun.
         """
         begun = []
         for record in records:
@@ -130,12 +134,12 @@ class Laws:
         return found
 
     def _turning(self, leftovers: frozenset[str]) -> frozenset[int]:
-        """The numbers of the parts with effects that no longer matter once it turns back with these *leftovers*."""
+        """The numbers of the parts with effects that no longer matter after compensation began with *leftovers*."""
         found = self._turns.get(leftovers)
         if found is None:
             listed = [self.index[path] for path in leftovers if path in self.index]
             listed += self.signals
-            found = frozenset(at for at in listed if not self.parts[at].pivot)  # which has no way back at all
+            found = frozenset(at for at in listed if not self.parts[at].pivot)  # the effect of a pivot always matters
             self._turns[leftovers] = found
         return found
 
@@ -229,6 +233,7 @@ class Laws:
 
 
 def _backward(machine: CompiledMachine) -> frozenset[str]:
+    """The states of compensation, and the stuck states from which a retry leads to compensation."""
     back = {state for state, place in machine.places.items() if place.phase in BACKWARD}
     again = {move.source for move in machine.moves() if move.event == "retry" and move.target in back}
     return frozenset(back | again)
@@ -238,6 +243,6 @@ def _branches(passage: TransitionView, after: EffectLedger) -> Iterator[tuple[Br
     """Every branch that was started, with its status."""
     for model, names in passage.groups:
         statuses = after.branches[model.at]
-        if statuses:  # else the group was about to be entered, and was not
+        if statuses:  # without statuses, the execution ended before its branches were created
             for name, status in zip(names, statuses, strict=True):
                 yield model, name, status

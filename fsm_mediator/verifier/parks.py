@@ -1,4 +1,7 @@
-"""Parks: the states in which a saga stops until a person or a signal comes, and the faults that lead to them."""
+"""Parks: a saga parks in a state in which it stops until an operator or a signal comes.
+
+This module finds the cause of each park.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ CAUSES: Final = (
 
 
 def park_of(before: Execution, move: Action, after: Execution) -> str | None:
-    """The cause for which *after* stops. None if it continues or had already stopped."""
+    """The cause in `CAUSES` why *after* stops. None if *after* does not stop, or *before* was already stuck."""
     part = after.machine.places[after.state].part
     if part is None or before.phase in STUCK_PHASES:
         return None

@@ -1,4 +1,4 @@
-"""The text of a pytest function that verifies a saga again, with the path to a broken law in its comments."""
+"""The source text of a pytest function that verifies a saga again. Its comments show the path to a broken law."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from fsm_mediator.ids import root_of
 
 
 def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, strict: bool) -> str:
-    """The source of a test that fails while *saga*, or the saga around this branch, breaks a law.
+    """The source of a test that fails while a saga breaks a law.
 
     If a loaded module has the saga under a public name, the test imports the saga from this module. Otherwise the test
-    has a function to fill in.
+    has a function to fill in. If *saga* is a branch, the test verifies the whole saga that contains this branch.
+
+    Args:
+        saga: The saga, or a branch of it.
+        law: The number of the broken law.
+        what: The problem, in words.
+        path: The actions that lead to the broken law, in words.
+        strict: As in `verify`.
     """
     place = _public_name(saga)
-    whole = root_of(saga.name)  # the name of a branch has its place: checkout/fulfil.pack
+    whole = root_of(saga.name)  # the name of a branch contains the name of the whole saga: checkout/fulfil.pack
     if place is not None:
         module, name = place
         imports, filled_in = f"from fsm_mediator import verify\n\nfrom {module} import {name}\n", ""
@@ -47,7 +54,7 @@ def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, stric
 
 
 def _public_name(saga: Saga) -> tuple[str, str] | None:
-    """The module and the public name of *saga*, or of a saga with *saga* as a branch. None if there is no such name."""
+    """The module and the public name of *saga*, or of a saga that contains *saga* as a branch. None if not found."""
     for module_name, module in list(sys.modules.items()):
         if module_name != "__main__":
             for name, value in list(getattr(module, "__dict__", {}).items()):

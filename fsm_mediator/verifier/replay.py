@@ -1,4 +1,4 @@
-"""Replay: repeats a path of the search with a clock, so that its records have times, waits and attempts."""
+"""Replay: repeats a path of the search with a simulated clock, so that the records on the path have real times."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
 """The searches over the branches of a saga, by the group's path and the branch's name."""
 
 
-class NotReproducible(Exception):  # noqa: N818 - it is no error: the finding is then reported without a replay
-    """No path of a branch leads to its assumed statuses. The message names the branch."""
+class NotReproducible(Exception):  # noqa: N818 - it is caught: the violation is then reported without paths of branches
+    """No path of a branch leads to the statuses that its parent's path assumes. The message names the branch."""
 
 
 class ReplayedTrace(NamedTuple):
@@ -34,8 +34,9 @@ class ReplayedTrace(NamedTuple):
 
     Attributes:
         recorded: The records of each action, up to the last action that could be replayed.
-        ledger: The effects at the end.
-        branch_changes: The statuses of each branch (``group.branch``), in order. Statuses set by hand are left out.
+        ledger: The ledger at the end, with the effects.
+        branch_changes: The successive statuses of each branch (``group.branch``). Statuses that an operator set by
+            hand are not included.
     """
 
     recorded: tuple[tuple[Record, ...], ...]
@@ -44,7 +45,13 @@ class ReplayedTrace(NamedTuple):
 
 
 def replay(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
-    """Replay *path*."""
+    """Replay the actions of *path*.
+
+    Args:
+        saga: The saga.
+        path: The labels of the actions, as the search found them.
+        possible: The actions that can happen to the saga.
+    """
     decisions = ChoicePoints(saga)
     execution, ledger, at = initial_execution(decisions.saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
@@ -52,7 +59,7 @@ def replay(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTr
     for words in path:
         label, *decided = words.split("; ")
         move = next((move for move in possible.at(execution, ledger) if move.label == label), None)
-        if move is None:  # no attempt is running that a crash could interrupt
+        if move is None:  # the path ends with a crash, but no attempt is running that the crash could interrupt
             break
         if move.seen == DUE:
             at = max(at, execution.due_at or 0.0)
@@ -107,7 +114,7 @@ def violation_of(
 
 
 def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A path for each branch, and for the branches of branches: ``fan.x``, ``fan.inner/deep.v``.
+    """A path for each branch, and for the branches of branches. Keys such as ``fan.x`` and ``fan.x/deep.v``.
 
     Args:
         walks: The searches over the branches.
@@ -120,7 +127,7 @@ def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]
     for place, statuses in branch_changes.items():
         group, name = group_of(place), branch_name(place)
         walk = walks[group].get(name) or walks[group][EACH]
-        way = cheapest_trace(walk, statuses)  # None if the branch has not begun, and so has no records
+        way = cheapest_trace(walk, statuses)  # also None if the branch must end before it began: it then has no records
         if way is None:
             wanted = ", then ".join(statuses)
             why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""

@@ -36,16 +36,19 @@ class Report:
         saga: The saga's name.
         version: The saga's version.
         fingerprint: The saga's fingerprint.
-        nodes: The number of different situations that were reached.
-        moves: The number of moves between these situations.
+        nodes: The number of different situations that were reached. A situation is a state of an execution together
+            with the effects that really happened.
+        moves: The number of actions that led from one situation to another.
         paths: The number of paths without cycles to an end or a park.
         states: The machine's states that were reached.
-        unreached: The machine's other states. Under the current settings, no outcome leads to them.
+        unreached: The machine's other states. If the search is complete, no outcome leads to these states under the
+            current settings.
         transitions: The number of the machine's transitions that were taken.
         all_transitions: The number of all transitions of the machine.
         violations: The shortest violation of each broken law.
         broken_rules: The names in `RULES` of all broken rules.
-        parks: The causes for which the saga stops until a person or a signal comes, and the parts where it can stop.
+        parks: Each cause for which the saga can stop until an operator or a signal comes, with the paths of the parts
+            where it can stop for this cause.
         overtaking: The steps with ``overtake``. Law 4 does not apply to these steps.
         bounds: The bounds of the search, in words.
         complete: Whether the search covered everything within the bounds.
@@ -123,16 +126,19 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """The report as JSON. While ``schema`` is the same, its names stay the same; new names may be added."""
+        """The report as JSON text. New names may be added to the format.
+
+        The value of ``schema`` changes when a name is removed or changes its meaning.
+        """
         return json.dumps(self.to_dict(), indent=2)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """For a notebook: the diagram of the path to the first broken law, if any, and the report in words."""
+        """The report for a notebook: its text and, if a law is broken, a diagram of the path to this law."""
         shown = self.violations[0].diagram("steps")._repr_mimebundle_(**kinds) if self.violations else {}
         return {**shown, "text/plain": str(self)}
 
     def _does_every_failure_path_end_compensated(self) -> list[str]:
-        """The answer in words. Empty if a law is broken or the search stopped early."""
+        """The lines of the report that answer this question. Empty if a law is broken or the search stopped early."""
         if not self.complete or self.violations:
             return []
         if not self.parks:

@@ -1,6 +1,7 @@
-"""The rules that `verify` checks. Each rule belongs to one of the five laws. docs/rules.md has the same table.
+"""The laws and the rules that `verify` checks. docs/rules.md has the same table.
 
-A rule says when its law is broken. A counterexample names the broken rule.
+A law is a promise in general words. Each rule belongs to a law and states one condition that can be checked. A
+counterexample names the broken rule.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ RULES: Final = {
     "at a time": Rule(4, "a group begins `at_most` branches at a time, no more and no fewer"),
     "recovery": Rule(5, "what is folded from the records, with what is left in the inbox, is the execution that ran"),
 }
-"""Every rule, by its name."""
+"""Every rule, by the name of the rule."""
 
 
 class Broken(NamedTuple):
@@ -96,5 +97,5 @@ class Broken(NamedTuple):
 
 
 def broken(rule: str, what: str) -> Broken:
-    """The finding that the rule with this name is broken."""
+    """A `Broken` for the rule with the name *rule*. *what*: the problem, in words."""
     return Broken(RULES[rule].law, what, rule)

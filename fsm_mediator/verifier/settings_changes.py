@@ -1,9 +1,10 @@
-"""Settings that change during an execution: a driver with other settings takes one answer.
+"""Settings that change during an execution: one answer is fed by a driver with other settings.
 
-Settings are read when an answer is taken. So any order of deployments is a sequence of answers under other settings:
-with fewer or more attempts, with a new timeout, or without the earlier timeout. `on_failure` needs no action, because
-only a mediator reads it, and the search tries a cancel of a branch in every situation. The shape of a saga (paths,
-compensations, probes, the pivot, `repeatable`) cannot change, because the fingerprint identifies it.
+An execution reads the settings when an answer is fed to it. So any order of deployments is a sequence of answers under
+different settings. The search tries fewer attempts, more attempts, a new timeout, and a removed timeout. It does not
+change `on_failure`: only a mediator reads this setting, and the search tries a cancel of a branch in every situation.
+The shape of a saga (paths, compensations, probes, the pivot, `repeatable`) cannot change, because the fingerprint would
+change too.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _WORDS: Final = {
 }
 
 _SECONDS: Final = 1.0
-"""The time-out of a part that has got one."""
+"""The time-out of a part that gets a new time-out, in seconds."""
 
 
 def changes_at(execution: Execution, part: Part) -> Iterator[str]:
-    """The changes of the number of attempts that matter to *execution*, which is at *part*."""
+    """The changes of the number of attempts that make a difference to *execution*, which is in a state of *part*."""
     attempts = (part.compensation_retry if execution.phase == COMPENSATING else part.retry).attempts
     if attempts is None or execution.attempt < attempts:
         yield FEWER
@@ -50,27 +51,27 @@ def changes_at(execution: Execution, part: Part) -> Iterator[str]:
 
 
 def timeout_change(part: Part) -> str:
-    """The change of the timeout of *part*, a step or a signal. It gets a timeout, or loses its timeout."""
+    """The possible change of the timeout of *part*: `UNTIMED` if *part* has a timeout, otherwise `TIMED`."""
     has_one = (part.seconds if part.kind is Kind.SIGNAL else part.timeout) is not None
     return UNTIMED if has_one else TIMED
 
 
 def with_timeout(part: Part) -> Part:
-    """A copy of *part* with a timeout."""
+    """*part* with a timeout. If *part* already has a timeout, that timeout stays."""
     if part.kind is Kind.SIGNAL:
         return replace(part, seconds=part.seconds or _SECONDS)
     return part if part.timeout is not None else replace(part, timeout=_SECONDS, grace=_SECONDS)
 
 
 def under_changed_settings(action: Action, part: Part, settings: str) -> Action:
-    """*action*, taken by a driver with these settings."""
+    """*action* by a driver with changed settings of *part*. *settings*: the change, such as `FEWER`."""
     label = f"{action.label}, at {part.path}, {_WORDS[settings]}"
     return action._replace(label=label, observation=f"{action.observation} with {settings}", settings=settings)
 
 
 @functools.lru_cache(maxsize=8)
 def with_settings(saga: Saga, settings: str) -> Saga:
-    """A copy of *saga* with these settings."""
+    """A copy of *saga* with changed settings of all parts. *settings*: the change, such as `FEWER`."""
     return saga_of_parts(saga, tuple(_changed(part, settings) for part in saga.parts))
 
 
@@ -96,7 +97,7 @@ def _allowing(policy: Retry, settings: str) -> Retry:
 
 @contextmanager
 def settings_of(action: Action, execution: Execution) -> Iterator[None]:
-    """While this lasts, give *execution* the settings of *action*. Then restore its own settings."""
+    """Inside of the ``with`` block, *execution* has the settings of *action*. Afterwards its own settings return."""
     saga = execution.saga
     if action.settings:
         _use(execution, with_settings(saga, action.settings))
@@ -106,7 +107,7 @@ def settings_of(action: Action, execution: Execution) -> Iterator[None]:
 
 
 def _use(execution: Execution, saga: Saga) -> None:
-    """Give *execution* the definition *saga*, which has the same shape."""
+    """Replace the definition of *execution* by *saga*, which has the same shape."""
     execution.saga = saga
     machine = saga.machine if execution.state in saga.machine.states else saga.widest_machine
     execution.use_machine(machine)

@@ -1,24 +1,30 @@
 """Shortening: in a long saga, only a few steps of each kind are searched instead of all steps.
 
-Rules read a part's settings, and never its place. They use little of the settings. A number of attempts is only
-compared with the current attempt, so ten attempts differ from three only in the number of attempts in the middle.
-Seconds are only added to the clock. Rules read other settings on the way forward than on the way back.
+This is sound because the rules read few data of a step:
 
-So each step has a *kind* on each of these two sides. Steps are of one kind if all that rules, table and laws read of
-them there is equal, and if their rows of the table are alike. Each row leads to the step itself, to the next part, to
-the nearest part before it that can be compensated, or to a fixed state. The rows are not taken on trust; each is
-compared.
+- They read the settings of a step, never its position.
+- They compare the number of attempts only with the current attempt. So ten attempts differ from three only in how many
+  attempts are neither the first nor the last.
+- They only add seconds to the clock.
+- They read some settings only during execution, and other settings only during compensation.
 
-The search walks the first and the last few steps of each kind, and every part of another sort. The rows of the
-shorter machine lead past a step left out to the part behind it. So every path of the whole machine, with the steps left
-out contracted, is a path of the shorter one. And whatever happens at a step left out happens at the last of its kind,
-with parts of the same kinds before it. From one step to the next, an execution only carries whether there will be
-leftovers. The rows of the shorter machine are compared as well.
+So each step has two *kinds*: one for execution (*forward*) and one for compensation (*back*). Two steps have the same
+kind if the rules, the table and the laws read equal settings of both, and if both have the same rows in the table of
+transitions. A row leads to the step itself, to the next part, to the nearest earlier part that can be compensated, or
+to a fixed state. The module compares all rows.
 
-A step that is walked only for its kind on the way forward is *passed* on the way back: its compensation returns, and
-nothing else. Steps of its kind on that side are walked on both sides. A crash brings each of these into every situation
-on the way back: its effect is there or not, in doubt or not. If a law is broken, the whole saga is walked, so that a
-counterexample is a path of the machine that runs.
+The search covers the first and the last step of each kind, and every part that is not a plain step. In the shorter
+machine, the part before an omitted step is followed by the part after it. If you remove the omitted steps from a path
+of the whole machine, the rest is a path of the shorter machine. Every outcome of an omitted step is also an outcome of
+the last step of its kind, after parts of the same kinds. An execution carries only one fact from one step to the next:
+whether there will be leftovers. The module also compares the rows of the shorter machine with the rows of the whole
+machine.
+
+A step that is searched only for its forward kind is *passed* during compensation: its compensation always returns.
+Other steps with its back kind are searched in both directions. For these steps the search tries compensation in every
+situation: with and without the effect, with and without doubt.
+
+If the shorter saga breaks a law, the whole saga is searched. So a counterexample is always a path of the real machine.
 """
 
 from __future__ import annotations
@@ -37,16 +43,16 @@ from fsm_mediator.verifier.choices import saga_of_parts
 from fsm_mediator.verifier.troubles import is_predicate
 
 WHOLE: Final = 20
-"""Sagas of up to so many parts are walked as they are."""
+"""The number of parts up to which a saga is not shortened."""
 
 AT_EACH_END: Final = 1
-"""So many of the first, and as many of the last steps of each kind are walked."""
+"""The number of first steps, and of last steps, of each kind that are searched."""
 
 _BACK: Final = frozenset((COMPENSATING, RETRYING_COMPENSATION, STUCK))
-"""The phases of the way back, for a step that can be compensated."""
+"""The phases of compensation, for a step that can be compensated."""
 
 ATTEMPTS: Final = 3
-"""So many attempts are walked in the place of more: the first, one in the middle, the last."""
+"""The maximum number of attempts that are searched: the first attempt, a middle attempt, and the last attempt."""
 
 
 class Shortened(NamedTuple):
@@ -54,10 +60,11 @@ class Shortened(NamedTuple):
 
     Attributes:
         saga: The shorter saga.
-        walked_instead: For each step left out, by path: the paths of the steps that were walked in its place, on the
-            way forward and on the way back. A path is empty if the step is walked itself, or cannot be compensated.
-        passed: The paths of the steps that are walked on the way forward only.
-        most_attempts: The most attempts of a policy, if fewer attempts were searched. 0 if all attempts were searched.
+        walked_instead: For each omitted step, by path, the paths of the two steps that are searched instead: for
+            execution and for compensation. The first path is empty if the step itself is searched for execution. The
+            second path is empty if the step cannot be compensated.
+        passed: The paths of the steps that are searched for execution only.
+        most_attempts: The maximum number of attempts of all policies, if fewer attempts are searched. Otherwise 0.
     """
 
     saga: Saga
@@ -66,7 +73,7 @@ class Shortened(NamedTuple):
     most_attempts: int
 
     def in_words(self) -> str:
-        """The steps and the attempts left out."""
+        """The omitted steps and attempts, as text."""
         words = []
         paths = [path for path, (forward, _) in self.walked_instead.items() if forward]
         if paths:
@@ -84,18 +91,18 @@ class Shortened(NamedTuple):
         return "; ".join(words)
 
     def states(self, walked: set[str]) -> set[str]:
-        """The reached states of the whole saga; *walked* are those of the shorter one."""
+        """The reached states of the whole saga. *walked*: the reached states of the shorter saga."""
         return walked | {state for state, instead in self._left_out() if instead in walked}
 
     def taken(self, walked: set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The taken transitions of the whole saga, as event and source; *walked* are those of the shorter one."""
+        """The taken transitions of the whole saga, as event and source. *walked*: those of the shorter saga."""
         events: dict[str, list[str]] = {}
         for event, source in walked:
             events.setdefault(source, []).append(event)
         return walked | {(event, state) for state, instead in self._left_out() for event in events.get(instead, ())}
 
     def _left_out(self) -> Iterator[tuple[str, str]]:
-        """Every state of a step left out, and the state walked in its place."""
+        """Every state of each omitted step, with the state that is searched instead."""
         for path, (forward, backward) in self.walked_instead.items():
             for phase in PHASES:
                 instead = backward if backward and phase in _BACK else forward
@@ -104,7 +111,7 @@ class Shortened(NamedTuple):
 
 
 def shortened(saga: Saga) -> Shortened | None:
-    """*saga*, shortened. None if it is small or has no steps that can be left out."""
+    """A shorter version of *saga*. None if *saga* is small or has no steps and no attempts that can be omitted."""
     if len(saga.parts) <= WHOLE:
         return None
     shapes = _shapes(saga.machine, saga.parts)
@@ -125,19 +132,22 @@ def shortened(saga: Saga) -> Shortened | None:
     kept = tuple(_with_few_attempts(part) for part in saga.parts if part.path in walked)
     shorter = saga_of_parts(saga, kept)
     if any(shapes[path] != shape for path, shape in _shapes(shorter.machine, kept).items()):
-        return None  # the shorter machine is not the whole one with steps left out
+        return None  # the rows of the shorter machine differ, so a search of it would prove nothing
     passed = frozenset(path for path, (forward, backward) in walked_instead.items() if not forward and backward)
     return Shortened(shorter, walked_instead, passed, most if most > ATTEMPTS else 0)
 
 
 def _at_the_ends(by_kind: Mapping[Any, Sequence[str]], side: str) -> set[str]:
-    """The paths of the first and the last few parts of each kind of this side."""
+    """The paths of the first and the last parts of each kind on *side*: ``forward``, ``back`` or ``itself``."""
     every = (paths for kind, paths in by_kind.items() if kind[0] == side)
     return {path for paths in every for path in (*paths[:AT_EACH_END], *paths[-AT_EACH_END:])}
 
 
 def _beside_others(parts: Sequence[Part]) -> set[str]:
-    """The paths of the steps beside a wait, a group or the pivot: they are walked, so that its neighbours stay."""
+    """The paths of all parts that have a wait, a group or the pivot as a neighbour.
+
+    These parts are searched, so that each wait, group and pivot keeps its neighbours.
+    """
     plain = [_is_plain_step(part) for part in parts]
     pairs = zip(parts, [True, *plain[:-1]], [*plain[1:], True], strict=True)
     return {part.path for part, before, after in pairs if not (before and after)}
@@ -148,7 +158,11 @@ def _is_plain_step(part: Part) -> bool:
 
 
 def _kinds(part: Part, rows: frozenset[tuple[str, ...]]) -> Iterator[Any]:
-    """Everything in a part that rules, table and laws read, but for its path: on the way forward, and back."""
+    """The kinds of a part, from everything except the path that rules, table and laws read.
+
+    A plain step has a kind for execution and, if it can be compensated, a kind for compensation. Another part has a
+    kind of its own.
+    """
     if not _is_plain_step(part):
         yield "itself", part.path
         return
@@ -161,18 +175,20 @@ def _kinds(part: Part, rows: frozenset[tuple[str, ...]]) -> Iterator[Any]:
 
 
 def _policy(policy: Retry) -> Any:
-    """The part of a policy that the rules read: attempts, exceptions (or that a predicate judges them), any wait."""
+    """The values of a policy that the rules read: attempts, exceptions or a predicate, and whether there is a wait."""
     attempts = _few(policy).attempts
     return attempts, "a predicate" if is_predicate(policy) else policy.on, policy.wait(1) > 0
 
 
 def _attempts(part: Part) -> Iterator[int]:
+    """The numbers of attempts in the policies of a part that have a limit."""
     if part.kind is Kind.STEP:
         policies: Iterable[Retry] = (part.retry, part.compensation_retry) if part.compensatable else (part.retry,)
         yield from (policy.attempts for policy in policies if policy.attempts is not None)
 
 
 def _few(policy: Retry) -> Retry:
+    """*policy* with at most `ATTEMPTS` attempts. A policy without limit stays the same."""
     return policy if policy.attempts is None else replace(policy, attempts=min(policy.attempts, ATTEMPTS))
 
 
@@ -183,7 +199,7 @@ def _with_few_attempts(part: Part) -> Part:
 
 
 def _shapes(machine: CompiledMachine, parts: Sequence[Part]) -> dict[str, frozenset[tuple[str, ...]]]:
-    """The rows of each part: event, phase, next phase, and what the part of the next state is to it."""
+    """The rows of each part: event, phase, next phase, and the relation of the next state's part to this part."""
     neighbours: dict[str, tuple[str, str]] = {}
     before = ""
     for number, part in enumerate(parts):
@@ -200,6 +216,7 @@ def _shapes(machine: CompiledMachine, parts: Sequence[Part]) -> dict[str, frozen
 
 
 def _relation(path: str, other: str, before: str, after: str) -> str:
+    """The relation of the part *other* to the part *path*, whose neighbours are *before* and *after*."""
     if other in ("", path):
         return "itself" if other else ""
     if other == after:

@@ -1,10 +1,11 @@
 """verify: searches every outcome of every attempt, with the machine and the `feed` of production.
 
-The search goes breadth first over *nodes*: an abstract state, and a ledger of the effects that really happened. From
-each node it tries every action (`actions`), and the laws check each transition.
+The search visits *nodes*, breadth first. A node is an abstract state together with a ledger of the effects that really
+happened. The report calls a node a situation. From each node the search tries every action (`actions`), and the laws
+check each transition.
 
 The branches of a group are separate executions, with their own crashes, inboxes and operators. So each branch is
-searched separately, and its parent sees the branch only as a `branches.Status`.
+searched separately. The search over the parent sees a branch only as a `branches.Status`.
 
 Source: explicit-state model checking as in Holzmann, "The SPIN Model Checker", 2003.
 """
@@ -41,7 +42,7 @@ from fsm_mediator.verifier.shortening import shortened
 from fsm_mediator.verifier.violation import Violation
 
 _REPORTED: Final = 100
-"""Progress is reported after so many situations."""
+"""The number of situations between two reports of progress."""
 
 
 class _Found(NamedTuple):
@@ -68,7 +69,7 @@ def verify(
             steps that must report doubt.
         most_nodes: The maximum number of situations. It bounds time and memory. If the search stops at this number, the
             report says so and lists the states that were not reached.
-        progress: Called repeatedly with the number of situations since the last call.
+        progress: A function that the search calls repeatedly, with the number of situations since the previous call.
 
     Returns:
         The report with all broken laws. Call `Report.raise_for_violations` to raise an error for them.
@@ -86,16 +87,19 @@ class StateSpace:
     """The search over everything that can happen to a saga's executions.
 
     Args:
-        saga: The saga. If it has long runs of equal steps, a shortened saga is searched.
+        saga: The saga. If it is long and has many equal steps, a shortened saga is searched.
         strict: As in `verify`.
         most_nodes: As in `verify`.
         progress: As in `verify`.
-        once: Whether one of several symmetric branches in the same status is enough.
+        once: Whether the search tries actions on only one of several symmetric branches in the same status, and on
+            only a few of several equal branches.
 
     Attributes:
+        saga: The saga that is searched. It can be shorter than the given saga.
         nodes: The abstract state and the ledger of each node.
-        came: The predecessor of each node on its shortest path, and the label of the action. (-1, "") for the first.
+        came: For each node, the previous node on a shortest path, and the label of the action. (-1, "") for the first.
         branches: The searches over the branches of the saga's groups, by the group's path and the branch's name.
+        possible: The actions that can happen to the saga.
     """
 
     def __init__(
@@ -179,14 +183,17 @@ class StateSpace:
         )
 
     def walk_whole(self) -> None:
-        """Search the whole saga after the shortened saga broke a law. A counterexample must be a path of the whole."""
+        """Search the whole saga after the shortened saga broke a law.
+
+        A counterexample must be a path of the whole saga.
+        """
         self._shortened = None
         self._begin(self._whole)
         self.explore()
         self._check_liveness()
 
     def _parks_in_order(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The causes of parks. Each comes with the parts of the whole saga where the saga can stop for this cause."""
+        """Each cause of a park, with the paths of the parts where the saga can stop for this cause."""
         found = []
         for cause in CAUSES:
             states = self._parks.get(cause, set())
@@ -214,7 +221,7 @@ class StateSpace:
     def child(self, name: str) -> Child:
         """A branch that runs this saga, with the outcomes found by this search."""
         if not self._complete or self._found:
-            return child_of(name, self._whole)  # the outcomes are not known: every outcome is possible
+            return child_of(name, self._whole)  # the outcomes are not known, so every outcome is assumed to be possible
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
         forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
         # A branch stuck in compensation counts as undone too, although it may have nothing to undo.
@@ -260,12 +267,12 @@ class StateSpace:
             for move in moves:
                 every = self._table.after(position, move)
                 key = (id(every), id(move.ledger), move.crash, move.again)
-                if isinstance(every, str) or key not in alike:  # otherwise another action has made the same move
+                if isinstance(every, str) or key not in alike:  # otherwise an earlier action led to the same nodes
                     alike.add(key)
                     self._follow(number, move, every)
 
     def _follow(self, number: int, move: Action, every: list[Successor] | str) -> None:
-        """Make *move* from a node, to *every* successor."""
+        """Make *move* from the node *number*, check the laws, and add *every* successor to the graph."""
         position, ledger = self.nodes[number]
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
@@ -298,7 +305,7 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every action from a node, with its label (which includes its decisions) and its target node."""
+        """Every action from the node *number*, with its label and its target node. The label includes the decisions."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
             every = self._table.after(position, move)
@@ -315,7 +322,7 @@ class StateSpace:
         return (position.number, ledger._replace(branches=()), branches)
 
     def _node(self, position: AbstractState, ledger: EffectLedger, parent: int, label: str, *, crash: bool) -> int:
-        """The node of an abstract state and a ledger; a new node is queued."""
+        """The number of the node of an abstract state and a ledger. A new node is added to the queue."""
         key = self._key(position, ledger)
         number = self._numbers.get(key)
         if number is None:
@@ -327,7 +334,7 @@ class StateSpace:
         return number
 
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
-        """The statuses of the branches of every group, the same for symmetric branches."""
+        """The statuses of the branches of every group, equal if only symmetric branches are exchanged."""
         plans = position.execution.plans or {}
         branch_models = self.possible.branch_models.items()
         return tuple(
@@ -335,7 +342,7 @@ class StateSpace:
         )
 
     def way(self, number: int) -> list[str]:
-        """The labels of the actions on the shortest path to a node."""
+        """The labels of the actions on a shortest path to the node *number*."""
         way = []
         while number > 0:
             number, label = self.came[number]
@@ -345,7 +352,11 @@ class StateSpace:
     # Findings
 
     def _check_liveness(self) -> None:
-        """Check law 1 on the whole graph: an end or a park is reachable from each node, and no cycle is endless."""
+        """Check law 1 on the whole graph.
+
+        An end or a park must be reachable from each node, and every cycle must contain a crash, an operator's retry or
+        a retry without limit.
+        """
         if self._complete:
             lost = self._graph.first_dead_end(
                 number for number, (position, _) in enumerate(self.nodes) if _is_rest(position)
@@ -362,14 +373,17 @@ class StateSpace:
             self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """The label of an action from one node to another that is neither a crash nor a retry."""
+        """The label of an action from *source* to *target* that is neither a crash nor an operator's retry."""
         every = (
             label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
         )
         return next(every)
 
     def _broken(self, broken: Broken, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
-        """Store the first path to each broken law, which is the shortest. A path with a crash breaks law 5."""
+        """Store a broken law with the path to it. A path with a crash breaks law 5.
+
+        Only the first path to each law is stored. It is a shortest path, because the search is breadth first.
+        """
         self._broken_rules.add(broken.rule)
         law = 5 if crashed else broken.law
         self._found.setdefault(law, _Found(broken, number, labels, round_))
@@ -382,7 +396,7 @@ class StateSpace:
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
-    """The ledger. If compensation begins, without the effects of leftovers, because they no longer matter."""
+    """*ledger*, without the effects that no longer matter if compensation begins: those of signals and leftovers."""
     listed = led.passage.turns
     if listed is None:
         return ledger

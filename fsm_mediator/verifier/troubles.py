@@ -1,7 +1,8 @@
-"""Troubles: every kind of exception that a call of a participant can raise, with its meaning by the rules page.
+"""Troubles: every kind of exception that a call of a participant can raise, with its meaning.
 
-This module states the meaning of each exception a second time, independently of the rules, so that the laws can check
-the rules. No user function is called. If a predicate decides, the search tries both answers.
+The meaning of an exception is whether it leaves doubt, and whether another attempt follows. docs/rules.md defines it.
+This module implements the definition a second time, independently of `execution`, so that the laws can check the
+execution. No function of a user is called. If `Retry.on` is a function, the search tries both of its answers.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ ASKED_WAIT: Final = 7.0
 """The seconds that a call asks for by `RetryAfterError`."""
 
 NOT_AGAIN: Final = ", and that is not worth another attempt"
-"""Ends the words of an exception to which `Retry.on` says no."""
+"""The suffix of the words and the observation of an exception that the function `Retry.on` does not accept."""
 
 
 _JUDGED_APART: Final = (StepSignalError, BaseExceptionGroup)
-"""Exceptions with rows of their own on the rules page."""
+"""Exceptions that have special rules in docs/rules.md."""
 
 
 class Trouble(NamedTuple):
     """One kind of exception.
 
     Attributes:
-        words: A verb phrase that describes the call.
+        words: A verb phrase after the name of the call, such as ``raises``.
         observation: As in `Action`.
-        make: Makes the exception.
+        make: A function that makes the exception.
         doubt: Whether the call may have had its effect.
-        repeats: Whether another attempt follows, if any is left.
+        repeats: Whether another attempt follows, if attempts are left.
     """
 
     words: str
@@ -45,7 +46,10 @@ class Trouble(NamedTuple):
 
 
 def is_marked_worth_retrying(error: BaseException) -> bool:
-    """The answer that replaces the call of a user's predicate. The exception itself has the answer."""
+    """Whether *error* is worth another attempt. The search uses this function instead of a user's predicate.
+
+    The exception itself has the answer in an attribute (see `made`).
+    """
     return bool(getattr(error, "is_worth", True))
 
 
@@ -55,20 +59,20 @@ def is_predicate(policy: Retry) -> bool:
 
 
 def plain_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
-    """The exceptions of any call: an error, a request for another attempt, a refusal."""
+    """The exceptions that any call can raise: `Exception`, `RetryAfterError` and `StepRejectedError`."""
     yield from _answers("raises", "raised", Exception, part, policy)
     yield Trouble("raises, to be tried again", "raised again", lambda: RetryAfterError(ASKED_WAIT), False, True)
     yield Trouble("rejects", "rejected", lambda: StepRejectedError("rejected"), False, False)
 
 
 def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
-    """The exception of a call that cannot tell whether it had its effect."""
+    """`OutcomeUnknownError`, which a call raises if it does not know whether it had its effect."""
     yield from _answers("says that it does not know", "unknown", OutcomeUnknownError, part, policy)
 
 
 @functools.lru_cache(maxsize=10_000)
 def named_troubles(part: Part, policy: Retry) -> tuple[Trouble, ...]:
-    """The exceptions that the settings of *part* name, groups of exceptions, and an end during the call."""
+    """The exceptions that the settings of *part* name, `SystemExit`, and groups of exceptions."""
     return tuple(_named_troubles(part, policy))
 
 
@@ -96,7 +100,7 @@ def _named_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 
 def _answers(words: str, observation: str, kind: type[BaseException], part: Part, policy: Retry) -> Iterator[Trouble]:
-    """An exception of *kind*. If a predicate decides about another attempt, one exception for each answer."""
+    """The trouble of an exception of *kind*. If `Retry.on` is a function, one trouble for each answer of it."""
     doubt = leaves_doubt(part, kind)
     make = functools.partial(made, kind)
     yield Trouble(words, observation, make, doubt, _is_repeated(kind, policy, worth=True))
@@ -106,7 +110,11 @@ def _answers(words: str, observation: str, kind: type[BaseException], part: Part
 
 
 def _is_repeated(kind: type[BaseException], policy: Retry, *, worth: bool) -> bool:
-    """Whether *kind* is retried: never after a refusal, always after an end during the call, else by `Retry.on`."""
+    """Whether an exception of *kind* is retried.
+
+    A `StepRejectedError` is never retried. An exception such as `SystemExit`, which is no `Exception`, is always
+    retried. For all other exceptions `Retry.on` decides. *worth*: the answer of `Retry.on` if it is a function.
+    """
     if not issubclass(kind, Exception):
         return True
     if issubclass(kind, StepRejectedError):

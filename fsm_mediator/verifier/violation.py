@@ -23,17 +23,17 @@ class Violation:
 
     Attributes:
         law: The number of the law.
-        what: The problem at the end of the path.
+        what: The problem at the end of the path, in words.
         rule: The name of the broken rule in `RULES`.
         saga: The definition.
         path: The actions in order, in words.
         recorded: The records of each action. Some actions have no records.
         effects: The paths of the parts that have an effect at the end.
         strict: Whether steps could raise after their effect without reporting doubt.
-        branches: For each branch in the path, a path of this branch that reaches the same statuses. The keys are
-            ``group.branch`` and ``group.branch/group.branch``.
-        unplayable: The reason why a branch has no such path. None if all branches have one.
-        around: The number of last actions that form an endless cycle. 0 if there is no cycle.
+        branches: For each branch that the path mentions, a path of this branch that reaches the same statuses. The
+            keys are ``group.branch`` and ``group.branch/group.branch``.
+        unplayable: The reason why no such path of a branch was found. None if there is a path for all branches.
+        around: The number of actions at the end of the path that repeat endlessly. 0 if there is no endless cycle.
     """
 
     law: int
@@ -55,12 +55,12 @@ class Violation:
 
     @property
     def state(self) -> str:
-        """The machine's state at the end of the path."""
+        """The state of the saga at the end of the path."""
         records = self.records
         return records[-1].target if records else PENDING
 
     def timeline(self) -> str:
-        """The path, one line for each action, with the states that follow."""
+        """The path as text: one line for each action, with the states that the saga reaches."""
         wide = min(max((len(words) for words in self.path), default=0), 72)
         lines = []
         for number, (words, records) in enumerate(zip(self.path, self.recorded, strict=True), 1):

@@ -17,7 +17,18 @@ pytest.importorskip("restate", reason="the extra `restate` is not installed: mak
 
 import httpx
 
-from fsm_mediator import JournalError, Parallel, Retry, Saga, Signal, Sleep, StillRunningError, conforms, step
+from fsm_mediator import (
+    JournalError,
+    Parallel,
+    Retry,
+    Saga,
+    SagaIdTakenError,
+    Signal,
+    Sleep,
+    StillRunningError,
+    conforms,
+    step,
+)
 from fsm_mediator.engines.restate import RestateMediator, worker
 from fsm_mediator.engines.restate import worker as restate_worker_of
 from tests.engines.backends import ROOT, Undone, Work, restate, run, until
@@ -257,8 +268,8 @@ def test_a_verb_without_a_worker_says_so(restate_server):
     asyncio.run(all_of_it())
 
 
-def test_a_new_execution_is_run_by_two_requests(restate_server):
-    """One begins it, one waits for its end. Whether it was undone is asked only of one that was there before."""
+def test_a_new_execution_is_run_by_one_request(restate_server):
+    """The request begins it and waits for its end. An execution that was there before needs more requests."""
     saga, asked = Saga("asked", [Work("a", set())]), []
 
     async def note(request: httpx.Request) -> None:
@@ -269,11 +280,50 @@ def test_a_new_execution_is_run_by_two_requests(restate_server):
             client.event_hooks["request"] = [note]
             async with worker(saga, bind=f"127.0.0.1:{free_ports(1)[0]}", admin=restate_server.admin):
                 mediator = RestateMediator(saga, client=client)
-                for paths in (["run/send", "attach"], ["run/send", "output", "output", "attach", "output"]):
+                for paths in (["run"], ["run", "output", "output", "attach", "output"]):
                     asked.clear()
-                    await mediator.run("asked", saga_id="q1")
-                    seen = [path.partition("q1/")[2] for path in asked if not path.endswith("standing")]
-                    assert seen == paths
+                    await mediator.run("asked", saga_id="asked-1")
+                    seen = [path.partition("asked-1/")[2] or path.rpartition("/")[2] for path in asked]
+                    assert [path for path in seen if path != "standing"] == paths
+                with pytest.raises(SagaIdTakenError):
+                    await mediator.run("asked", "another payload", saga_id="asked-1")
+
+    asyncio.run(all_of_it())
+
+
+class Broken(httpx.AsyncHTTPTransport):
+    """A connection that breaks once, before a request is sent or after it was answered."""
+
+    def __init__(self, moment: str) -> None:
+        super().__init__()
+        self.moment = moment
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, but for the first."""
+        moment, self.moment = self.moment, ""
+        if moment == "before":
+            raise httpx.ConnectError("cut before", request=request)
+        response = await super().handle_async_request(request)
+        if moment == "after":
+            await response.aclose()
+            raise httpx.ReadError("cut after", request=request)
+        return response
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_whose_connection_breaks_is_joined(restate_server, moment):
+    """Restate has the execution or not: in both cases it runs once, and the call returns its outcome."""
+    done: list[str] = []
+    saga = Saga("cut", [step(name="a")(lambda payload: done.append("a"))])
+
+    async def all_of_it() -> None:
+        bind = f"127.0.0.1:{free_ports(1)[0]}"
+        async with (
+            httpx.AsyncClient(base_url=restate_server.ingress, transport=Broken(moment)) as client,
+            worker(saga, bind=bind, admin=restate_server.admin),
+        ):
+            outcome = await RestateMediator(saga, client=client).run("cut", saga_id=f"cut-{moment}")
+            assert (outcome.state, done) == ("succeeded", ["a"])
 
     asyncio.run(all_of_it())
 

@@ -31,6 +31,7 @@ from fsm_mediator.engines.restate.attempts import Attempts
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import branch_name, group_of
+from fsm_mediator.states import is_ended
 
 SAGA: Final = "fsm_mediator"
 UNDONE: Final = "fsm_mediator_undo"
@@ -92,14 +93,15 @@ class SagaRun(Driving):
 
     async def run(self, start: Data) -> Data:
         """Drive the execution to its end."""
-        self.context.set("opening", {"opening": start["opening"], "invocation": self.invocation}, JSON)
-        if start.get("rows"):
-            self._keep_rows(start["rows"])
+        begun = {"opening": start["opening"], "invocation": self.invocation, "rows": start.get("rows", [])}
+        self.context.set("opening", begun, JSON)
         self.open(start)
         return await self.drive()
 
     def _keep_rows(self, rows: list[Any]) -> None:
-        self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
+        """Store the records of a turn for readers. The workflow's result has the records of the last turn."""
+        if rows and (self.start.get("follow") or not is_ended(rows[-1][3])):
+            self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 
     def _keep_standing(self) -> None:
         """Store the data that readers of the execution need besides its records."""
@@ -152,8 +154,7 @@ class SagaRun(Driving):
         if done.get("lost"):
             return None
         self.announced = not done.pop("apart", False)
-        if done["rows"]:
-            self._keep_rows(done["rows"])
+        self._keep_rows(done["rows"])
         return done
 
     async def _made(self, request: Data) -> Data:
@@ -335,6 +336,6 @@ async def standing(context: WorkflowSharedContext) -> Data | None:
     if begun is None:
         return None
     keys = sorted(key for key in await context.state_keys() if key.startswith("rows-"))
-    rows = [row for key in keys for row in await context.get(key, JSON) or ()]
+    rows = begun["rows"] + [row for key in keys for row in await context.get(key, JSON) or ()]
     known = await context.get("standing", JSON) or {"items": [], "rests": False}
     return {"opening": begun["opening"], "rows": rows, **known}

@@ -24,6 +24,7 @@ PATIENCE: Final = 10.0
 """Seconds for which a worker may be silent that is asked how an execution stands."""
 
 NOT_FOUND: Final = 404
+CONFLICT: Final = 409
 NOT_READY: Final = 470
 
 
@@ -32,6 +33,7 @@ class _Absent(enum.Enum):
 
     UNKNOWN = enum.auto()
     GOES_ON = enum.auto()
+    STARTED_BEFORE = enum.auto()
 
 
 class RestateMediator(EngineMediator):
@@ -73,28 +75,44 @@ class RestateMediator(EngineMediator):
             message = answer.json().get("message", answer.text)
             if answer.status_code == NOT_FOUND and "invocation" in message:
                 return _Absent.UNKNOWN
+            if answer.status_code == CONFLICT and "already invoked" in message:
+                return _Absent.STARTED_BEFORE
             why = "has a worker made itself known?" if method == "POST" else "was the workflow ended by hand?"
             raise JournalError(f"Restate answers {answer.status_code} to {path}: {message} ({why})")
         return _Absent.GOES_ON if answer.is_error else answer.json()
 
     async def _open(self, opening: Data) -> bool:
-        return await self._begin(SAGA, {**self._common, "opening": opening, "rows": self.turns.begun(opening)})
+        return await self._begin(SAGA, self._start_of(opening))
+
+    def _start_of(self, opening: Data) -> Data:
+        return {**self._common, "opening": opening, "rows": self.turns.begun(opening)}
 
     async def _begin(self, service: str, start: Data) -> bool:
-        accepted = await self._ask(f"/{service}/{_key(start['opening']['saga_id'])}/run/send", start)
+        accepted = await self._ask(f"{_run_of(service, start)}/send", start)
         return bool(accepted["status"] == "Accepted")
+
+    async def _open_until_ended(self, opening: Data) -> Data | None:
+        """Send one request. If its connection breaks, send the start again, because Restate may not have it."""
+        start = self._start_of(opening)
+        try:
+            result = await self._ask(_run_of(SAGA, start), start, timeout=0)
+        except JournalError as error:
+            if not isinstance(error.__cause__, httpx.TransportError):
+                raise
+            return await self._ended(opening["saga_id"]) if await self._begin(SAGA, start) else None
+        return None if result is _Absent.STARTED_BEFORE else _end(result)
 
     async def _result(self, saga_id: str, service: str, how: str = "output") -> Any:
         """The result of an execution. *how* is ``output``, or ``attach`` to wait for the result."""
         path = f"/restate/workflow/{service}/{_key(saga_id)}/{how}"
         return await self._ask(path, method="GET", timeout=PATIENCE if how == "output" else 0)
 
-    async def _last(self, saga_id: str, how: str = "output", *, new: bool = False) -> tuple[str, Any]:
-        """The service that ran an execution last, and the result. A *new* execution cannot have been undone yet."""
+    async def _last(self, saga_id: str, how: str = "output") -> tuple[str, Any]:
+        """The service that ran an execution last, and the result."""
         result = await self._result(saga_id, SAGA, how)
         if result is _Absent.UNKNOWN:
             raise UnknownExecutionError(f"Restate knows no execution {saga_id!r}, or its retention is over")
-        if not new and result is not _Absent.GOES_ON and result["rows"][-1][3] == SUCCEEDED:
+        if result is not _Absent.GOES_ON and result["rows"][-1][3] == SUCCEEDED:
             undone = await self._result(saga_id, UNDONE)
             if undone is not _Absent.UNKNOWN:
                 return UNDONE, await self._result(saga_id, UNDONE, how)
@@ -103,7 +121,7 @@ class RestateMediator(EngineMediator):
     async def _standing(self, saga_id: str) -> Data:
         service, result = await self._last(saga_id)
         if result is not _Absent.GOES_ON:
-            return {**result, "items": [], "rests": True}
+            return _end(result)
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
             known = await self._ask(f"/{service}/{_key(saga_id)}/standing")
@@ -115,19 +133,16 @@ class RestateMediator(EngineMediator):
                 )
             await asyncio.sleep(PAUSE / 10)
 
-    async def _ended(self, saga_id: str, *, new: bool = False) -> Data:
+    async def _ended(self, saga_id: str) -> Data:
         while True:
             try:
-                _, result = await self._last(saga_id, "attach", new=new)
+                _, result = await self._last(saga_id, "attach")
             except JournalError as error:
                 if not isinstance(error.__cause__, httpx.TransportError):
                     raise
                 await asyncio.sleep(PAUSE)
             else:
-                return {**result, "items": [], "rests": True}
-
-    async def _new_ended(self, saga_id: str) -> Data:
-        return await self._ended(saga_id, new=True)
+                return _end(result)
 
     async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
         service, result = await self._last(saga_id)
@@ -155,3 +170,12 @@ class RestateMediator(EngineMediator):
 
 def _key(saga_id: str) -> str:
     return quote(saga_id, safe="")
+
+
+def _run_of(service: str, start: Data) -> str:
+    """The path of the handler that drives an execution."""
+    return f"/{service}/{_key(start['opening']['saga_id'])}/run"
+
+
+def _end(result: Data) -> Data:
+    return {**result, "items": [], "rests": True}

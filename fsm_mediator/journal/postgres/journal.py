@@ -28,6 +28,7 @@ from fsm_mediator.journal.postgres.errors import RETRIED, unknown_driver
 from fsm_mediator.journal.postgres.following import ChangeOrder
 from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
 from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, version_of
+from fsm_mediator.journal.postgres.sharing import SharedWrites
 from fsm_mediator.journal.postgres.transactions import CallersTransactions
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.resealing import Resealed, reseal_all
@@ -115,6 +116,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         self._locks = SessionLocks(self._connections)
         self._slots = slots.SlotRules(self._connections.schema, self._liveness.is_gone, lease)
         self._numbers: dict[str, int] = {}
+        self._writes = SharedWrites(self._execute)
         weakref.finalize(self, self._connections.close)
         weakref.finalize(self, self._locks.close)
         forking.register(self)
@@ -161,9 +163,9 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     # Writing
 
     def write(self, commit: Commit) -> Written:
-        """As `Journal.write`."""
+        """As `Journal.write`. Threads that write at the same time share transactions, once they are more than a few."""
         self._check_writable()
-        (written,) = self._execute([Write(commit, self.codec)])
+        written = self._writes.write(Write(commit, self.codec))
         if isinstance(written, tuple):
             return written
         raise written
@@ -195,7 +197,11 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
             try:
                 if usual is not None and self._connections.write(*usual) is not None:
                     return [()]
-                with self._connections.session("written") as session, session.connection.transaction():
+                with (
+                    self._connections.session("written") as session,
+                    session.pipeline(),
+                    session.connection.transaction(),
+                ):
                     return Batch(session, writes, self._slots).execute()
             except JournalError as error:
                 if not isinstance(error.__cause__, RETRIED) or tries == _TRIES:
@@ -394,6 +400,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     def reset(self) -> None:
         """Open new connections. A forked child calls this method."""
         self._connections.reset()
+        self._writes = SharedWrites(self._execute)
         self._locks.reset()
         self._numbers.clear()
         self._liveness.forget()

@@ -21,6 +21,7 @@ from fsm_mediator import forking
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
@@ -38,7 +39,6 @@ from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.copying import CopyTables
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 from fsm_mediator.journal.sqlite.following import ChangeTable
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.sqlite.operators import note_definitions
 from fsm_mediator.journal.sqlite.slots import SlotJudge
 from fsm_mediator.records import InboxItem

@@ -197,9 +197,10 @@ def claim_some(
         return []
     numbers = sql.as_json(owners)
     cursor.execute(sql.CLAIM_ALL, (own, numbers))
-    row = drivers.get(own) or cursor.execute(sql.DRIVER_ROW, (own,)).fetchone()
-    alive = is_alive(own, row)
-    entries = {each[0]: entry_of(each, Driver(*row[2:]), alive, cipher=cipher) for each in read(sql.LISTED, (numbers,))}
+    listed = read(sql.LISTED, (numbers,))
+    row = listed[0][sql.OF_OWNER :]
+    me, alive = Driver(*row[2:]), is_alive(own, row)
+    entries = {each[0]: entry_of(each[: sql.OF_OWNER], me, alive, cipher=cipher) for each in listed}
     return [msgspec.structs.replace(entries[each], abandoned=owners[each] is not None) for each in owners]
 
 

@@ -141,14 +141,16 @@ class JournalReader:
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries of *rows*; each owner is checked only once."""
-        drivers: dict[int, tuple[Driver, bool]] = {}
-        owners = {row[13] for row in rows} - {None}
-        if owners:
-            for number, *row in self._read(sql.DRIVERS):
-                if number in owners:
-                    drivers[number] = Driver(*row[2:]), self._is_alive(number, row)
+        owners: dict[int | None, tuple[Driver | None, bool]] = {None: (None, False)}
+        entries = []
         with self._reading():
-            return [entry_of(row, *drivers.get(row[13], (None, False)), cipher=self.codec.cipher) for row in rows]
+            for row in rows:
+                number, owner = row[13], row[sql.OF_OWNER :]
+                if number not in owners:
+                    known = owner[2] is not None  # else the driver was dismissed
+                    owners[number] = (Driver(*owner[2:]), self._is_alive(number, owner)) if known else owners[None]
+                entries.append(entry_of(row[: sql.OF_OWNER], *owners[number], cipher=self.codec.cipher))
+        return entries
 
     def _is_alive(self, number: int, row: Sequence[Any]) -> bool:
         last_beat, lease, *identity = row

@@ -251,10 +251,15 @@ ENTRIES: Final = f"""
     SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, CAST(a.details AS BLOB), a.at, e.deadline_at,
         e.parent, r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries,
         e.recoveries_here,
-        (SELECT name FROM slots s WHERE s.execution = e.number AND s.epoch = e.epoch AND NOT begun AND e.driver NOTNULL)
+        (SELECT name FROM slots s
+            WHERE s.execution = e.number AND s.epoch = e.epoch AND NOT begun AND e.driver NOTNULL),
+        {_DRIVER_COLUMNS}
     FROM {_WITH_LAST_RECORD}
         JOIN definitions d ON d.number = e.definition
-        JOIN records a ON a.execution = e.number AND a.seq = 0"""
+        JOIN records a ON a.execution = e.number AND a.seq = 0
+        LEFT JOIN drivers o ON o.number = {_OWNER}"""
+OF_OWNER: Final = -len(_DRIVER_COLUMNS.split())
+"""The last columns of `ENTRIES` are those of the owner's row."""
 ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 

@@ -13,16 +13,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from fsm_mediator.errors import MediatorError
-from fsm_mediator.journal.sqlite.commit import Write, execute_batch
+from fsm_mediator.journal.group_commit import Waiter
+from fsm_mediator.journal.sqlite.batch import execute_batch
+from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, is_statement_error, to_journal_error
-from fsm_mediator.journal.sqlite.group_commit import Waiter
 from fsm_mediator.journal.sqlite.leases import IdCache
 
 PAUSE: Final = 0.0005
 """Seconds between two attempts to begin while another process writes."""
 
-Job: TypeAlias = Callable[[sqlite3.Cursor], Any]
-"""Works in a transaction and returns its result. Raises a `MediatorError` to refuse."""
+Job: TypeAlias = Write | Callable[[sqlite3.Cursor], Any]
+"""A commit, or a function that does its work within a transaction and returns the result.
+
+The function raises a `MediatorError` to refuse it.
+"""
 
 
 class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
@@ -114,7 +118,7 @@ def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[A
                 continue
             changes = connection.total_changes
             try:
-                results[index] = job(cursor)
+                results[index] = _do(cursor, job, ids)
             except MediatorError as refusal:
                 if connection.total_changes != changes:
                     raise _HalfDone from None
@@ -129,7 +133,7 @@ def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[A
 def _do_in_savepoint(cursor: sqlite3.Cursor, job: Job, ids: IdCache, path: str) -> Any:
     cursor.execute("SAVEPOINT job")
     try:
-        result = job(cursor)
+        result = _do(cursor, job, ids)
     except (MediatorError, *ERRORS) as error:
         if not isinstance(error, MediatorError) and not is_statement_error(error):
             raise
@@ -137,4 +141,13 @@ def _do_in_savepoint(cursor: sqlite3.Cursor, job: Job, ids: IdCache, path: str) 
         ids.clear()
         result = error if isinstance(error, MediatorError) else to_journal_error(error, path, "written")
     cursor.execute("RELEASE job")
+    return result
+
+
+def _do(cursor: sqlite3.Cursor, job: Job, ids: IdCache) -> Any:
+    if not isinstance(job, Write):
+        return job(cursor)
+    (result,) = execute_batch(cursor, ids, (job,))
+    if isinstance(result, MediatorError):
+        raise result
     return result

@@ -16,7 +16,7 @@ T = TypeVar("T")
 Dialect = Literal["postgresql", "sqlite"]
 
 ISOLATION: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
-"""The isolation levels that a step may ask for."""
+"""The isolation levels that a step may have."""
 
 
 def dialect_of(database: str) -> Dialect:
@@ -36,8 +36,8 @@ def dialect_of(database: str) -> Dialect:
 class Database(Protocol):
     """The user's database.
 
-    An implementation works for functions and for coroutine functions. Its methods are coroutine functions. If
-    *asynchronous* is False, they never suspend.
+    The methods of an implementation are coroutine functions. If *asynchronous* is False, these coroutines never
+    suspend, so plain functions can use them too.
 
     Attributes:
         dialect: The SQL dialect of the database.
@@ -46,14 +46,14 @@ class Database(Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """As above."""
+        """The SQL dialect of the database."""
 
     @property
     def asynchronous(self) -> bool:
-        """As above."""
+        """Whether the sessions are for coroutines."""
 
     async def begin(self, isolation: str | None) -> Any:
-        """A session in a new transaction, which is not part of another transaction.
+        """Begin a new transaction, and return its session. *isolation*: the isolation level, or None for the default.
 
         Raises:
             TransactionError: The caller already has a transaction, and the new transaction would be a part of it.
@@ -63,34 +63,37 @@ class Database(Protocol):
         """Execute a statement with parameters such as ``:key``, and return its rows."""
 
     def guard(self, session: Any) -> AbstractContextManager[Any]:
-        """Prevent the user's function from ending the transaction of *session*, while this context manager is open.
+        """A context manager that prevents the user's function from ending the transaction of *session*.
 
         Raises:
             TransactionError: The function ended the transaction, or tried to end it.
         """
 
     async def commit(self, session: Any) -> None:
-        """Commit, and release the session."""
+        """Commit the transaction, and release the session."""
 
     async def rollback(self, session: Any, error: BaseException) -> None:
-        """Roll back, and release the session. If that fails, the failure is added to *error* as a note."""
+        """Roll back the transaction because of *error*, and release the session.
+
+        If the rollback fails, the failure is added to *error* as a note.
+        """
 
 
 async def settled(value: Awaitable[T] | T) -> T:
-    """Return *value*, or await it if it is awaitable: methods of asynchronous drivers return awaitables."""
+    """*value*. If *value* is awaitable, as from a method of an asynchronous driver, await it and return its result."""
     return await value if inspect.isawaitable(value) else value
 
 
 @contextmanager
 def refused_by(kind: type[BaseException], words: str) -> Iterator[None]:
-    """A `Database.guard` for a driver that itself refuses to end the transaction.
+    """A context manager for the `Database.guard` of a driver that itself refuses to end the transaction.
 
     Args:
         kind: The class of the driver's error.
         words: A part of the error's message.
 
     Raises:
-        TransactionError: The driver raised this error: the function tried to end the transaction.
+        TransactionError: The driver raised this error, because the function tried to end the transaction.
     """
     try:
         yield

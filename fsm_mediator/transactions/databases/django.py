@@ -11,7 +11,7 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class DjangoDatabase:
-    """Transactions on the connection that Django keeps for the thread. This connection is the session."""
+    """Transactions on Django's connection of the current thread. This connection is the session."""
 
     asynchronous = False
 
@@ -25,14 +25,14 @@ class DjangoDatabase:
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect of the database's vendor. Django knows the vendor only after its setup."""
+        """The SQL dialect of the database. It is read late, because Django knows the database only after its setup."""
         return dialect_of(self._connections[self._using].vendor)
 
     async def begin(self, isolation: str | None) -> Any:
         """As `Database.begin`."""
         session = self._connections[self._using]
         if not session.in_atomic_block:
-            session.close_if_unusable_or_obsolete()  # Django does so only at requests
+            session.close_if_unusable_or_obsolete()  # outside of requests, Django does not do this
         atomic = self._transaction.atomic(self._using, durable=True)
         try:
             atomic.__enter__()
@@ -59,7 +59,7 @@ class DjangoDatabase:
             return cursor.fetchall() if cursor.description else ()
 
     def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
-        """As `Database.guard`: Django refuses `commit` and `rollback` in ``atomic``."""
+        """As `Database.guard`. Django itself refuses `commit` and `rollback` in an ``atomic`` block."""
         return refused_by(self._transaction.TransactionManagementError, "forbidden when an 'atomic' block")
 
     async def commit(self, session: Any) -> None:
@@ -72,7 +72,7 @@ class DjangoDatabase:
 
 
 def names_in_settings() -> dict[str, str]:
-    """The names of the tables from Django's setting ``FSM_MEDIATOR``; empty if there is no such setting."""
+    """The names of the tables from Django's setting ``FSM_MEDIATOR``. Empty if there is no such setting."""
     from django.conf import settings
 
     return dict(getattr(settings, "FSM_MEDIATOR", {}))

@@ -61,7 +61,7 @@ class PsycopgDatabase:
         return await settled(cursor.fetchall()) if cursor.description else ()
 
     def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
-        """As `Database.guard`: psycopg refuses `commit` and `rollback` inside of ``connection.transaction()``."""
+        """As `Database.guard`. psycopg itself refuses `commit` and `rollback` in ``connection.transaction()``."""
         return refused_by(self._psycopg.ProgrammingError, "forbidden within a Transaction")
 
     async def commit(self, session: Any) -> None:

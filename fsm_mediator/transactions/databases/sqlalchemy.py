@@ -59,7 +59,7 @@ class SQLAlchemyDatabase:
 
     @contextmanager
     def guard(self, session: Any) -> Iterator[None]:
-        """As `Database.guard`: commits are intercepted, and at the end the session's transaction must be the same."""
+        """As `Database.guard`. It intercepts commits, and checks at the end that the transaction is still the same."""
         inner = session.sync_session if self.asynchronous else session
         whole = inner.get_transaction()
 

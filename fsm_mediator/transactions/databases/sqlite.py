@@ -13,7 +13,10 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class SQLiteDatabase:
-    """Transactions on a SQLite file. Each opens a new connection, and holds the write lock from its start."""
+    """Transactions on a SQLite file.
+
+    Each transaction opens a new connection, and holds the write lock of the file from its start.
+    """
 
     dialect: Dialect = "sqlite"
     asynchronous = False
@@ -40,7 +43,7 @@ class SQLiteDatabase:
 
     @contextmanager
     def guard(self, session: sqlite3.Connection) -> Iterator[None]:
-        """As `Database.guard`: SQLite itself refuses statements that would end the transaction."""
+        """As `Database.guard`. SQLite itself refuses statements that would end the transaction."""
         refused = False
 
         def authorize(action: int, *_: object) -> int:

@@ -1,1 +1,4 @@
-"""A Django app that creates the tables of `Transactions`. Add it to ``INSTALLED_APPS``; run ``manage.py migrate``."""
+"""A Django app that creates the tables of `Transactions`.
+
+Add the app to ``INSTALLED_APPS``, and run ``manage.py migrate``.
+"""

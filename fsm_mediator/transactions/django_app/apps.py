@@ -1,4 +1,4 @@
-"""The app's configuration."""
+"""The configuration of the Django app."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ else:
 
 
 class TransactionsConfig(AppConfig):
-    """An app without models. Its migrations create the tables."""
+    """The configuration of a Django app without models. Its migrations create the tables of `Transactions`."""
 
     name = "fsm_mediator.transactions.django_app"
     label = "fsm_mediator"

@@ -18,7 +18,10 @@ else:
 
 
 class CreateTables(Operation):
-    """Creates the tables, with the names in the setting ``FSM_MEDIATOR``, in each database that the router allows."""
+    """Creates the tables of `Transactions` in each database for which the router allows migrations.
+
+    The names of the tables come from the setting ``FSM_MEDIATOR``.
+    """
 
     reversible = True
 

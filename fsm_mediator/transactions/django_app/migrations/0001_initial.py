@@ -1,4 +1,4 @@
-"""The table of keys, and the outbox."""
+"""The first migration: creates the table of keys and the outbox."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ else:
 
 
 class Migration(MigrationBase):
-    """The first one."""
+    """The first migration: creates all tables of `Transactions`."""
 
     operations: tuple[CreateTables, ...] = (CreateTables(),)

@@ -92,6 +92,11 @@ class GroupCommit(Generic[J]):
         self._under_way: Sequence[Waiter[J]] = ()  # the waiters whose jobs the leader does, itself included
         self._followers_awake: threading.Lock | None = None  # released by the last follower of the last group
 
+    @property
+    def is_led(self) -> bool:
+        """Whether a thread writes for the others now."""
+        return self._leader is not None
+
     def perform(self, jobs: Sequence[J]) -> list[Any]:
         """Do *jobs* durably, in one transaction that other threads may share. Returns the result of each job.
 
