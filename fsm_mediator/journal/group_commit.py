@@ -94,7 +94,7 @@ class GroupCommit(Generic[J]):
 
     @property
     def is_led(self) -> bool:
-        """Whether a thread writes for the others now."""
+        """Whether a thread now writes for the others."""
         return self._leader is not None
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:

@@ -160,7 +160,7 @@ def proc_shows_our_pids() -> bool:
 
 @cache
 def start_time_of_this_process() -> str | None:
-    """`process_start_time` of this process."""
+    """The result of `process_start_time` for this process."""
     return process_start_time("self")
 
 

@@ -163,7 +163,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     # Writing
 
     def write(self, commit: Commit) -> Written:
-        """As `Journal.write`. Threads that write at the same time share transactions, once they are more than a few."""
+        """As `Journal.write`. If more than a few threads write at the same time, they share transactions."""
         self._check_writable()
         written = self._writes.write(Write(commit, self.codec))
         if isinstance(written, tuple):
