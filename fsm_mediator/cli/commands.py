@@ -384,7 +384,7 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None,
 def recover(app: str | None, journal: str | None) -> None:
     """Resume every unfinished execution without a living driver, then end.
 
-    The exit code is 6 if the app has no fitting definition for some executions, and 1 if the history of some is
+    The exit code is 6 if the app has no fitting definition for some executions, and 1 if the history of an execution is
     damaged.
     """
     loaded = load_app(app)

@@ -204,7 +204,7 @@ class AsyncOperations:
             saga_id: The execution.
 
         Raises:
-            RefusedError: Neither is possible, because the execution has failed, is stuck, or is past its pivot.
+            RefusedError: Neither verb is possible, because the execution has failed, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id)

@@ -279,7 +279,10 @@ class Core:
     # Ownership
 
     def try_reserve(self, active: ActiveExecution) -> bool:
-        """Reserve an execution for the caller, which may then claim it. False if this mediator drives it already."""
+        """Reserve an execution for the caller, which may then claim it.
+
+        Returns False if this mediator drives it already.
+        """
         if self.owned.active.setdefault(active.saga_id, active) is not active:
             return False
         if self.closed:

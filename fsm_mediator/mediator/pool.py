@@ -194,7 +194,7 @@ class TimerThread:
     def _compact(self) -> None:
         """Count a cancelled timer.
 
-        If most timers are cancelled, remove the cancelled ones, which may be set for days later.
+        If most timers are cancelled, remove the cancelled timers. Otherwise they stay until their time, maybe for days.
         """
         with self._changed:
             self._cancelled += 1
@@ -301,9 +301,9 @@ class ThreadCall:
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def revoke(self) -> bool:
-        """Prevent the call from starting. Returns False if it already runs.
+        """Prevent the call from starting. Returns False if the call is running.
 
-        A signal can interrupt `start` itself. Then it is unknown whether there is a thread, and this method is needed.
+        This method is needed if a signal interrupts `start`: then it is unknown whether the thread exists.
         """
         with self._lock:
             self._revoked = self._revoked or not self._begun

@@ -202,7 +202,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
     """Whether the journal has an execution with the same id. False if opening that execution failed.
 
     Raises:
-        SagaIdTakenError: It has another saga or payload, or an execution with this id was deleted.
+        SagaIdTakenError: That execution has another saga or payload, or an execution with this id was deleted.
     """
     pause, find, saga_id = 0.001, core.journal.find, execution.saga_id
     while (entry := await core.runtime.in_thread(find, saga_id)) is None:

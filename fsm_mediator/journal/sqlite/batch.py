@@ -46,10 +46,10 @@ _found_in = msgspec.json.Decoder(list[tuple[int, int, int, int | None, int, bool
 
 
 def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list[Any]:
-    """Execute *writes* in a transaction, in few statements. Returns the inbox after each of them, or its error.
+    """Execute *writes* in a transaction, in few statements. Returns, for each write, the inbox after it, or its error.
 
-    Each statement releases the interpreter's lock and waits to get it back. With many threads, this takes several times
-    as long as the statement itself.
+    The number of statements matters, because each statement releases the interpreter's lock and waits to get it back.
+    With many threads, this wait takes several times as long as the statement itself.
     """
     if len(writes) == 1:
         return _Batch(cursor, ids, writes).execute()

@@ -94,7 +94,9 @@ def _delete(
     token: tuple[int, float] | None,
     before: float | None = None,
 ) -> int:
-    """Delete executions with their branches, except those with an unfinished execution. Returns the number.
+    """Delete executions with their branches. Returns the number of deleted executions.
+
+    If an execution or a branch is unfinished, neither the execution nor its branches are deleted.
 
     If *before* is given, an execution that ended again at that time or later is not deleted.
     """
