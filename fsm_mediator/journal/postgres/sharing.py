@@ -19,7 +19,7 @@ from fsm_mediator.journal.protocol import Written
 MOST_ALONE: Final = 7
 """The most threads that write alone at the same time, besides the thread that writes for a group.
 
-A transaction for fewer than some eight commits costs more than as many single statements (docs/costs.md).
+A transaction for fewer than some eight commits costs more than single statements: see docs/costs.md.
 """
 
 Result = Written | JournalError
