@@ -54,5 +54,5 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def begins(self) -> bool:
-        """Whether this notice begins a stint."""
+        """Whether the driver begins to drive the execution. If False, the driver stops."""
         return self.kind in (CLAIMED, RECOVERED)

@@ -109,7 +109,7 @@ class Telemetry:
     # Stints
 
     def notice(self, notice: Notice) -> None:
-        """Begin or end the span of a stint. See `Notice`."""
+        """Begin or end the span of a stint, the time in which one driver drives an execution. See `Notice`."""
         if not notice.begins:
             self._end(notice)
             return
