@@ -104,7 +104,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
     def covers(self, error: Exception) -> bool:
         """Whether another attempt is made after *error*.
 
-        For an exception group: whether one is made for any exception in it.
+        For an exception group: whether another attempt is made after any exception in the group.
         """
         if isinstance(error, _SPECIAL):
             if not isinstance(error, ExceptionGroup):

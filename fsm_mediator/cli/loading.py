@@ -182,10 +182,10 @@ def load_journal(
     wants_app: bool = False,
     migrates: bool | None = False,
 ) -> tuple[App | None, Journal]:
-    """The journal that commands which drive would use, and the app if it was needed to find the journal.
+    """Return the app, or None if it was not needed, and the journal.
 
-    If *journal* is given, an app is loaded only if it is given too and the command *wants_app*. Therefore a journal can
-    be read even if its app is broken or missing.
+    The journal is *journal*, or the app's if *journal* is not given. If *journal* is given, the app is loaded only if
+    *app* is given and *wants_app* is set. Therefore a journal can be read even if its app is broken or missing.
 
     Raises:
         DefinitionError: The app cannot be loaded.

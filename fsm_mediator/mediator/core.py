@@ -364,7 +364,10 @@ class Core:
                     self.runtime.post(self.resume, saga_id)
 
     def take_up(self, claimed: Entry) -> ActiveExecution | None:
-        """Drive a claimed execution in the background. Any thread may call this. None if it is released instead."""
+        """Drive a claimed execution in the background. Any thread may call this method.
+
+        Returns None if this mediator already drives the execution. The claim is then given back.
+        """
         active = ActiveExecution(claimed.saga_id, background=True)
         active.claimed = claimed
         if not self.try_reserve(active):

@@ -307,9 +307,9 @@ class ExecutionStore:
     def roots_of(self, outcomes: Iterable[Outcome], driver_id: str) -> list[str]:
         """The ids of the roots of the branches in *outcomes*.
 
-        Left out: roots in *outcomes*, and roots of other living drivers.
+        Roots that are in *outcomes* themselves, or that another living driver owns, are left out.
 
-        When a branch settles, its root continues in the background.
+        A root continues in the background when its branch settles.
         """
         claimed = {outcome.saga_id for outcome in outcomes}
         roots = {root_of(saga_id) for saga_id in claimed if is_branch(saga_id)} - claimed
@@ -324,8 +324,8 @@ class ExecutionStore:
     def missing_definition(self, active: ActiveExecution) -> str | None:
         """The fingerprint of *active*, if no registered saga can drive it. Otherwise None.
 
-        Also None if a registered saga with another name has that fingerprint, because this saga's executions can be
-        driven.
+        The result is also None if a registered saga with another name has that fingerprint. That saga can drive the
+        execution.
         """
         if active.epoch == 0 and isinstance(active.error, (UnknownSagaError, DefinitionChangedError)):
             entry = self.journal.find(active.saga_id)

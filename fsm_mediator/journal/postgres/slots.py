@@ -30,8 +30,9 @@ class SlotRules(NamedTuple):
     Attributes:
         schema: The schema of the journal's tables.
         is_gone: Returns whether the driver with this row of `sql.DRIVERS` is dead.
-        patience: Seconds for which no attempt overtakes an attempt that was overtaken often. After that, no slot is
-            left free for the attempt until it asks again, because its driver seems to be unable to begin it.
+        patience: Seconds. For this time no attempt overtakes an attempt that was overtaken often. If the driver of that
+            attempt has not asked for its slot by then, no slot is kept free for the attempt until its driver asks
+            again.
     """
 
     schema: str

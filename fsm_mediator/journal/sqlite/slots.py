@@ -53,8 +53,9 @@ class SlotJudge:
     Args:
         is_alive: Returns whether the driver with this number and row is alive.
         clock: Returns the time, in seconds since the epoch.
-        patience: Seconds for which no attempt overtakes an attempt that was overtaken often. After that, no slot is
-            left free for the attempt until it asks again, because its driver seems to be unable to begin it.
+        patience: Seconds. For this time no attempt overtakes an attempt that was overtaken often. If the driver of that
+            attempt has not asked for its slot by then, no slot is kept free for the attempt until its driver asks
+            again.
     """
 
     def __init__(
