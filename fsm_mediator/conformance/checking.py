@@ -125,7 +125,7 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
     count, state = len(trace.moves), execution.state
     if trace.state is None or trace.state == state:
         return count, None
-    why = f"its given state is {trace.state!r}, but its moves lead to {state!r}"
+    why = f"it is said to be in {trace.state!r}, but its moves lead to {state!r}"
     return count, attrs.evolve(_illegal(saga, trace.saga_id, count + 1, why, before, None, state), line=trace.line)
 
 
