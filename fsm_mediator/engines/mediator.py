@@ -279,7 +279,7 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Outcome:
-        """Settle the part in which an execution is stuck by hand. As `Mediator.resolve`."""
+        """Mark the part in which an execution is stuck as settled by hand. As `Mediator.resolve`."""
         check_id_argument(saga_id)
         json = None if result is None else self.turns.codec.encode(result, f"the result of {saga_id!r}").decode()
         verb: Data = {"kind": RESOLVE, "reason": reason, "actor": actor, "done": done, "result": json}

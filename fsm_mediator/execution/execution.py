@@ -421,4 +421,4 @@ _RETRY: Final = _REPEATING | {"errored", "compensation_errored"}
 _SAME_PART: Final = frozenset(
     ("errored", "unsure", "in_doubt", "exhausted", "compensation_errored", "compensation_exhausted", "retry")
 )
-"""The other events after which the state belongs to the same part as before the event."""
+"""The events, except `_REPEATING`, after which the state belongs to the same part as before the event."""
