@@ -48,7 +48,7 @@ _DONE: Final = {
     "compensated": "is undone",
     "settled_undone": "is undone",
 }
-"""The words for some events. Here several events have the same meaning."""
+"""A phrase for each of these events. Events with the same meaning here have the same phrase."""
 
 
 def compare(
