@@ -1,7 +1,7 @@
 """fsm_mediator: sagas as explicit finite state machines.
 
-Modules that must not know each other take part in one operation. A mediator drives it as a saga: step after step, with
-retries. If a step cannot succeed, the mediator compensates the completed steps, newest first.
+A saga is one operation that several modules take part in, without depending on each other. A mediator drives the saga
+step by step, with retries. If a step cannot succeed, the mediator compensates the completed steps, the newest first.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _LATER = {
     "load_saga": "fsm_mediator.saga_files",
     "verify": "fsm_mediator.verifier",
 }
-"""Names that are imported at their first use, because they bring asyncio, sqlite3 or an optional dependency."""
+"""Names that are imported at their first use, because they import asyncio, sqlite3 or an optional dependency."""
 
 __all__ = [
     "Acceptance",

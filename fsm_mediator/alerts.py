@@ -1,4 +1,4 @@
-"""Alerts: a message to a webhook when an execution needs a person, or the journal cannot be used."""
+"""Alerts: messages to a webhook when an execution needs a person, or when the journal cannot be used."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import STUCK
 
 MOST: Final = 100
-"""The most alerts of one kind that one look raises."""
+"""The maximum number of alerts of one kind in one check."""
 
 SEND_TIMEOUT: Final = 10.0
-"""Seconds that a webhook has to answer."""
+"""Seconds within which a webhook must answer."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -65,17 +65,17 @@ class Alerts:
         alerts = Alerts("https://hooks.example.com/sagas")
         Mediator(checkout, journal="sagas.db", observers=[alerts], relays=[alerts])
 
-    An alert is sent once as long as its problem lasts. After `Mediator.acknowledge` no alert is sent for the execution
-    until it moves. An alert that could not be sent is sent at the next look.
+    For each problem, an alert is sent once. After `Mediator.acknowledge`, no alert is sent for the execution until its
+    state changes. An alert that could not be sent is sent at the next check.
 
     Args:
-        to: The URL of a webhook, which gets JSON: ``text``, as chats show it, and ``alerts``. Or a function that takes
-            the alerts.
+        to: The URL of a webhook. It gets JSON with ``text``, which chat systems show, and ``alerts``. Or a function
+            that takes the alerts.
         stuck_for: Seconds after which a stuck execution is reported.
         undriven_for: Seconds after which a due execution is reported if no living driver has claimed it.
-        attempts: How many attempts of a step must fail in a row before the execution is reported. Only attempts of this
-            mediator are counted.
-        every: Seconds between two looks at the journal.
+        attempts: The number of consecutive failed attempts of a step after which the execution is reported. Only
+            attempts of this mediator are counted.
+        every: Seconds between two checks of the journal.
         clock: Returns the time, in seconds since the epoch.
 
     Raises:
@@ -110,7 +110,7 @@ class Alerts:
         self._sent: set[tuple[str, str | None, float | None]] = set()
 
     def __call__(self, record: Record) -> None:
-        """Note a failed attempt. A later look sends the alert, because an observer must not wait for a webhook."""
+        """Note a failed attempt. A later check sends the alert, because an observer must not wait for a webhook."""
         if record.error is not None and record.event in ("errored", "compensation_errored"):
             if record.attempt >= self._attempts:
                 self._retried.setdefault(record.saga_id, record)
@@ -118,7 +118,10 @@ class Alerts:
             self._retried.pop(record.saga_id, None)
 
     async def pass_on(self, mediator: Any) -> int:
-        """Look at the mediator's journal if a look is due. Returns how many alerts were sent. Daemons call it."""
+        """Check the mediator's journal if a check is due. Returns the number of alerts that were sent.
+
+        Daemons call this method.
+        """
         now = self._clock()
         if now < self._next:
             return 0
@@ -127,7 +130,7 @@ class Alerts:
         return sent
 
     def look(self, journal: Journal) -> int:
-        """Look at a journal, and send the new alerts. Returns how many were sent."""
+        """Check a journal, and send the new alerts. Returns the number of alerts that were sent."""
         try:
             found = [*self._stuck(journal), *self._undriven(journal), *self._retrying()]
             keys = {_key(alert): alert for alert in found}
@@ -139,7 +142,7 @@ class Alerts:
             new = [alert for key, alert in keys.items() if key not in self._sent]
         self._sent &= keys.keys()
         if not new:
-            self._sent |= keys.keys()  # acknowledged alerts are not looked up again
+            self._sent |= keys.keys()  # acknowledged alerts are not checked again
             return 0
         try:
             self._send(new)

@@ -1,6 +1,7 @@
-"""Ciphers, with which a journal seals its texts. `AesGcm` is built in.
+"""Ciphers: a journal seals its texts with a cipher. `AesGcm` is built in.
 
-A cipher seals a text after it was encoded, and returns a text. ``journal/sealing.py`` decides which texts are sealed.
+A cipher seals a text after the text was encoded, and returns a text. ``journal/sealing.py`` decides which texts are
+sealed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ _KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CannotOpenError(Exception):
-    """A sealed text cannot be opened. The message says why, and never holds any of the text."""
+    """A sealed text cannot be opened. The message gives the reason, and never contains any of the text."""
 
 
 class Cipher(Protocol):
-    """Seals texts and opens them. Any number of threads may use one at once."""
+    """Seals texts and opens them. Any number of threads may use a cipher at once."""
 
     def seal(self, text: str, about: str) -> str:
-        """Seal *text*. Returns printable ASCII. *about* names the row of the text, and is needed to open it again."""
+        """Seal *text*. Returns printable ASCII.
+
+        *about* names the row of the text, and is needed to open the text again.
+        """
 
     def open(self, sealed: str, about: str) -> str:
         """The original text of *sealed*.
@@ -50,7 +54,7 @@ class AesGcm:
             letters, digits, ``.``, ``_`` and ``-``. Ids are readable in the journal.
 
     Attributes:
-        key_ids: The ids of the keys; the first key seals.
+        key_ids: The ids of the keys. The first key seals.
 
     Raises:
         DefinitionError: There is no key, or a key or an id is not allowed. The message never contains a key.
@@ -71,10 +75,10 @@ class AesGcm:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The cipher with the keys in *text*, each as ``ID:BASE64``, separated by spaces, commas or line breaks.
+        """The cipher with the keys in *text*. Each key is ``ID:BASE64``; spaces, commas or line breaks separate keys.
 
         Raises:
-            DefinitionError: *text* has something else than such keys.
+            DefinitionError: *text* contains anything other than such keys.
         """
         words = re.split(r"[\s,]+", text.strip())
         if not all(":" in word for word in words):
@@ -87,7 +91,7 @@ class AesGcm:
         return base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
     def seal(self, text: str, about: str) -> str:
-        """As `Cipher.seal`: ``KEY_ID:BASE64``."""
+        """As `Cipher.seal`. The result is ``KEY_ID:BASE64``."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._keys[self.key_ids[0]].encrypt(nonce, text.encode(), _as_bytes(about))
         return f"{self.key_ids[0]}:{base64.b64encode(nonce + sealed).decode()}"

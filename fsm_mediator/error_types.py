@@ -1,6 +1,7 @@
-"""The errors that import nothing else of the library: all except the four with an `Outcome`.
+"""The errors that import nothing else of the library. These are all errors except the four with an `Outcome`.
 
-The folders up to `execution` import them from here. All others, and users, import every error from `errors`.
+The folders up to ``execution`` import them from this module. All other modules, and users, import every error from
+``errors``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 
 class MediatorError(Exception):
-    """The root of all errors of this library."""
+    """The base class of all errors of this library."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default pickle calls the class with the text, which classes with other parameters refuse. Such an error in
@@ -38,7 +39,7 @@ class MissingExtraError(DefinitionError, ImportError):
     """An optional dependency is not installed.
 
     Attributes:
-        extra: The extra of ``fsm-mediator`` that brings it.
+        extra: The extra of ``fsm-mediator`` that installs the dependency.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -47,11 +48,11 @@ class MissingExtraError(DefinitionError, ImportError):
 
 
 class StillRunningError(MediatorError, TimeoutError):
-    """A wait with a time-out has ended. The execution continues.
+    """A wait with a timeout has ended. The execution continues.
 
     Attributes:
-        saga_id: Ask ``mediator.outcome(saga_id)`` later.
-        state: The state it was in.
+        saga_id: The execution. ``mediator.outcome(saga_id)`` returns its outcome later.
+        state: The state of the execution when the wait ended.
     """
 
     def __init__(self, saga_id: str, state: str, timeout: float, message: str = "") -> None:
@@ -65,11 +66,11 @@ class StillRunningError(MediatorError, TimeoutError):
 
 
 class StepSignalError(MediatorError):
-    """The root of the errors by which a step can say more than "it failed"."""
+    """The base class of the errors with which a step can report more than a failure."""
 
 
 class StepRejectedError(StepSignalError):
-    """Raised by a step: refused, there was no effect, and trying again would not help."""
+    """Raised by a step: the request was refused, there was no effect, and another attempt would not help."""
 
 
 class OutcomeUnknownError(StepSignalError):
@@ -77,13 +78,13 @@ class OutcomeUnknownError(StepSignalError):
 
 
 class RetryAfterError(StepSignalError):
-    """Raised by a step: it failed without effect; the next attempt must not begin before *seconds* have passed.
+    """Raised by a step: it failed without an effect, and the next attempt must not begin before *seconds* have passed.
 
     Attributes:
-        seconds: The least wait. The step's `Retry` may wait longer; the attempt counts as usual.
+        seconds: The minimum wait. The step's `Retry` may wait longer. The attempt counts as usual.
 
     Raises:
-        DefinitionError: *seconds* is no number of at least 0, or more than this system can wait.
+        DefinitionError: *seconds* is not a number of at least 0, or is more than this system can wait.
     """
 
     def __init__(self, seconds: float, message: str = "") -> None:
@@ -101,11 +102,11 @@ class RetryAfterError(StepSignalError):
 
 
 class AttemptError(MediatorError):
-    """An attempt gave no answer of its own; this is recorded in its place."""
+    """An attempt gave no answer. This error is recorded instead of an answer."""
 
 
 class AttemptTimedOutError(AttemptError, TimeoutError):
-    """An attempt did not answer within its time-out (and grace)."""
+    """An attempt did not answer within its timeout and grace."""
 
 
 class AttemptCrashedError(AttemptError):
@@ -113,7 +114,7 @@ class AttemptCrashedError(AttemptError):
 
 
 class ResultRefusedError(AttemptError):
-    """A step took effect, and returned something that the journal cannot hold."""
+    """A step took effect, but returned a value that the journal cannot store."""
 
 
 class SignalTimedOutError(AttemptError, TimeoutError):
@@ -141,16 +142,16 @@ class SagaUndoneError(MediatorError):
 
 
 class SagaAbandonedError(MediatorError):
-    """A person gave the saga up, because no driver could drive it; nothing was undone."""
+    """A person gave up the saga, because no driver could drive it. Nothing was undone."""
 
 
 class RecordedError(MediatorError):
-    """Replaces an exception that exists only as a record: it was raised in another process, or long ago.
+    """Replaces an exception that exists only as a record, because it was raised in another process or long ago.
 
     Attributes:
         type: The name of the exception's type.
-        message: Its text.
-        traceback: Its traceback, as text.
+        message: The text of the exception.
+        traceback: The traceback of the exception, as text.
     """
 
     def __init__(self, type: str, message: str, traceback: str = "") -> None:
@@ -161,26 +162,26 @@ class RecordedError(MediatorError):
 
 
 class RefusedError(MediatorError):
-    """A verb that is not possible in the execution's state. Nothing was changed."""
+    """The verb is not possible in the execution's current state. Nothing was changed."""
 
 
 class AlreadyDrivenError(RefusedError):
     """``retry``, ``resolve`` and ``undo`` are refused while the thread of an abandoned attempt runs.
 
-    With a journal that keeps no verbs for other drivers: while any driver owns the execution.
+    If the journal keeps no verbs for other drivers, they are also refused while any driver owns the execution.
     """
 
 
 class InvalidSagaIdError(RefusedError, ValueError):
-    """A text that cannot be a saga_id: empty, too long, or with reserved characters."""
+    """The text cannot be a saga_id: it is empty, is too long, or has reserved characters."""
 
 
 class SagaIdTakenError(RefusedError, ValueError):
-    """An execution with this id exists, with another saga or payload, or has ended and is forgotten."""
+    """The id belongs to an execution of another saga or with another payload, or to a deleted execution."""
 
 
 class MediatorClosedError(RefusedError):
-    """The mediator was closed and accepts no new work."""
+    """The mediator was closed, and accepts no new work."""
 
 
 class UnknownSagaError(MediatorError, LookupError):
@@ -188,16 +189,16 @@ class UnknownSagaError(MediatorError, LookupError):
 
 
 class UnknownExecutionError(MediatorError, LookupError):
-    """The journal knows no execution with this id."""
+    """The journal has no execution with this id."""
 
 
 class NoResultError(MediatorError, LookupError):
-    """`result_of` was asked for the result of a step that has none.
+    """`result_of` was called for a step that has no result.
 
     Attributes:
         saga_id: The execution.
         step: The step's path.
-        state: The latest state that the step was in; None: it has not begun, or that is not known.
+        state: The latest state of the step. None if the step has not begun, or if this is not known.
     """
 
     def __init__(self, message: str, saga_id: str, step: str, state: str | None = None) -> None:
@@ -211,10 +212,10 @@ class NoResultError(MediatorError, LookupError):
 
 
 class PayloadError(MediatorError, ValueError):
-    """A payload, result or signal value that cannot be encoded, is too large, or is of another type.
+    """A payload, result or signal value cannot be encoded, is too large, or has another type.
 
     Attributes:
-        type: The name of the type as which a value from the journal could not be decoded; else empty.
+        type: The name of the type as which a value from the journal could not be decoded. Otherwise empty.
     """
 
     type = ""
@@ -225,15 +226,15 @@ class JournalError(MediatorError):
 
 
 class LeaseLostError(JournalError):
-    """Another driver has taken the execution over; this one stops. Nothing was written."""
+    """Another driver has taken over the execution, so this driver stops. Nothing was written."""
 
 
 class DefinitionChangedError(JournalError):
-    """The journal holds an execution that the registered definition cannot drive. It is kept, not lost."""
+    """The journal has an execution that the registered definition cannot drive. The execution is kept."""
 
 
 class IllegalRecordError(JournalError):
-    """Records that the saga's machine cannot have produced.
+    """The saga's machine cannot have produced these records.
 
     Attributes:
         seq: The number of the first record that does not fit.
@@ -261,14 +262,17 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 HOME: Final = "fsm_mediator.errors"
-"""The module that users import errors from. Journals keep the names of causes with it."""
+"""The module from which users import errors. Journals store the names of causes with this module."""
 
 for _kind in [kind for kind in vars().values() if isinstance(kind, type) and kind.__module__ == __name__]:
     _kind.__module__ = HOME
 
 
 def safe_repr(thing: object, most: int = 500) -> str:
-    """`repr(thing)`, cut to *most* characters. Never raises: a value nested deeply, or a huge number, has no repr."""
+    """`repr(thing)`, cut to *most* characters.
+
+    Never raises, although the repr of a deeply nested or huge value can raise.
+    """
     try:
         text = repr(thing)
     except Exception as error:

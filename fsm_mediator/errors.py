@@ -3,42 +3,42 @@
 ::
 
     MediatorError
-    ├── DefinitionError (ValueError)         a step, a saga or a setting is wrong; raised when it is defined
+    ├── DefinitionError (ValueError)         a step, a saga or a setting is wrong; raised at its definition
     │   └── MissingExtraError (ImportError)  an optional dependency is not installed
-    ├── SagaNotSucceededError                what ``run`` raises; carries ``.outcome``
-    │   ├── SagaFailedError                  compensated: every effect was undone, or is listed in ``leftovers``
+    ├── SagaNotSucceededError                raised by ``run``; has the attribute ``.outcome``
+    │   ├── SagaFailedError                  compensated: every effect was undone, or is in ``leftovers``
     │   ├── SagaStuckError                   waits for a person
-    │   └── SagaWaitingError                 parked on a signal, a point in time or its children
-    ├── StillRunningError (TimeoutError)     ``run(timeout=...)`` stopped waiting; the saga goes on
-    ├── StepSignalError                      what a step may raise to say more than "it failed"
-    │   ├── StepRejectedError                refused, no effect, do not retry
+    │   └── SagaWaitingError                 parked: waits for a signal, a time or its branches
+    ├── StillRunningError (TimeoutError)     ``run(timeout=...)`` stopped waiting; the saga continues
+    ├── StepSignalError                      raised by a step to report more than a failure
+    │   ├── StepRejectedError                refused, without an effect; do not retry
     │   ├── OutcomeUnknownError              the effect may or may not have happened
-    │   └── RetryAfterError                  try again, not before so many seconds
-    ├── AttemptError                         what the mediator records when an attempt gave no answer of its own
+    │   └── RetryAfterError                  try again, but not before a number of seconds
+    ├── AttemptError                         recorded if an attempt gave no answer
     │   ├── AttemptTimedOutError (TimeoutError)
-    │   ├── AttemptCrashedError              the process that drove it ended
+    │   ├── AttemptCrashedError              the process that drove the attempt ended
     │   ├── ResultRefusedError               the step returned something that cannot be journaled
     │   ├── SignalTimedOutError (TimeoutError)  a signal did not come in time
-    │   └── DecisionError                    what decides a choice, a sleep or a group told nonsense
-    ├── SagaCancelledError                   why a saga failed: somebody cancelled it
-    │   └── SiblingFailedError               why a branch failed: another branch of its group did
-    ├── DeadlineExceededError                why a saga failed: its deadline passed
-    ├── SagaUndoneError                      why a saga failed: a person undid it after it had succeeded
-    ├── SagaAbandonedError                   why a saga failed: a person gave it up, for no driver could drive it
-    ├── RecordedError                        stands for an exception of which only the record is left
-    ├── RefusedError                         a verb that is not possible in the state the execution is in
-    │   ├── AlreadyDrivenError               ... because somebody is driving it
+    │   └── DecisionError                    the deciding function raised, or its answer is invalid
+    ├── SagaCancelledError                   reason of a failure: the saga was cancelled
+    │   └── SiblingFailedError               reason of a branch's failure: another branch failed
+    ├── DeadlineExceededError                reason of a failure: the saga's deadline passed
+    ├── SagaUndoneError                      reason of a failure: a person undid the saga after its success
+    ├── SagaAbandonedError                   reason of a failure: a person gave up an undrivable saga
+    ├── RecordedError                        replaces an exception that exists only as a record
+    ├── RefusedError                         the verb is not possible in the execution's state
+    │   ├── AlreadyDrivenError               ... because a driver is at work on it
     │   ├── InvalidSagaIdError (ValueError)  the text cannot be a saga_id
-    │   ├── SagaIdTakenError (ValueError)    the id belongs to another saga or another payload
+    │   ├── SagaIdTakenError (ValueError)    the id belongs to another saga or payload
     │   └── MediatorClosedError              the mediator was closed
     ├── UnknownSagaError (LookupError)       no such saga is registered
     ├── UnknownExecutionError (LookupError)  no execution has this id
-    ├── NoResultError (LookupError)          ``result_of`` a step that has no result
-    ├── PayloadError (ValueError)            a payload that cannot be encoded, is too large or of another type
+    ├── NoResultError (LookupError)          ``result_of`` was called for a step without a result
+    ├── PayloadError (ValueError)            a payload cannot be encoded, is too large or has another type
     └── JournalError                         the journal could not be opened, read or written
-        ├── LeaseLostError                   another driver took the execution over; nothing was written
-        ├── DefinitionChangedError           the journal knows an execution that this definition cannot drive
-        └── IllegalRecordError               records that the machine cannot have produced
+        ├── LeaseLostError                   another driver took over the execution; nothing was written
+        ├── DefinitionChangedError           this definition cannot drive an execution in the journal
+        └── IllegalRecordError               the machine cannot have produced these records
 
     DefinitionWarning (UserWarning)          a definition works, but not as its author may think
 """

@@ -1,15 +1,15 @@
 """Forks: objects pause before the process forks, resume in the parent, and reset in the child.
 
-`register` is the one way to take part. SQLite's connections must not be carried across a fork
-(https://sqlite.org/howtocorrupt.html, 2.6), and a lock that another thread holds at that moment stays locked in the
+An object takes part if it is passed to `register`. SQLite's connections must not be carried across a fork
+(https://sqlite.org/howtocorrupt.html, 2.6), and a lock that another thread holds during the fork stays locked in the
 child. A registered object has:
 
 - ``reset()``: in the child, forget everything that belongs to the parent, and make new locks;
 - ``pause(timeout)`` and ``resume()``, if it cannot be copied while it is in use. Before the fork, `pause` finishes the
   work under way within *timeout* seconds and starts no other, or returns False. In the parent, `resume` continues.
 
-The object is held weakly, needs no call to unregister, and must be hashable by identity. The order of objects is not
-defined, so no `reset` may rely on another's.
+The object is held by a weak reference, need not be unregistered, and must be hashable by identity. The order of objects
+is not defined, so no `reset` may rely on another object's `reset`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
 
 CREATING: Final = threading.Lock()
-"""Held while a SQLite file is created or connected to, so that no child gets a copy of SQLite's own locks, locked."""
+"""Held while a SQLite file is created or opened, so that a child never gets a locked copy of SQLite's own locks."""
 
 FORKING: Final = threading.Lock()
 """Held from before a fork until after it, in the parent and in the child."""
 
 PATIENCE = 5.0
-"""Seconds for which a fork waits for each object to pause. A commit can take as long as other processes' locks."""
+"""Seconds for which a fork waits for each object to pause. A commit may have to wait for the locks of other processes.
+"""
 
 
 class Forkable(Protocol):
     """An object with state that belongs to this process alone."""
 
     def reset(self) -> None:
-        """Forget the parent's state. Called in the child."""
+        """Forget the parent's state. Called in the child process."""
 
 
 @runtime_checkable
@@ -47,10 +48,13 @@ class Pausable(Forkable, Protocol):
     """An object that cannot be copied while it is in use."""
 
     def pause(self, timeout: float) -> bool:
-        """Finish the running work, and start no other, before the fork. False if that takes longer than *timeout*."""
+        """Finish the running work and start no other, before the fork.
+
+        Returns False if this takes longer than *timeout* seconds.
+        """
 
     def resume(self) -> None:
-        """Continue, in the parent. Called only if `pause` returned True."""
+        """Continue, in the parent process. Called only if `pause` returned True."""
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()

@@ -1,7 +1,7 @@
-"""Ids of executions. No other module takes an id apart.
+"""Ids of executions. No other module splits ids.
 
-A branch's id is ``parent/group.branch``: the id of the execution that waits for it, the path of the group, and the
-branch's own name. An id that a user gives contains neither ``/`` nor ``:``, and a branch's name no dot.
+A branch's id is ``parent/group.branch``: the id of the execution that waits for the branch, the path of the group, and
+the branch's own name. An id from a user contains neither ``/`` nor ``:``. The name of a branch contains no dot.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ def is_branch(saga_id: str) -> bool:
 
 
 def root_of(saga_id: str) -> str:
-    """The id of the outermost execution that contains *saga_id*. It is *saga_id* itself if it is no branch."""
+    """The id of the outermost execution that contains *saga_id*. This is *saga_id* itself if it is not a branch."""
     return saga_id.partition("/")[0]
 
 
 def depth_of(saga_id: str) -> int:
-    """How deep a branch is nested in groups. 0 if *saga_id* is no branch."""
+    """The number of groups in which a branch is nested. 0 if *saga_id* is not a branch."""
     return saga_id.count("/")
 
 
 def parent_of(saga_id: str) -> str:
-    """The id of the execution that waits for the branch *saga_id*. Empty if *saga_id* is no branch."""
+    """The id of the execution that waits for the branch *saga_id*. Empty if *saga_id* is not a branch."""
     return saga_id.rpartition("/")[0]
 
 
 def ancestors(saga_id: str) -> Iterator[tuple[str, str]]:
-    """The ids of a branch and its parent, then of the parent and its parent, and so on up to the root."""
+    """Yield the ids of a branch and its parent, then of the parent and its parent, and so on up to the root."""
     while parent := parent_of(saga_id):
         yield saga_id, parent
         saga_id = parent
 
 
 def place_of(saga_id: str) -> str:
-    """The name of a branch in its parent: ``group.branch``. *saga_id* itself if it is no branch."""
+    """The name of a branch in its parent: ``group.branch``. *saga_id* itself if it is not a branch."""
     return saga_id.rpartition("/")[2]
 
 
 def group_of(saga_id: str) -> str:
-    """The path of the group that a branch belongs to.
+    """The path of the group to which a branch belongs.
 
     Args:
         saga_id: The branch's id, or its place in its parent: ``group.branch``.

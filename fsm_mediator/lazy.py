@@ -10,7 +10,7 @@ from typing import Any
 def lazy_names(
     package: str, names: dict[str, Any], owners: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The ``__getattr__`` and ``__dir__`` of a package.
+    """The functions ``__getattr__`` and ``__dir__`` for a package with names that are imported at their first use.
 
     Args:
         package: The package's name.

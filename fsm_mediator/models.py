@@ -1,4 +1,4 @@
-"""Models of pydantic. They are recognised by their methods, so that pydantic is not imported."""
+"""Models of pydantic. A model is recognised by its methods, so that pydantic need not be imported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def is_model(kind: Any) -> bool:
-    """Whether *kind* is a class of pydantic's models."""
+    """Whether *kind* is a class of pydantic models."""
     return isinstance(kind, type) and all(
         hasattr(kind, name) for name in ("__get_pydantic_core_schema__", "model_dump", "model_validate_json")
     )

@@ -26,7 +26,7 @@ WORDS = {
     "settled_done": "has its effect, says a person",
     "undo": "is undone, says a person",
 }
-"""A description of each event of the machine, to follow the name of the step."""
+"""A description of each event of the machine. It follows the name of the step."""
 
 PLACES = {
     "pending": "pending",
@@ -61,7 +61,7 @@ def place_in_words(state: str) -> str:
 
 
 def details(record: Record) -> list[str]:
-    """Further details of *record*: doubt, error, reason, the length of the wait."""
+    """Further details of *record*, one text each: error, doubt, actor and reason, the length of the wait."""
     found = []
     if record.error is not None and record.event not in ("retry_due", "compensation_due"):
         found.append(str(record.error))
@@ -98,10 +98,12 @@ def note_in_words(kind: str, value: object) -> str:
 
 
 def timeline(records: Iterable[Record]) -> str:
-    """The timeline of *records*: a line for each, with seconds since the first, event and next state; causes below it.
+    """The timeline of *records* as text: a line for each record, with its details below it.
+
+    A line has the seconds since the first record, the event, and the next state.
 
     Raises:
-        DefinitionError: They are no records.
+        DefinitionError: *records* are not records.
     """
     if not isinstance(records, Iterable):
         raise DefinitionError(f"timeline() is given records, such as outcome.history, not {records!r}")
@@ -112,6 +114,6 @@ def timeline(records: Iterable[Record]) -> str:
             raise DefinitionError(f"timeline() is given records, such as outcome.history; {record!r} is none")
         first = record.at if first is None else first
         lines.append(f"{record.at - first:9.3f} s  {in_words(record):<40} -> {place_in_words(record.target)}")
-        # Messages of several lines too: what stands further left would read as another record.
+        # All lines of a message are indented, because a line further left would look like another record.
         lines += [f"{'':13}{line}" for detail in details(record) for line in detail.splitlines()]
     return "\n".join(lines)

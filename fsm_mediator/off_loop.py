@@ -1,4 +1,4 @@
-"""off_loop: does blocking work for a coroutine, which may run on an event loop or without one."""
+"""off_loop: does blocking work for a coroutine that may run with or without an event loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 
 async def off_loop(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call *work*, and return its result. If an event loop runs here, *work* runs in a thread to not block the loop."""
+    """Call *work* and return its result.
+
+    If an event loop runs here, *work* runs in a thread, so that the loop is not blocked.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:

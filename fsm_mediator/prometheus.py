@@ -23,7 +23,7 @@ _Series: TypeAlias = Mapping[tuple[str, ...], float]
 
 
 async def lags_of(mediator: Any) -> list[Any]:
-    """The `Lag` of each relay of *mediator* that has one."""
+    """The `Lag` of each relay of *mediator* that has a lag."""
     lags = [await off_loop(relay.lag) for relay in mediator.settings["relays"] if hasattr(relay, "lag")]
     return [await lag if isawaitable(lag) else lag for lag in lags]
 
@@ -31,10 +31,10 @@ async def lags_of(mediator: Any) -> list[Any]:
 class Numbers:
     """Counts transitions of a mediator, executions in its journal, and waiting rows of its relays.
 
-    It is an observer of the mediator and a relay of its daemon.
+    Pass it to a mediator as an observer and as a relay of its daemon.
 
     Args:
-        every: Seconds between two looks at the journal.
+        every: Seconds between two queries to the journal.
         clock: Returns the time, in seconds since the epoch.
     """
 
@@ -55,7 +55,7 @@ class Numbers:
             self._moves[record.saga, record.step or "", record.event] += 1
 
     async def pass_on(self, mediator: Any) -> int:
-        """Look at the journal and at the relays of the mediator, if a look is due. Daemons call it."""
+        """Query the journal and the relays of the mediator, if a query is due. Daemons call this method. Returns 0."""
         now = self._clock()
         if now < self._looked + self._every:
             return 0
@@ -100,7 +100,7 @@ class Numbers:
 
     @contextmanager
     def served(self, host: str, port: int) -> Iterator[int]:
-        """Serve ``/metrics`` at this address during the ``with`` block. Yields the port. Port 0 takes a free port.
+        """Serve ``/metrics`` at this address during the ``with`` block. Yields the port. Port 0 means any free port.
 
         Raises:
             DefinitionError: The address cannot be used.
@@ -119,7 +119,7 @@ class Numbers:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing, because there are many scrapes."""
+                """Log nothing, because there are many requests."""
 
         try:
             server = ThreadingHTTPServer((host, port), Handler)

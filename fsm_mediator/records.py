@@ -24,14 +24,14 @@ from fsm_mediator.error_types import (
 
 
 class Failure:
-    """An error as the journal keeps it: the type's name, the message, the traceback as text.
+    """An error as the journal stores it: the type's name, the message, and the traceback as text.
 
-    As long as the exception exists, it is in *exception*, and its traceback is rendered at its first use.
+    If the exception still exists, it is in *exception*, and its traceback is rendered at its first use.
 
     Attributes:
-        type: The exception type's name, with its module unless that is ``builtins``.
+        type: The name of the exception's type, with its module unless the module is ``builtins``.
         message: ``str()`` of the exception.
-        exception: The exception itself; None if only the record is left.
+        exception: The exception itself. None if only the record is left.
     """
 
     __slots__ = ("_traceback", "exception", "message", "type")
@@ -44,7 +44,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """The failure for *error*."""
+        """The failure that describes *error*."""
         kind = error.__class__
         module = kind.__module__
         if kind is RecordedError:
@@ -78,7 +78,7 @@ class Failure:
     def raised(self) -> BaseException:
         """The exception itself, if it still exists. Otherwise a `RecordedError`.
 
-        `SagaCancelledError`, `DeadlineExceededError` and `SagaUndoneError` always come back as themselves.
+        Errors of the library that no step has raised, such as `SagaCancelledError`, are made again from their message.
         """
         if self.exception is not None:
             return self.exception
@@ -106,10 +106,10 @@ MOST_NESTED_GROUPS: Final = 10
 
 
 def render_traceback(error: BaseException, depth: int = 0) -> str:
-    """The traceback of *error* as text, causes first, in a time that grows with its length and no faster.
+    """The traceback of *error* as text, causes first. The time grows linearly with the length of the text.
 
-    The standard library looks every source file up again and parses each line, to mark columns: ten times the time for
-    20 frames. For a chain of causes it renders every cause once for each error that follows it.
+    The standard library is slower: it reads every source file again and parses each line to mark columns, which takes
+    ten times as long for 20 frames. For a chain of causes, it renders every cause once for each error that follows it.
     """
     blocks: list[str] = []
     seen: set[int] = set()
@@ -139,7 +139,8 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
         linecache.lazycache(frame.f_code.co_filename, frame.f_globals)
         frames.append(traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name))
     text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) if frames else ""
-    # Causes and members have their own texts; without this, each text is rendered again for all that follow.
+    # Causes and members have their own texts. Without this, each text would be rendered again for every error that
+    # follows it.
     others = {id(each) for each in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()))}
     itself = traceback.TracebackException(type(error), error, None, _seen=others)
     itself.exceptions = None  # from Python 3.13 on it is looked at, and not set where others were seen
@@ -158,7 +159,7 @@ _CAUSES: Final[dict[str, type[MediatorError]]] = {
         SagaAbandonedError,
     )
 }
-"""Errors that no step has raised. Their message is complete, so they can be made again from a record."""
+"""Errors that no step has raised. They can be made again from a record, because their message has all their data."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -171,18 +172,19 @@ class Record(msgspec.Struct, frozen=True):
         event: The name of the transition, one of the machine's events.
         source: The state that was left.
         target: The state that was entered.
-        at: When, in seconds since the epoch.
-        step: The path of the part that *source* belongs to; None for `pending` and `succeeded`.
-        attempt: The number of attempts that *source* had begun; 0 if it makes none.
-        value: The result, the signal's value, or the result that a person gives.
+        at: The time of the transition, in seconds since the epoch.
+        step: The path of the part to which *source* belongs. None for ``pending`` and ``succeeded``.
+        attempt: The number of attempts that were begun in *source*. 0 if no attempts are made in that state.
+        value: The result, the signal's value, or the result that a person gave.
         error: The error of the attempt.
-        in_doubt: Whether the step may have had an effect, as far as is known after this record.
-        due_at: The end of *target*'s wait; None if it does not wait, or waits without end.
-        reason: An explanation by a person, or by the library for events that need one.
-        abandoned: The attempt's thread outlived time-out and grace and may still be running.
-        children: If *target* waits for branches: their names, in order, as they were decided. None: it does not.
-        actor: The name of the person or program that gave the verb; None if there is none.
-        carrier: In the last record of a commit: the trace context of the stint that wrote it. None: there is none.
+        in_doubt: Whether the step may have had an effect, according to all that is known after this record.
+        due_at: The end of the wait in *target*, in seconds since the epoch. None if there is no wait or no end.
+        reason: An explanation from a person, or from the library for events that need an explanation.
+        abandoned: Whether the attempt's thread outlived its timeout and grace, and may still be running.
+        children: The names of the branches for which *target* waits, in order. None if *target* waits for no branches.
+        actor: The name of the person or program that gave the verb. None if there is none.
+        carrier: In the last record of a commit: the trace context of the driver when it wrote the commit. None if there is
+            none.
     """
 
     saga_id: str
@@ -206,23 +208,24 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """The opening of an execution: written once, with or before its first record.
+    """The opening of an execution. It is written once, with or before the first record.
 
     Attributes:
         saga_id: The execution.
         saga: The saga's name.
         version: The saga's version.
-        fingerprint: The fingerprint of the saga's shape; only a saga with the same one drives the execution.
+        fingerprint: The fingerprint of the saga's shape. Only a saga with the same fingerprint drives the execution.
         payload: The payload, an argument of every step.
-        at: When it was accepted, in seconds since the epoch.
-        deadline_at: When its attempts must have ended, in seconds since the epoch.
+        at: When the execution was accepted, in seconds since the epoch.
+        deadline_at: When the execution must have succeeded, in seconds since the epoch. None for no deadline.
         parent: The id of the parent, if the execution is a branch. Otherwise None.
-        successor: The branch of the same group that may begin once this one has settled (``at_most``).
-        original: A copy of the original payload, if steps see the object itself and may change it: a second start of
-            the id is compared with it. Not journaled. Unset: the payload is unchanged.
-        notes: Notes that the commit which opens it writes as well. Not journaled with it.
-        carrier: The context of the trace in which it was accepted: ``traceparent`` and ``tracestate``. None: there was
-            none.
+        successor: The branch of the same group that may begin when this branch has settled (``at_most``). Otherwise
+            None.
+        original: A copy of the original payload, if steps get the object itself and may change it. A second start of
+            the id is compared with the copy. Not journaled. UNSET if no copy is needed.
+        notes: Notes that are written by the same commit as the acceptance. They are not part of the acceptance's row.
+        carrier: The trace context in which the execution was accepted: ``traceparent`` and ``tracestate``. None if
+            there was none.
     """
 
     saga_id: str
@@ -247,14 +250,17 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The call returned *value*. *late*: whether it returned after its timeout, within the grace."""
+    """The call returned *value*. *late* says whether it returned after its timeout, within the grace."""
 
     value: Any = None
     late: bool = False
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The call raised *error*, which is no interrupt. *late*: whether that was after its timeout, within the grace."""
+    """The call raised *error*, which is not an interrupt.
+
+    *late* says whether this was after the timeout, within the grace.
+    """
 
     error: BaseException
     late: bool = False
@@ -267,17 +273,17 @@ class TimedOut(msgspec.Struct, frozen=True):
 
 
 class Abandoned(msgspec.Struct, frozen=True):
-    """The thread of the call ran longer than timeout and grace, *seconds* in all, and may still run."""
+    """The thread of the call ran longer than timeout and grace, *seconds* in total, and may still run."""
 
     seconds: float
 
 
 class Crashed(msgspec.Struct, frozen=True):
-    """The driver that performed the effect is gone, and the result is unknown.
+    """The driver that performed the effect has died, and the result is unknown.
 
     Attributes:
-        times: How often a driver died since the execution's last record.
-        too_often: Whether drivers died so often that a person has to decide.
+        times: The number of drivers that died since the execution's last record.
+        too_often: Whether so many drivers died that a person has to decide.
     """
 
     times: int = 0
@@ -300,7 +306,8 @@ class Branch(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: The name of the branch.
-        state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun``: it ended before it was created.
+        state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun`` if the branch ended before it was
+            created.
         result: The result, if the branch succeeded.
         error: The error, if the branch failed or is stuck.
         undoable: Whether the branch succeeded and can be compensated.
@@ -325,14 +332,14 @@ class Branches(msgspec.Struct, frozen=True):
 
 
 class OperatorRetry(msgspec.Struct, frozen=True):
-    """The cause is fixed: try again, and count attempts from one."""
+    """A person has fixed the cause: try again, and count attempts from one."""
 
     reason: str | None = None
     actor: str | None = None
 
 
 class OperatorSettled(msgspec.Struct, frozen=True):
-    """A person made sure by hand that the step has its effect (*done*), or has none; *reason* says how."""
+    """A person made sure whether the step has taken effect (*done*). *reason* says how the person made sure."""
 
     done: bool
     reason: str
@@ -341,7 +348,7 @@ class OperatorSettled(msgspec.Struct, frozen=True):
 
 
 class OperatorUndo(msgspec.Struct, frozen=True):
-    """Undo a saga that has succeeded."""
+    """A person wants to undo a saga that has succeeded."""
 
     reason: str | None = None
     actor: str | None = None
@@ -372,7 +379,7 @@ class Happened(msgspec.Struct, frozen=True):
 
 
 class NotHappened(msgspec.Struct, frozen=True):
-    """A probe's answer: no attempt of this step has had an effect."""
+    """A probe's answer: no attempt of this step has taken effect."""
 
 
 # Messages to an execution: the inbox.
@@ -387,12 +394,12 @@ class InboxItem(msgspec.Struct, frozen=True):
             ``resolve`` or ``undo``.
         name: The signal's path, or the branch's name. For a cancel after the failure of a branch: the name of that
             branch. For a verb: a unique name, by which its answer is found.
-        value: The signal's value, or the branch's state; of ``resolve``: a dictionary of ``done`` and ``result``.
+        value: The signal's value, or the branch's state. For ``resolve``: a dictionary with ``done`` and ``result``.
         reason: The reason, in the sender's words.
-        at: When, in seconds since the epoch.
-        number: A number by the journal, which identifies the item when it is taken.
-        actor: The name of the person or program that sends it, if there is one.
-        carrier: The trace context of its sender. None: there is none.
+        at: When the item was sent, in seconds since the epoch.
+        number: The number that the journal gave the item. A commit names the items that it takes by their numbers.
+        actor: The name of the person or program that sent the item. None if there is none.
+        carrier: The trace context of the sender. None if there is none.
     """
 
     kind: str
@@ -415,10 +422,10 @@ RETRY: Final = "retry"
 RESOLVE: Final = "resolve"
 UNDO: Final = "undo"
 UNCHECKED: Final = "posted where the definition is not registered"
-"""The reason of a signal whose value was not checked: the driver that reads it does that."""
+"""The reason of a signal with an unchecked value. The driver that reads the signal checks the value."""
 
 VERBS: Final = frozenset((RETRY, RESOLVE, UNDO))
-"""The verbs of operators. The driver that reads one journals the answer."""
+"""The verbs of operators. The driver that reads a verb journals the answer."""
 
 
 class VerbAnswer(msgspec.Struct, frozen=True):
@@ -429,7 +436,7 @@ class VerbAnswer(msgspec.Struct, frozen=True):
         name: The name of the verb.
         seq: The number of the verb's record. None if the verb was refused.
         refusal: The reason of the refusal, as text. None if the verb was accepted.
-        at: The time of the answer, in seconds since the epoch. It is kept for a day, or until it is deleted.
+        at: The time of the answer, in seconds since the epoch. An answer is kept for a day, or until it is deleted.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Redaction: hides secrets, found by patterns, in logs, on the command line, in exports and in telemetry.
+"""Redaction: finds secrets by patterns, and hides them in logs, on the command line, in exports and in telemetry.
 
 It does not change the data in a journal. To seal that data, use a cipher: see ``ciphers.py``.
 """
@@ -23,10 +23,10 @@ class Redaction:
     r"""Hides values and parts of texts.
 
     Args:
-        patterns: Names and regular expressions. A name of a field, such as ``"password"`` or ``"card*"``, hides its
-            value at any depth, in any case of letters. ``payload``, ``value`` (a result or a signal's value),
-            ``message``, ``traceback`` and ``reason`` are such names, too. A regular expression, compiled or as text
-            between slashes, such as ``r"/\b\d{13,19}\b/"``, hides its matches in every text.
+        patterns: Names of fields and regular expressions. A name, such as ``"password"`` or ``"card*"``, hides the
+            value of the field at any depth. Upper and lower case do not matter. The names ``payload``, ``value`` (a
+            result or a signal's value), ``message``, ``traceback`` and ``reason`` work too. A regular expression,
+            compiled or as a text between slashes such as ``r"/\b\d{13,19}\b/"``, hides its matches in every text.
 
     Raises:
         DefinitionError: A pattern is neither a name nor a valid regular expression.
@@ -59,7 +59,7 @@ class Redaction:
         return text
 
     def field(self, name: str, value: Any) -> Any:
-        """The *value* of the field *name*, made of JSON types, with its secrets hidden."""
+        """The *value* of the field *name*, with its secrets hidden. *value* consists of JSON types."""
         if value is not None and self._names.match(name.casefold()):
             return HIDDEN
         if isinstance(value, str):

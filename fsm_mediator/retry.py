@@ -19,7 +19,7 @@ _SPECIAL = (StepRejectedError, ExceptionGroup)
 
 
 class _CheckedNames(msgspec.StructMeta):
-    """Reports an unknown setting as a `DefinitionError`, like every other mistake in a definition."""
+    """A metaclass that reports an unknown setting as a `DefinitionError`, like every other mistake in a definition."""
 
     if not TYPE_CHECKING:  # else pyright takes the arguments for any, and a Retry for anything
 
@@ -36,23 +36,24 @@ class _CheckedNames(msgspec.StructMeta):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
-    """How often, and how far apart, a step is attempted before the saga gives it up.
+    """The number of attempts of a step before the saga gives up, and the waits between them.
 
-    The n-th wait is ``wait_initial * wait_exp_base ** (n - 1)`` seconds, at most *wait_max*,
-    plus up to *wait_jitter* seconds drawn at random.
+    The n-th wait is ``wait_initial * wait_exp_base ** (n - 1)`` seconds, at most *wait_max*, plus up to *wait_jitter*
+    seconds drawn at random.
 
     Attributes:
-        attempts: Attempts in all, the first included. None: without limit.
+        attempts: The number of attempts, including the first. None for no limit.
         wait_initial: Seconds before the second attempt.
-        wait_max: The longest wait in seconds, jitter aside.
-        wait_jitter: The most seconds that chance adds, so that many sagas do not retry in step.
-        wait_exp_base: By how much each wait is longer than the one before.
-        on: Which exceptions are worth another attempt: a type, a tuple of types, or a predicate. A time-out and
-            a crash always are, `StepRejectedError` never is, and a `RetryAfterError` asks for it by itself. An
-            exception group is worth it if any of its leaves is.
+        wait_max: The longest wait in seconds, without jitter.
+        wait_jitter: The maximum number of random seconds that are added, so that many sagas do not retry at the same
+            time.
+        wait_exp_base: The factor by which each wait is longer than the previous wait.
+        on: The exceptions after which another attempt is made: a type, a tuple of types, or a predicate. Another
+            attempt is always made after a timeout, a crash or a `RetryAfterError`, and never after a
+            `StepRejectedError`. For an exception group, it is made if it would be made for any exception in the group.
 
     Raises:
-        DefinitionError: A number is out of range or not a number, *wait_initial* is more than *wait_max*, or *on* is
+        DefinitionError: A value is not a number or is out of range, *wait_initial* is more than *wait_max*, or *on* is
             none of the three.
 
     Source: names and defaults follow stamina; jitter as in "Exponential Backoff and Jitter" (AWS, 2015).
@@ -88,9 +89,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
             )
 
     def wait(self, attempt: int, chance: float = 0.0) -> float:
-        """Seconds between *attempt* (from 1) and the next attempt. *chance* is a number from 0 to 1."""
+        """The seconds between *attempt* (from 1) and the next attempt. *chance* is a number from 0 to 1."""
         try:
-            # As floats: without a limit of attempts an int would grow without bound, and get slow.
+            # As floats, because without a limit of attempts an int would grow without bound and become slow.
             wait = self.wait_initial * float(self.wait_exp_base) ** (attempt - 1)
         except OverflowError:
             wait = self.wait_max if self.wait_initial else 0.0
@@ -101,7 +102,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
         return self.attempts is None or attempt < self.attempts
 
     def covers(self, error: Exception) -> bool:
-        """Whether *error* is worth another attempt. An exception group is, if any exception in it is."""
+        """Whether another attempt is made after *error*.
+
+        For an exception group: whether one is made for any exception in it.
+        """
         if isinstance(error, _SPECIAL):
             if not isinstance(error, ExceptionGroup):
                 return False
@@ -122,14 +126,22 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
 
 
 def check_number(what: str, value: Any, least: float = 0, *, above: bool = False) -> None:
-    """Check that *value* is a finite number of at least (*above*: of more than) *least*."""
+    """Check that *value* is a finite number of at least *least*. With *above*, it must be greater than *least*.
+
+    Raises:
+        DefinitionError: It is not such a number.
+    """
     if not takes_number(value) or value < least or (above and value == least):
         bound = f"greater than {least:g}" if above else f"of at least {least:g}"
         raise DefinitionError(f"{what} must be a finite number {bound}, not {safe_repr(value)}")
 
 
 def check_wait(what: str, value: Any, *, above: bool = False) -> None:
-    """Check that *value* is a number of seconds that this system can wait."""
+    """Check that *value* is a number of seconds that this system can wait.
+
+    Raises:
+        DefinitionError: It is not a number, is too small, or is too large.
+    """
     check_number(what if what.endswith("seconds") else f"{what} (seconds)", value, above=above)
     if value > TIMEOUT_MAX:
         raise DefinitionError(
@@ -150,4 +162,4 @@ def _is_type_or_predicate(on: Any) -> bool:
         return issubclass(on, BaseException)
     if isinstance(on, tuple):
         return bool(on) and all(isinstance(each, type) and issubclass(each, BaseException) for each in on)
-    return callable(on) and not inspect.iscoroutinefunction(on)  # its coroutine would always count as yes
+    return callable(on) and not inspect.iscoroutinefunction(on)  # a coroutine would always count as true

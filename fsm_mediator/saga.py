@@ -1,4 +1,4 @@
-"""The public name of `fsm_mediator.definition.saga`, which may be imported from here as well."""
+"""The public name of `fsm_mediator.definition.saga`. You can also import it from this module."""
 
 from __future__ import annotations
 

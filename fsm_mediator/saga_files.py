@@ -1,4 +1,4 @@
-"""Sagas from files: TOML or YAML files that combine registered steps. They are checked against a JSON Schema.
+"""Sagas from files: TOML or YAML files that combine registered steps. The files are checked against a JSON Schema.
 
 The schema ``saga_file.schema.json`` beside this module defines the format. Editors can use it for completion, and
 `load_saga` checks each file against it. Every error names the file and the line.
@@ -27,7 +27,7 @@ from fsm_mediator.retry import Retry
 __all__ = ["load_saga", "saga_file_schema"]
 
 Place: TypeAlias = tuple[str | int, ...]
-"""The keys and indices that lead to a value of a file."""
+"""The keys and indices that lead to a value in a file."""
 
 _TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
     "object": (dict, "a table"),
@@ -103,10 +103,11 @@ def _read_toml(file: Path, text: str) -> _Source:
 
 
 def _line_in_toml(text: str, place: Place) -> int:
-    """The line where the statement that sets *place* begins.
+    """The number of the line where the statement that sets *place* begins.
 
     The standard library returns no positions. But the lines from the beginning of the file to the end of a statement
-    are valid TOML. So the shortest such piece that has the place ends with the statement that sets it.
+    are valid TOML. Therefore the shortest such piece that contains the place ends with the statement that sets the
+    place.
     """
     lines = text.splitlines()
     begins = 1
@@ -175,7 +176,11 @@ def _read_yaml(file: Path, text: str) -> _Source:
 
 
 def _check(source: _Source, root: Any, schema: Any, value: Any, place: Place) -> None:
-    """Check a value against a schema. Only the features of JSON Schema that our schema uses are supported."""
+    """Check a value against a schema. Only those features of JSON Schema are supported that our schema uses.
+
+    Raises:
+        DefinitionError: The value does not fit the schema.
+    """
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].removeprefix(_DEFS)]
     if "oneOf" in schema:

@@ -6,8 +6,9 @@ In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
        :direction: down
        :caption: How a checkout goes
 
-The page is built again when the saga's machine has changed, wherever the change was made. Nothing is fetched, and no
-page runs code: an SVG is an image, a Mermaid chart is drawn by the Mermaid that the site already has, or is given.
+The page is built again when the saga's machine has changed, whichever file the change was made in. Nothing is
+downloaded. An SVG is an image without code. A Mermaid chart is drawn by the Mermaid script of the site, or by the
+script in the configuration.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from fsm_mediator.statistics.showing import SHOWN, Show
 SVG: Final = "svg"
 MERMAID: Final = "mermaid"
 AUTO: Final = "auto"
-"""The theme that follows the page's: both are put there, and the page's theme shows one."""
+"""The theme that follows the page's theme: both pictures are on the page, and the page's theme shows one of them."""
 
 _DRAWN: Final = (("image/svg+xml", "svg"), ("application/pdf", "pdf"), ("image/png", "png"))
 
 _LOOK: Final = ("view", "direction", "width", "hide", "title", "legend")
-"""The options that are attributes of the `Diagram`."""
+"""The options that are attributes of `Diagram`."""
 
 _CHART: Final = '<pre class="mermaid">'
 
@@ -59,10 +60,10 @@ class Wanted(msgspec.Struct, frozen=True):
     Attributes:
         target: ``module:object``.
         format: ``svg`` or ``mermaid``.
-        themes: The themes in which it is drawn.
+        themes: The themes in which the diagram is drawn.
         look: The other attributes of the `Diagram`.
-        stats: Files with the numbers that are drawn on it; two are drawn side by side.
-        show: Which of the numbers.
+        stats: Files with the numbers that are drawn on the diagram. Two files are drawn side by side.
+        show: The kind of numbers that is drawn.
     """
 
     target: str
@@ -73,7 +74,7 @@ class Wanted(msgspec.Struct, frozen=True):
     show: Show = "p95"
 
     def drawings(self) -> Drawings:
-        """The drawings to make.
+        """The drawings that the directive needs.
 
         Raises:
             MediatorError: There is no such saga.
@@ -96,11 +97,11 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Drawings(msgspec.Struct, frozen=True):
-    """The object to draw, as text: kept in the page until a builder chooses the format.
+    """A diagram as text. It is kept in the page until a builder chooses the format.
 
     Attributes:
         name: The saga's name.
-        alt: The machine in words.
+        alt: The alternative text.
         dots: DOT, by theme.
         mermaid: A Mermaid chart.
     """
@@ -116,7 +117,7 @@ class Drawings(msgspec.Struct, frozen=True):
 
 
 class saga_diagram(nodes.General, nodes.Element):  # noqa: N801 - as docutils names its nodes
-    """A diagram in a page, before it is known what the page becomes."""
+    """A diagram in a page, before the format of the page is known."""
 
 
 def _choice(*known: str) -> Callable[[str], str]:
@@ -124,7 +125,7 @@ def _choice(*known: str) -> Callable[[str], str]:
 
 
 class SagaDiagram(SphinxDirective):
-    """``.. saga-diagram:: module:object``."""
+    """The directive ``.. saga-diagram:: module:object``."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Callable[[str], Any]] | None] = {
@@ -145,7 +146,7 @@ class SagaDiagram(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """The diagram, in a figure if it has a caption; a warning if it cannot be drawn."""
+        """The nodes for the diagram: in a figure if it has a caption, or a warning if it cannot be drawn."""
         theme = self.options.get("theme", self.config.saga_diagram_theme)
         wanted = Wanted(
             self.arguments[0],
@@ -182,7 +183,7 @@ class SagaDiagram(SphinxDirective):
 
 
 def _draw(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Put in the place of each diagram what the builder can show."""
+    """Replace each diagram by nodes that the builder can show."""
     for node in list(doctree.findall(saga_diagram)):
         if node["format"] == MERMAID and _runs_scripts(app):
             code = html.escape(node["drawings"].mermaid)
@@ -192,7 +193,7 @@ def _draw(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _runs_scripts(app: Sphinx) -> bool:
-    """Whether pages are shown by a browser, with the site's styles and scripts; a reader of EPUB has neither."""
+    """Whether a browser shows the pages, with the site's styles and scripts. A reader of EPUB files has neither."""
     return app.builder.format == "html" and app.builder.name != "epub"
 
 
@@ -207,7 +208,8 @@ def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
             logger.warning("saga-diagram: %s", error, location=node, type="saga-diagram")
             return [nodes.literal_block(drawings.mermaid, drawings.mermaid, language="text")]
         classes = [*node["classes"], "saga-diagram", *([f"only-{theme}"] if several else [])]
-        # At the page's full width; where that is not the picture's own, Sphinx links it to the whole.
+        # The picture has the page's full width. If this is not the picture's own width, Sphinx links it to the whole
+        # picture.
         image = nodes.image("", uri=path, candidates={"*": path}, alt=node["alt"], width="100%", classes=classes)
         image["ids"], image["names"] = ([], []) if images else (node["ids"], node["names"])
         image.source, image.line = node.source, node.line
@@ -217,7 +219,7 @@ def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
 
 
 def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
-    """The path of the picture, drawn unless the file exists."""
+    """The path of the picture's file. The picture is drawn if the file does not exist."""
     can_show = app.builder.supported_image_types
     kind = next((kind for mime, kind in _DRAWN if mime in can_show), "svg")
     digest = hashlib.sha256(f"{dot}{alt}".encode()).hexdigest()[:12]
@@ -229,7 +231,7 @@ def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
 
 
 Kept = dict[str, list[tuple[Wanted, str | None]]]
-"""For each page, its wanted diagrams with the digests of the drawings; None: a drawing failed."""
+"""For each page, its wanted diagrams with the digests of their drawings. None for a drawing that failed."""
 
 
 def _kept(env: BuildEnvironment) -> Kept:
@@ -251,7 +253,7 @@ def _merge(_app: Sphinx, env: BuildEnvironment, docnames: Iterable[str], other: 
 def _outdated(
     _app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> Iterable[str]:
-    """The pages that show a saga which is another one now, or could not be had: they are read again."""
+    """The pages that are read again, because a saga on them has changed or could not be loaded."""
     return [
         docname
         for docname, asked in _kept(env).items()
@@ -263,11 +265,11 @@ def _digest(wanted: Wanted) -> str | None:
     try:
         return wanted.drawings().digest()
     except MediatorError:
-        return ""  # equal to no kept digest: a broken diagram warns again, build after build
+        return ""  # differs from every kept digest, so a broken diagram warns again in each build
 
 
 def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
-    """On pages that have a chart, the script that draws it, if the site is given one."""
+    """If a page has a chart, add the script that draws it, if one is configured."""
     script = app.config.saga_diagram_mermaid_js
     if (
         script
@@ -279,7 +281,7 @@ def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, A
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """The entry point that Sphinx calls."""
+    """Register the directive and its settings. Sphinx calls this function."""
     app.add_config_value("saga_diagram_format", SVG, "env", str)
     app.add_config_value("saga_diagram_theme", "light", "env", str)
     app.add_config_value("saga_diagram_mermaid_js", "", "html", str)

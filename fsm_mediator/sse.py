@@ -6,8 +6,8 @@
     async def follow(order_id: str, request: Request):
         return sse(mediator, order_id, request)
 
-When the connection breaks, the browser's ``EventSource`` resumes where it was: the id of an event is the number of its
-record. No payload, result or message of an error is sent.
+When the connection breaks, the browser's ``EventSource`` resumes at the next event, because the id of an event is the
+number of its record. Payloads, results and error messages are not sent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fsm_mediator.narration import in_words, place_in_words
 __all__ = ["event_of", "sse"]
 
 HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-"""Headers that forbid proxies to store or buffer the events."""
+"""Headers that tell proxies not to store or buffer the events."""
 
 TYPE: Final = "text/event-stream"
 
@@ -60,16 +60,17 @@ def sse(mediator: Any, saga_id: str, request: Any) -> Any:
     """A response that sends each record of an execution when it is committed, and ends with the outcome.
 
     Args:
-        mediator: A `Mediator` or an `AsyncMediator`. Flask, and Django on WSGI, take a `Mediator`.
+        mediator: A `Mediator` or an `AsyncMediator`. Flask, and Django on WSGI, need a `Mediator`.
         saga_id: The execution.
-        request: The request, of Starlette, FastAPI, Django or Flask. Its header ``Last-Event-ID`` says where to resume.
+        request: The request of Starlette, FastAPI, Django or Flask. The events resume after its header
+            ``Last-Event-ID``.
 
     Returns:
         A response of the request's framework.
 
     Raises:
-        DefinitionError: The request is of no framework that is known here.
-        UnknownExecutionError: There is no such execution: raised while the events are read.
+        DefinitionError: The framework of the request is not supported.
+        UnknownExecutionError: There is no such execution. This error is raised while the events are read.
     """
     last = str(request.headers.get("Last-Event-ID") or "")
     moments = mediator.watch(saga_id, from_seq=int(last) + 1 if last.isdecimal() else 1)

@@ -1,7 +1,7 @@
-"""The names of states and events, and queries on a state. This module imports nothing of the library.
+"""The names of states and events, and functions that query a state. This module imports nothing of the library.
 
-A state is ``phase`` or ``phase.path``. The path names the part of the state, and contains dots if the part is in a
-nested saga (``executing.shipping.pack``). Only this module splits states and paths.
+A state is ``phase`` or ``phase.path``. The path names the part to which the state belongs. It contains dots if the part
+is in a nested saga (``executing.shipping.pack``). Only this module splits states and paths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDED: Final = frozenset({SUCCEEDED, FAILED})
 STUCK_PHASES: Final = frozenset({STUCK, STUCK_EXECUTING})
 
 UNDRIVABLE: Final = "undrivable"
-"""A filter in place of a state: executions in any state that no living driver can drive."""
+"""Used like a state in filters: it selects executions, in any state, that no living driver can drive."""
 
 ABANDON: Final = "abandon"
 """The event with which a person closes an execution that no driver can drive. No machine has this event."""
@@ -69,7 +69,7 @@ def phase_of(state: str) -> str:
 
 
 def path_of(state: str) -> str:
-    """The path of the part of *state*. Empty for ``pending``, ``succeeded`` and ``failed``."""
+    """The path of the part to which *state* belongs. Empty for ``pending``, ``succeeded`` and ``failed``."""
     return state.partition(".")[2]
 
 
@@ -84,7 +84,7 @@ def is_stuck(state: str) -> bool:
 
 
 def is_settled(state: str) -> bool:
-    """Whether *state* is ended or stuck, so that only a person's command can change it."""
+    """Whether *state* is an end state or a stuck state, which only a person's command can change."""
     return state in ENDED or state.partition(".")[0] in STUCK_PHASES
 
 
@@ -112,7 +112,7 @@ def outer_path(path: str) -> str:
 def scopes_of(path: str) -> tuple[str, ...]:
     """The paths of the nested sagas around the part at *path*, the outermost first: ``a``, ``a.b`` for ``a.b.c``.
 
-    A `Part.scope` may be given instead, which ends with a dot: ``a.b.``.
+    *path* can also be a `Part.scope`, which ends with a dot: ``a.b.``.
     """
     names = path.split(".")[:-1]
     return tuple(".".join(names[: depth + 1]) for depth in range(len(names)))

@@ -1,4 +1,4 @@
-"""The public names of `fsm_mediator.definition.steps`, which may be imported from here as well."""
+"""The public names of `fsm_mediator.definition.steps`. You can also import them from this module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version of the installed distribution, which comes from the tag it was built at."""
+"""The version of the installed distribution. It comes from the git tag from which the distribution was built."""
 
 from __future__ import annotations
 

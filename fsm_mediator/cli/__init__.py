@@ -1,4 +1,4 @@
-"""The command line, for operators; ``fsm-mediator --help`` lists its commands."""
+"""The command line for operators. ``fsm-mediator --help`` lists the commands."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def main() -> None:
     from fsm_mediator.cli.commands import cli
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a character that ASCII or cp1252 lacks is shown as its escape
+        if isinstance(stream, io.TextIOWrapper):  # characters that the encoding lacks are shown as escapes
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name="fsm-mediator")

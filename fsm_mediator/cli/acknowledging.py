@@ -1,4 +1,4 @@
-"""The command by which a person says that an alert was seen."""
+"""The command with which a person acknowledges alerts."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fsm_mediator.journal.protocol import new_token
 @options.app
 @options.journal
 def acknowledge(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Say that the alerts of an execution were seen: none is sent again until it moves.
+    """Note that the alerts of an execution were seen. They are not sent again until its state changes.
 
-    A failed attempt that is repeated is no move. Nothing of the execution changes.
+    A failed attempt that is repeated does not count as a change. The execution itself is not changed.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         entry = execution_in(opened, saga_id)

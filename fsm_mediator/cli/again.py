@@ -23,7 +23,7 @@ from fsm_mediator.mediator.again import id_of_next
 @options.app
 @options.journal
 def again(saga_id: str, app: str | None, journal: str | None, **words: Any) -> None:
-    """Run an execution once more that has failed: a new one with its payload, driven here to its end."""
+    """Run an ended execution once more, as a new execution with the same payload. It is driven here to its end."""
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
     entry = execution_in(opened, saga_id)

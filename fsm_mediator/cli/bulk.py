@@ -21,7 +21,7 @@ from fsm_mediator.mediator.bulk_pruning import prune_batch
 from fsm_mediator.mediator.finding import find
 
 SHOWN: int = 10
-"""Ids that a dry run prints."""
+"""The maximum number of ids that a dry run prints."""
 
 
 @click.command()
@@ -51,10 +51,10 @@ def bulk(
     app: str | None,
     journal: str | None,
 ) -> None:
-    """Give VERB to every execution that fits --where, one after another, and print a result for each.
+    """Give VERB to every execution that matches --where, one after another, and print a result for each.
 
-    The ids are stored in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
-    The verb prune deletes ended executions, each with its branches; it needs no app.
+    The ids are first stored in the journal, so that --resume can continue an interrupted batch. The exit code is 1 if
+    some executions refused the verb. The verb prune deletes ended executions, each with its branches; it needs no app.
     """
     if resume is None and (verb is None or not words):
         raise click.UsageError("name a verb, and with --where the executions; or an interrupted batch with --resume")
@@ -91,7 +91,7 @@ def _fitting(journal: Journal, verb: str | None, words: tuple[str, ...]) -> list
 
 
 def _opened(verb: str | None, app: str | None, journal: str | None) -> tuple[App | None, Journal]:
-    """The app, and the journal; no app for what needs none."""
+    """The app and the journal. The app is None if the verb does not need it."""
     if verb == PRUNE:
         return None, load_journal(app, journal)[1]
     loaded = load_app(app)
@@ -110,7 +110,7 @@ def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 async def _run(mediator: Any, batch: str, count: int) -> list[BulkResult]:
-    """All results of a batch, with a progress bar meanwhile."""
+    """Run a batch and return all its results. A progress bar is shown meanwhile."""
     results = []
     with progress_bar("working", f"{{task.completed}} of {count}") as advance:
         found = mediator.bulk(batch=batch)
@@ -126,7 +126,7 @@ async def _run(mediator: Any, batch: str, count: int) -> list[BulkResult]:
 
 
 def _prune(journal: Journal, batch: Batch, count: int) -> list[BulkResult]:
-    """All results of a batch that deletes, with a progress bar meanwhile. No mediator is made for it."""
+    """Run a batch of the verb prune and return all its results, with a progress bar. This needs no mediator."""
     results = []
     with closing(journal), progress_bar("pruning", f"{{task.completed}} of {count}") as advance:
         for result in prune_batch(journal, batch, time.time):
@@ -136,7 +136,7 @@ def _prune(journal: Journal, batch: Batch, count: int) -> list[BulkResult]:
 
 
 def _report(results: list[BulkResult]) -> int:
-    """Print each result; returns how many were refused."""
+    """Print each result. Returns the number of refused verbs."""
     for result in results:
         say(printable(f"{result.saga_id}  {result.message}"), "green" if result.done else "red")
     refused = sum(not result.done for result in results)

@@ -1,4 +1,4 @@
-"""The commands that check and drive nothing: machines against laws, journals against machines, old against new code."""
+"""The commands that only check: machines against laws, journals against machines, and old code against new code."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def verify(
 ) -> None:
     """Check every failure path of the sagas of APP against the laws.
 
-    APP is module:object, as for --app. No step is called. Ends with 1 if a law is broken, and shows the shortest way
-    to it.
+    APP is module:object, as for --app. No step is called. If a law is broken, the shortest path to it is shown, and the
+    exit code is 1.
     """
     sagas = load_app(app).sagas_named(name)
     broken = False
@@ -91,16 +91,18 @@ def verify(
 
 
 def _violations(report: Report) -> Iterator[Violation]:
-    """Every broken law, those of branches included."""
+    """Every broken law, including those of branches."""
     yield from report.violations
     for branch in report.branches:
         yield from _violations(branch)
 
 
 def _save(violation: Violation, folder: Path) -> Iterator[Path]:
-    """Write the counterexample of a broken law into *folder*: a timeline, a picture and a test; yields each file.
+    """Write the counterexample of a broken law into *folder*: a timeline, a picture and a test.
 
-    Without the extra that draws, the picture is the text that Graphviz draws from.
+    Yields the path of each file.
+
+    If Graphviz is not installed, the picture is written as DOT text.
     """
     folder.mkdir(parents=True, exist_ok=True)
     saga = re.sub(r"[^\w.-]", ".", violation.saga.name)  # the name of a branch has a slash
@@ -121,7 +123,7 @@ def _save(violation: Violation, folder: Path) -> Iterator[Path]:
 
 
 class _FilteredJournal:
-    """A journal that lists only *entries*."""
+    """A journal that lists only *entries*. Everything else is as in the given journal."""
 
     def __init__(self, journal: Journal, entries: Iterable[Entry]) -> None:
         self._journal = journal
@@ -150,11 +152,11 @@ def conform(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Check that the machines of APP can have made every move of a journal.
+    """Check that every record of a journal is a legal transition of the machines of APP.
 
-    Runs `check` first. Then replays every execution through the machine that runs, and names the first move of each
-    that is illegal. APP is module:object, as for --app. Ends with 1 if a move is illegal or the journal is damaged,
-    with 6 if APP has no definition of some executions.
+    First runs `check`. Then replays every execution through the machine that runs, and names the first illegal record
+    of each execution. APP is module:object, as for --app. The exit code is 1 if a record is illegal or the journal is
+    damaged, and 6 if APP has no definition of some executions.
     """
     if path is not None and (journal is not None or saga_id is not None):
         raise click.UsageError("--from reads a file, and --journal and --id a journal: give one of them")
@@ -189,9 +191,10 @@ def conform(
 @options.journal
 @options.app
 def check(journal: str | None, app: str | None, repair: bool) -> None:
-    """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is.
+    """Check that a journal's file is not damaged. Reads the whole file. The exit code is 1 if it is damaged.
 
-    With --repair, each execution's row that contradicts its records is derived again. No record is lost or changed.
+    With --repair, a row of an execution that contradicts the execution's records is derived again. No record is lost or
+    changed.
     """
     with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
         damage = damage_in(opened)
@@ -218,7 +221,10 @@ def _repair() -> str:
 
 
 def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
-    """Print the damage in *waiting*, and every row that contradicts its records; return whether there is any."""
+    """Print the damage in the executions *waiting*, and every row that contradicts its records.
+
+    Returns whether there is any damage.
+    """
     rows = journal.repairable() if isinstance(journal, RepairableJournal) else []
     damage = [fault for saga_id in dict.fromkeys((*rows, *waiting)) for fault in damage_of(journal, saga_id)]
     for fault in damage:
@@ -236,12 +242,12 @@ def _is_file(spec: str | None) -> TypeGuard[str]:
 
 
 def _shapes_of(spec: str | None) -> tuple[Shape, ...]:
-    """The shapes of *spec*: a file that `export-shape` wrote, ``module:object``, or None, the configured app."""
+    """The shapes of *spec*: a file that `export-shape` wrote, or ``module:object``. None for the configured app."""
     return read_shapes(spec) if _is_file(spec) else tuple(map(Shape.of, load_app(spec).sagas))
 
 
 def _sagas_of(spec: str | None) -> tuple[Saga, ...]:
-    """The sagas of *spec*; a file of shapes has none, and no types."""
+    """The sagas of *spec*. A file of shapes has no sagas, and so no types."""
     return () if _is_file(spec) else load_app(spec).sagas
 
 
@@ -256,11 +262,11 @@ def _sagas_of(spec: str | None) -> tuple[Saga, ...]:
 def compare(
     old: str, new: str | None, renames: Sequence[str], name: str | None, every: bool, journal: str | None, as_json: bool
 ) -> None:
-    """Tell what becomes of executions in flight when NEW is deployed in place of OLD.
+    """Report the effect on running executions if NEW is deployed in place of OLD.
 
-    Each is module:object, or a file that `export-shape` wrote; without NEW it is the app of pyproject.toml. Ends with 1
-    if the deploy would strand executions: if NEW has no definition of the shape that they were started with, or, with
-    --journal, cannot decode what is in flight.
+    OLD and NEW are each module:object, or a file that `export-shape` wrote. Without NEW, the app of pyproject.toml is
+    used. The exit code is 1 if the deploy would strand executions: NEW has no definition of the shape with which they
+    were started, or, with --journal, NEW cannot decode running executions.
     """
     renamed = dict(map(_split_rename, renames))
     old_shapes, new_shapes = _shapes_of(old), _shapes_of(new)
@@ -290,7 +296,7 @@ def _split_rename(rename: str) -> tuple[str, str]:
 
 
 def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
-    """Name and fingerprint of every definition, those of branches included."""
+    """The name and fingerprint of every definition, including those of branches."""
     for shape in shapes:
         yield shape.saga, shape.fingerprint
         for part in shape.parts:
@@ -298,7 +304,7 @@ def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
 
 
 def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | None = None) -> dict[str, Counter[str]]:
-    """The number of executions in flight that *new* has no definition for: by saga and version, then by state."""
+    """The number of running executions for which *new* has no definition, by saga and version, then by state."""
     known = set(_definitions(new))
     found: dict[str, Counter[str]] = {}
     for entry in entries:
@@ -310,7 +316,7 @@ def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | No
 
 
 def find_undecoded(journal: Journal, sagas: Iterable[Saga], name: str | None = None) -> Iterator[tuple[str, Fault]]:
-    """The executions in flight that *sagas* can drive and cannot decode: the id, and the first value that fails."""
+    """Yield the running executions that *sagas* can drive but cannot decode: the id, and the first value that fails."""
     registry = SagaRegistry(sagas, codec=None, coroutines=True)
     for entry in journal.entries():
         saga = entry.acceptance.saga
@@ -327,7 +333,7 @@ def _decode(journal: Journal, saga: Saga, entry: Entry) -> None:
     """Decode all values of an execution, as a driver does.
 
     Raises:
-        PayloadError, IllegalRecordError: One cannot be decoded.
+        PayloadError, IllegalRecordError: A value cannot be decoded.
     """
     codec = journal.codec
     codec.decode_acceptance(saga, entry.acceptance)

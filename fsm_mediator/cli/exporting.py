@@ -1,4 +1,7 @@
-"""The commands that export definitions, and the files of every export: each is written as a whole or not at all."""
+"""The commands that export definitions, and the output files of all exports.
+
+A file is written completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _SQLITE: Final = b"SQLite format 3\0"
 
 
 def refuse_journal(path: Path) -> None:
-    """Refuse to write over a SQLite file, or over a file of its write-ahead log: it may be a journal.
+    """Refuse to overwrite a SQLite file, or a file of its write-ahead log, because it may be a journal.
 
     Raises:
         click.UsageError: *path* is such a file.
@@ -47,25 +50,30 @@ def _is_sqlite(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:  # an unreadable file cannot be written either; opening it for writing reports that
+    except OSError:  # an unreadable file cannot be written either; opening it reports that
         return False
 
 
 def mode_of(journal: Journal) -> int:
-    """The permissions of the journal's file, for files with its contents; a journal without a file is its owner's."""
+    """The permissions for files with the contents of a journal. They are those of the journal's file.
+
+    If the journal has no file, only the owner has permissions.
+    """
     path = Path(getattr(journal, "path", ""))
     return stat.S_IMODE(path.stat().st_mode) & 0o666 if path.is_file() else 0o600
 
 
 @contextmanager
 def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
-    """The file named *output*, to write to; ``-`` is standard output. An old file stays until the new one is whole.
+    """The file named *output*, opened for writing. ``-`` is standard output.
 
-    *mode*: its permissions, if it holds what is in a journal; a file of another user is refused then. None: those of
-    the old file, or the usual ones.
+    An old file stays until the new one is complete.
+
+    If the file gets contents of a journal, *mode* is its permissions, and a file of another user is refused. If *mode*
+    is None, the file has the permissions of the old file, or the usual permissions.
 
     Raises:
-        click.UsageError: The file cannot be written, it is a journal, or another user's.
+        click.UsageError: The file cannot be written, is a journal, or belongs to another user.
     """
     if output == "-":
         yield sys.stdout.buffer
@@ -118,8 +126,9 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 def export_machine(app: str | None, kind: str, name: str | None, folder: Path | None) -> None:
     """Write the machines of APP's sagas for other checkers and tools.
 
-    The machine as SCXML, as a TLA+ module with the laws as invariants and a configuration for TLC, or as a table in
-    JSON. The steps as a BPMN process, or as a state machine of AWS Step Functions. All from the machine that runs.
+    The machine is written as SCXML, as a TLA+ module with the laws as invariants and a configuration for TLC, or as a
+    table in JSON. The steps are written as a BPMN process, or as a state machine of AWS Step Functions. All of them are
+    made from the machine that runs.
     """
     sagas = load_app(app).sagas_named(name)
     if folder is None or str(folder) == "-":
@@ -140,8 +149,8 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
 
 
 def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
-    """Name and text of each file of *saga* in the language *kind*."""
-    stem = saga.name.replace("/", ".").replace("*", "each")  # the names of branches have these
+    """Yield the name and text of each file of *saga* in the language *kind*."""
+    stem = saga.name.replace("/", ".").replace("*", "each")  # names of branches have these characters
     if kind == "tla":
         module = to_tla(saga)
         yield f"{module.name}.tla", module.text
@@ -160,10 +169,10 @@ def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
 @options.app_argument
 @options.output
 def export_shape(app: str | None, output: str) -> None:
-    """Write down the shapes of APP's sagas, for `compare`.
+    """Write the shapes of APP's sagas to a file, for `compare`.
 
-    The file holds what the machines' tables are made of, and no code. Keep the file of the deployed version, because CI
-    cannot import the old code.
+    The file has the data from which the machines' tables are made, and no code. Keep the file of the deployed version,
+    because CI cannot import the old code.
     """
     text = dump_shapes(load_app(app).sagas) + "\n"
     with open_output(output) as file:

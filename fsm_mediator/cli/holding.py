@@ -20,7 +20,7 @@ from fsm_mediator.narration import who_and_why
 
 
 def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument and the options that name the subject of a hold, and the options of every verb."""
+    """Add the argument and the options that name the subject of a hold, and the options of every verb."""
     for option in (
         *(options.journal, options.app, options.actor),
         click.option("--reason", "-r", help="Why; journaled."),
@@ -36,7 +36,7 @@ def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
 @_subject
 @click.option("--compensations", is_flag=True, help="Let no compensation begin either.")
 def hold(compensations: bool, **words: Any) -> None:
-    """Let no new attempt begin: of the execution SAGA_ID, of a saga, of a step, or of a step of a saga.
+    """Stop new attempts of the execution SAGA_ID, of a saga, of a step, or of a step of a saga.
 
     Running attempts end normally, and cancels and deadlines work as usual.
     """
@@ -48,7 +48,7 @@ def hold(compensations: bool, **words: Any) -> None:
 @click.command()
 @_subject
 def unhold(**words: Any) -> None:
-    """Remove a hold, with the options of `hold`: the held attempts begin."""
+    """Remove a hold; its options are those of `hold`. The held attempts then begin."""
     say(printable(f"{_add(UNHOLD, None, **words)} goes on"), "green")
 
 
@@ -78,7 +78,7 @@ def _add(
 @options.app
 @options.journal
 def holds(app: str | None, journal: str | None) -> None:
-    """List the present holds, oldest first, with their actors and reasons."""
+    """List the current holds, oldest first, with their actors and reasons."""
     with closing(load_journal(app, journal, read_only=True)[1]) as opened:
         found = current_holds(opened)
     for held, note in found.items():

@@ -1,4 +1,4 @@
-"""The line of `serve` about what its relays have not passed on."""
+"""The lines of `serve` about rows that its relays have not passed on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fsm_mediator.prometheus import lags_of
 
 
 class ShownLag:
-    """A relay that passes nothing on: it says in the terminal what waits in the outboxes for longer than *every*.
+    """A relay that passes nothing on. It prints a line if outbox rows have waited for longer than *every*.
 
     Args:
-        every: Seconds between two looks, and the age from which a row is worth a line.
-        clock: The time, in seconds.
+        every: Seconds between two checks, and the age of a row, in seconds, from which a line is printed.
+        clock: Returns the time, in seconds.
     """
 
     def __init__(self, *, every: float = 10.0, clock: Callable[[], float] = time.time) -> None:
@@ -25,7 +25,7 @@ class ShownLag:
         self._states: dict[int, tuple[bool, int]] = {}
 
     async def pass_on(self, mediator: Any) -> int:
-        """Look at the other relays of the mediator, if it is time. A daemon calls it."""
+        """Check the other relays of the mediator, if it is time. A daemon calls this method. Returns 0."""
         now = self._clock()
         if now < self._looked + self._every:
             return 0

@@ -23,7 +23,7 @@ from fsm_mediator.narration import span
 from fsm_mediator.states import UNDRIVABLE
 
 COUNTED: Final = 10_000
-"""How many further executions `list` counts."""
+"""The maximum number of further executions that `list` counts."""
 
 
 @click.command("list")
@@ -49,9 +49,9 @@ def list_(
     as_json: bool,
     **filters: str | None,
 ) -> None:
-    """List executions, newest first; below each that waits for branches: those.
+    """List executions, newest first. Branches are listed below the execution that waits for them.
 
-    With --where, --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
+    With --where, --state, --saga, --parent or --json, every matching execution has its own line, including branches.
     """
     loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
     chosen = parse_where(words, until=None if older_than is None else time.time() - older_than, **filters)
@@ -82,7 +82,7 @@ def list_(
 
 
 def _how_many(journal: Journal, chosen: Filter, cursor: str | None) -> str:
-    """The number of executions after this one, in words."""
+    """The number of executions after this page, in words."""
     if not finds(journal) or UNDRIVABLE in chosen.states:
         return "some"
     counted = journal.count_after(chosen, cursor, COUNTED + 1)
@@ -90,7 +90,10 @@ def _how_many(journal: Journal, chosen: Filter, cursor: str | None) -> str:
 
 
 def warn_of_unknown(journal: Journal, saga: str | None) -> None:
-    """Warn if no execution has this saga: the name may be mistyped, and an empty list looks as if all were well."""
+    """Warn if no execution has this saga.
+
+    The name may be mistyped, and an empty list would look as if all were well.
+    """
     if saga is not None and not any(True for _ in journal.entries(saga=saga, limit=1)):
         err.print(f"the journal has no execution of a saga {saga!r}", style="yellow", markup=False, highlight=False)
 
@@ -102,7 +105,7 @@ def warn_of_unknown(journal: Journal, saga: str | None) -> None:
 @options.app
 @options.json_lines
 def count(journal: str | None, by: str | None, words: tuple[str, ...], app: str | None, as_json: bool) -> None:
-    """Count executions: all that fit, or by state, saga, version, error or step. See `stats --refresh`."""
+    """Count executions: all that match, or by state, saga, version, error or step. See `stats --refresh`."""
     chosen = parse_where(words)
     with closing(load_journal(app, journal, read_only=True)[1]) as opened:
         found, age = count_in(opened, chosen, by)
@@ -134,9 +137,9 @@ def attributes(
     app: str | None,
     journal: str | None,
 ) -> None:
-    """Show the attributes of an execution, or change them: NAME=VALUE sets one, NAME= removes it.
+    """Show the attributes of an execution, or change them. NAME=VALUE sets an attribute, NAME= removes it.
 
-    VALUE is a JSON scalar; anything else is a text.
+    VALUE is a JSON scalar. Any other VALUE is a text.
     """
     pairs = [change.partition("=") for change in changes]
     if any(not is_pair for _, is_pair, _ in pairs):

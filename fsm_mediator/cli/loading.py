@@ -1,4 +1,4 @@
-"""Loading: the sagas and the journal, from options, the environment, or ``pyproject.toml``.
+"""Loading: finds the sagas and the journal in options, the environment, or ``pyproject.toml``.
 
 ::
 
@@ -45,7 +45,7 @@ SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict
 _KINDS: Final[dict[type, str]] = {str: "text", dict: "table", list: "list"}
 
 _VARIABLE: Final = "env:"
-"""Before the name of an environment variable that holds the journal's path or URL."""
+"""The prefix of the name of an environment variable that has the journal's path or URL."""
 
 _OURS: Final = frozenset({__file__, importlib.__file__})
 
@@ -55,9 +55,9 @@ class App:
     """The object that ``--app`` names.
 
     Attributes:
-        sagas: Its sagas.
-        journal: The journal of its mediator; None if it is no mediator.
-        settings: The other settings of its mediator: limits, observers, when to park.
+        sagas: The sagas of the object.
+        journal: The journal of its mediator. None if the object is not a mediator.
+        settings: The other settings of its mediator, such as limits, observers and park_after.
     """
 
     sagas: tuple[Saga, ...]
@@ -66,16 +66,16 @@ class App:
 
     @property
     def has_coroutines(self) -> bool:
-        """Whether only an `AsyncMediator` can drive them."""
+        """Whether only an `AsyncMediator` can drive the sagas."""
         parts = (part for saga in self.sagas for member in all_definitions(saga) for part in member.parts)
         callbacks = (callback for part in parts for callback in (part.execute, part.compensate, part.probe))
         return any(callback is not None and callback.is_coroutine for callback in callbacks)
 
     def sagas_named(self, name: str | None) -> tuple[Saga, ...]:
-        """Its sagas of this name, in every version; all of them for None.
+        """The sagas of this name, in every version. If *name* is None, all sagas.
 
         Raises:
-            UnknownSagaError: It has no saga of this name.
+            UnknownSagaError: The app has no saga of this name.
         """
         found = tuple(saga for saga in self.sagas if name is None or saga.name == name)
         if not found:
@@ -85,10 +85,10 @@ class App:
 
 
 def settings() -> dict[str, Any]:
-    """The table ``[tool.fsm-mediator]`` of the nearest ``pyproject.toml``, from the working directory upward.
+    """The table ``[tool.fsm-mediator]`` of the nearest ``pyproject.toml``, from the working directory upwards.
 
     Raises:
-        DefinitionError: That file is not TOML, or a setting is unknown or has another type.
+        DefinitionError: The file is not TOML, or a setting is unknown or has the wrong type.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -103,7 +103,7 @@ def settings() -> dict[str, Any]:
 
 
 def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The table ``[tool.fsm-mediator]``, checked against `SETTINGS`."""
+    """The table ``[tool.fsm-mediator]``, after a check against `SETTINGS`."""
     tool = table.get("tool", {})
     found = tool.get("fsm-mediator", tool.get("fsm_mediator", {})) if isinstance(tool, dict) else {}
     where = f"[tool.fsm-mediator] in {path}"
@@ -119,10 +119,10 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_app(spec: str | None) -> App:
-    """The app that ``module:object`` names.
+    """The app that *spec*, ``module:object``, names.
 
     Raises:
-        DefinitionError: There is none, it cannot be imported, or it holds no sagas.
+        DefinitionError: There is no such object, it cannot be imported, or it has no sagas.
     """
     configured = {} if spec else settings()
     spec = spec or configured.get("app")
@@ -131,12 +131,12 @@ def load_app(spec: str | None) -> App:
             "which sagas? Name them with --app module:object (a mediator, a saga, or a list of sagas), "
             'or in pyproject.toml: [tool.fsm-mediator] app = "module:object"'
         )
-    with chdir(configured.get("folder", ".")):  # what an app of pyproject.toml names, its journal, is beside that file
+    with chdir(configured.get("folder", ".")):  # paths in such an app are relative to pyproject.toml
         return _app_of(load_object(spec), spec)
 
 
 def _app_of(found: Any, spec: str) -> App:
-    """The app *found*, or the app that calling it returns."""
+    """The app *found*, or the app that a call of *found* returns."""
     asked = "looked at"
     try:
         if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):
@@ -155,10 +155,10 @@ def _app_of(found: Any, spec: str) -> App:
 
 
 def one_saga(app: App, name: str | None) -> Saga:
-    """The saga of this name; of several versions the last. Without a name, the only saga of the app.
+    """The saga of this name; if there are several versions, the last. Without a name, the only saga of the app.
 
     Raises:
-        DefinitionError: No name is given, and the app has several.
+        DefinitionError: No name is given, and the app has several sagas.
         UnknownSagaError: The app has no saga of this name.
     """
     known = ", ".join(sorted({saga.name for saga in app.sagas}))
@@ -182,14 +182,14 @@ def load_journal(
     wants_app: bool = False,
     migrates: bool | None = False,
 ) -> tuple[App | None, Journal]:
-    """The journal that the commands which drive would use, and the app if it was needed to find it.
+    """The journal that commands which drive would use, and the app if it was needed to find the journal.
 
-    With *journal* given, only an app that is given too is loaded, and that only if the command *wants_app*: a journal
-    can be looked into where its app is broken or missing.
+    If *journal* is given, an app is loaded only if it is given too and the command *wants_app*. Therefore a journal can
+    be read even if its app is broken or missing.
 
     Raises:
         DefinitionError: The app cannot be loaded.
-        JournalError: As `journal_for`.
+        JournalError: As in `journal_for`.
     """
     loaded = None
     if (app and wants_app) if journal else (app or settings().get("app")):
@@ -201,7 +201,7 @@ def load_journal(
 
 
 def archived(path: Path, saga_id: str, app: str | None) -> tuple[App | None, Any]:
-    """The app, if it is named, and an archive as the journal of one execution and its branches."""
+    """An archived execution with its branches, as a journal. Also the app, or None if no app is named."""
     loaded = None if app is None else load_app(app)
     codec = None if loaded is None or loaded.journal is None else loaded.journal.codec
     return loaded, ArchivedExecution(path, saga_id, _cipher_for(codec))
@@ -211,8 +211,8 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
     """The execution with this id.
 
     Raises:
-        UnknownExecutionError: There is none.
-        JournalError: It is too damaged to be listed.
+        UnknownExecutionError: There is no such execution.
+        JournalError: The execution is too damaged to be listed.
     """
     entry = journal.find(saga_id)
     if entry is None and (damage := damage_of(journal, saga_id)):
@@ -223,17 +223,17 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
 
 
 def with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
-    """The execution, its branches, and theirs."""
+    """Yield the execution, its branches, and their branches."""
     yield entry
     for branch in journal.entries(parent=entry.saga_id):
         yield from with_branches(journal, branch)
 
 
 def load_object(spec: str) -> Any:
-    """The object that ``module:name`` or ``module:name.attribute`` names; a module may be in the working directory.
+    """The object that ``module:name`` or ``module:name.attribute`` names. A module may be in the working directory.
 
     Raises:
-        DefinitionError: It cannot be imported, or there is none.
+        DefinitionError: The module cannot be imported, or has no such object.
     """
     module_name, colon, path = spec.partition(":")
     if not colon or not path:
@@ -259,7 +259,7 @@ def load_object(spec: str) -> Any:
 
 
 def _place_of(error: BaseException) -> str:
-    """The line of the app's own code that raised *error*, if any."""
+    """The line of the app's own code that raised *error*, as text. Empty if there is none."""
     if isinstance(error, SyntaxError):
         return f" ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
@@ -268,14 +268,14 @@ def _place_of(error: BaseException) -> str:
 
 
 def _hint(module_name: str) -> str:
-    """Advice where *module_name* is the name of a file."""
+    """Advice if *module_name* is the name of a file, otherwise empty."""
     if not module_name.endswith(".py"):
         return ""
     return f"; a module is named without .py, and with dots: {module_name.removesuffix('.py').replace('/', '.')}"
 
 
 def _apps_in(module: object) -> str:
-    """The names in *module* that may be apps."""
+    """A text with the names in *module* that may be apps."""
     names = []
     for name, value in getattr(module, "__dict__", {}).items():
         sagas = value if isinstance(value, (list, tuple)) else [value]
@@ -286,14 +286,14 @@ def _apps_in(module: object) -> str:
 
 
 def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool | None = False) -> Journal:
-    """The journal of the option --journal, else the app's own on the disk, else that of ``pyproject.toml``.
+    """The journal of the option --journal, or the app's journal on disk, or the journal of ``pyproject.toml``.
 
     Args:
         spec: The value of the option, a path or a URL.
         app: The app, if one is loaded.
-        read_only: Whether to open it only for reading.
-        creates: Whether to create a missing journal; otherwise a mistyped path would look like an empty journal. None:
-            the tables of one on PostgreSQL are not even looked for.
+        read_only: Whether to open the journal only for reading.
+        creates: Whether to create a missing journal. Otherwise a missing journal is an error, because a mistyped path
+            would look like an empty journal. None to leave the tables of a journal on PostgreSQL unchecked.
 
     Raises:
         JournalError: No journal is named, it is missing, or it cannot be opened.
@@ -330,21 +330,21 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
 
 
 def _group_option(option: str) -> Any:
-    """The value of an option of the whole command line."""
+    """The value of an option that belongs to the whole command line."""
     context = click.get_current_context(silent=True)
     return None if context is None else context.find_root().params.get(option)
 
 
 def redaction() -> Redaction:
-    """The redaction by the option --redact, and by ``redact`` in ``pyproject.toml``."""
+    """The redaction from the option --redact and from ``redact`` in ``pyproject.toml``."""
     return Redaction((*(_group_option("redact") or ()), *settings().get("redact", ())))
 
 
 def _cipher_for(codec: Codec | None) -> Cipher | None:
-    """The cipher of the option --cipher, else that of the app's journal, else that of ``pyproject.toml``.
+    """The cipher of the option --cipher, or of the app's journal, or of ``pyproject.toml``. None if there is none.
 
     Raises:
-        DefinitionError: It cannot be loaded, or is no cipher.
+        DefinitionError: The cipher cannot be loaded, or the object is not a cipher.
         JournalError: The environment variable is not set.
     """
     spec = _group_option("cipher") or ((codec is None or codec.cipher is None) and settings().get("cipher"))
@@ -359,7 +359,7 @@ def _cipher_for(codec: Codec | None) -> Cipher | None:
 
 
 def from_environment(spec: str, option: str = "--journal", what: str = "a path or a URL") -> str:
-    """The text that *spec* stands for: of ``env:NAME``, the value of that environment variable.
+    """*spec*, or for ``env:NAME`` the value of the environment variable NAME.
 
     Raises:
         JournalError: There is no such variable.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 GRACE: Final = 2
-"""Seconds that open pages are waited for at the end."""
+"""Seconds to wait for open pages at the end."""
 
 
 @click.command()
@@ -58,11 +58,10 @@ def ui(
     archive: Path | None,
     root_path: str,
 ) -> None:
-    """Serve the operator's pages: all trouble, each execution in full, and its verbs.
+    """Serve the operator's pages: executions with problems, each execution in full, and the verbs.
 
-    Without --app the pages are read-only, and no code of yours is loaded. The URL that is printed lets one browser in.
-    Another address than that of this machine is refused unless --password-file or --behind-proxy-header says who may
-    enter.
+    Without --app the pages are read-only, and your code is not loaded. The printed URL admits one browser. If the
+    address can be reached from other machines, --password-file or --behind-proxy-header is required.
     """
     if not _is_of_this_machine(host) and password_file is None and behind_proxy_header is None:
         raise click.UsageError(

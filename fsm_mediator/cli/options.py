@@ -1,4 +1,4 @@
-"""Options and arguments of several commands, and the types and checks of their values."""
+"""Options and arguments that several commands share, and the types and checks of their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 class Decorator(Protocol):
-    """Decorates a command and keeps its type."""
+    """A decorator of commands that keeps the command's type."""
 
     def __call__(self, command: Command, /) -> Command:
         """Return the command, decorated."""
@@ -50,10 +50,10 @@ as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def _login_name() -> str | None:
-    """The login name of the process; None: this process has no such user."""
+    """The login name of the process's user. None if the user has no name."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container with a bare number for a user, say
+    except (OSError, KeyError, ImportError):  # for example in a container with a numeric user
         return None
 
 
@@ -67,7 +67,7 @@ actor: Decorator = click.option(
 
 
 def by_whom(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options --actor, --drive and --timeout of what an operator says to an execution."""
+    """Add the options --actor, --drive and --timeout of an operator's verb."""
     drives = click.option("--drive", is_flag=True, help="Drive the execution here, with the sagas of --app.")
     waits = click.option(
         "--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for the driver's answer."
@@ -79,7 +79,7 @@ _APP_OPTION: Final = f"{__name__}.app"
 
 
 def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument APP, which --app can stand for."""
+    """Add the argument APP. The option --app can be used instead of it."""
 
     def keep(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         ctx.meta[_APP_OPTION] = value
@@ -95,7 +95,10 @@ def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``; *unit*: refuse a number without a unit."""
+    """The type of options that are durations: seconds from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
+
+    With *unit*, a number without a unit is refused.
+    """
 
     name = "duration"
 
@@ -115,12 +118,15 @@ class Duration(click.ParamType[float]):
 
 
 class State(click.ParamType[str]):
-    """A state or a phase. An unknown phase is refused: it would match nothing, as if all were well."""
+    """The type of options that are a state or a phase.
+
+    An unknown phase is refused, because an empty result would look as if all were well.
+    """
 
     name = "state"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """*value*, checked."""
+        """Return *value* if it is a state or a phase."""
         try:
             check_listing(value, None, None)
         except DefinitionError as error:
@@ -129,7 +135,7 @@ class State(click.ParamType[str]):
 
 
 def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """An id that an execution can have."""
+    """Return *value* if it can be the id of an execution."""
     try:
         if value is not None:
             check_saga_id(value)
@@ -139,14 +145,14 @@ def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 
 
 def checked_reason(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """A reason that is not empty."""
+    """Return *value* if it is not empty."""
     if not value.strip():
         raise click.BadParameter("say in words how you made sure; it is journaled")
     return value
 
 
 def read_text(value: str) -> str:
-    """*value* itself, the text of ``@FILE``, or for ``-`` the text on standard input."""
+    """*value* itself, unless it is ``@FILE`` (the text of the file) or ``-`` (the text on standard input)."""
     if value != "-" and not value.startswith("@"):
         return value
     where = "standard input" if value == "-" else f"the file {value[1:]!r}"
@@ -160,7 +166,7 @@ def read_text(value: str) -> str:
 
 
 def parse_json(text: str, what: str) -> Any:
-    """The value of *text*, which a person has written as JSON; *what* names it in the error."""
+    """The value of the JSON *text*, which a person has written. *what* names the value in error messages."""
     try:
         return msgspec.json.decode(text)
     except RecursionError as error:

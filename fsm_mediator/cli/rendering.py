@@ -1,6 +1,8 @@
-"""The command ``render``: draw a saga or an execution into a file, or all sagas into a folder, or check such files.
+"""The command ``render``: draws a saga or an execution into a file, or all sagas into a folder.
 
-This module decides the files and formats; `diagram` decides the content of a picture.
+It can also check whether the files are up to date.
+
+This module decides the files and formats; ``diagram`` decides the content of a picture.
 """
 
 from __future__ import annotations
@@ -39,14 +41,14 @@ Content: TypeAlias = "Diagram | str"
 """The content of a file: a picture, or the text of an index."""
 
 MARK: Final = "<!-- Written by fsm-mediator render: what you change here is written over. -->"
-"""The first line of every index that this command writes; a file without it is never written over."""
+"""The first line of every index that this command writes. A file without this line is never overwritten."""
 
 _LINKED: Final = re.compile(r"\]\(([\w.-]+)\)")
 
 
 @attrs.frozen(kw_only=True)
 class _RenderOptions:
-    """The settings of a drawing: options of the command line, then those of ``pyproject.toml``, then the defaults."""
+    """The settings of a drawing: from the command line, otherwise from ``pyproject.toml``, otherwise the defaults."""
 
     views: tuple[View, ...]
     look: Look
@@ -61,7 +63,7 @@ class _RenderOptions:
 
 
 def _look(pick: Callable[..., Any]) -> Look:
-    """How to draw, from the options."""
+    """The look of the drawing, from the options."""
     return Look(
         theme=pick("theme", LIGHT),
         direction=pick("direction"),
@@ -101,23 +103,23 @@ def _look(pick: Callable[..., Any]) -> Look:
 @click.option("--index", help="Into a folder: the name of its index (README.md).")
 @click.option("--check", is_flag=True, help="Draw nothing; exit with 1 and a diff if a file is stale.")
 def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
-    """Draw a saga or an execution into a file, or all sagas into a folder with an index.
+    """Draw a saga or an execution into a file, or draw all sagas into a folder with an index.
 
-    APP is module:object. A file's suffix is its format: svg, png, pdf, dot, mmd or md; of `-o -`, standard output, it
-    is --format, or svg.
+    APP is module:object. The suffix of a file is its format: svg, png, pdf, dot, mmd or md. `-o -` is standard output;
+    its format is --format, or svg.
 
     \b
     fsm-mediator render shop.sagas:checkout -o checkout.svg
     fsm-mediator render shop.sagas:mediator -o docs/sagas/ --check
     fsm-mediator render --journal sagas.db --id o-1 -o o-1.svg
 
-    A file that is fresh is left as it is. Without -o it is the folder of [tool.fsm-mediator.diagrams] in
-    pyproject.toml, where view, theme, formats and index can be set, too.
-    """  # noqa: D301 - click's mark of lines that are not to be joined
+    An up-to-date file is not written. Without -o, the folder of [tool.fsm-mediator.diagrams] in pyproject.toml is used.
+    There, view, theme, formats and index can be set too.
+    """  # noqa: D301 - click's mark for lines that must not be joined
     found = settings()
     configured = found.get("diagrams", {})
     if not outputs and "folder" in configured:
-        # Relative to the working directory, so that a diff names the same file for everybody.
+        # Relative to the working directory, so that a diff names the same file for every user.
         outputs = (os.path.relpath(Path(found["folder"]) / str(configured["folder"])) + "/",)
     if not outputs:
         raise DefinitionError(
@@ -188,7 +190,10 @@ def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: 
 
 
 def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
-    """The picture of a saga, or of the execution with the id of the options; of that with the mode of its file."""
+    """The picture of a saga, and None.
+
+    With an id in the options: the picture of the execution, and the mode of its file.
+    """
     run: Run | None = None
     mode: int | None = None
     if options.saga_id is None:
@@ -210,7 +215,7 @@ def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
 
 
 def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) -> dict[Path, Content]:
-    """The contents of a folder: a file for each saga, view and format, and the index."""
+    """The contents of a folder, by path: a file for each saga, view and format, and the index."""
     if options.saga_id:
         raise DefinitionError("an execution is drawn into a file, not into a folder: -o run.svg")
     for kind in options.formats:
@@ -231,7 +236,7 @@ def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) ->
 
 
 def _titles(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
-    """Each saga by its name; several versions of one name by name and version."""
+    """Yield each saga with its name. If a name has several versions, the version is part of the name."""
     sagas = sorted(sagas, key=lambda saga: (saga.name, saga.version))
     names = [saga.name for saga in sagas]
     for name, saga in zip(names, sagas, strict=True):
@@ -239,7 +244,7 @@ def _titles(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
 
 
 def _index_lines(diagram: Diagram, files: dict[str, str]) -> list[str]:
-    """A picture in an index, and links to its other formats."""
+    """The lines of an index for one picture: the picture, and links to its other formats."""
     lines = []
     if "svg" in files:
         lines = [f"[![{diagram.alt}]({files['svg']})]({files['svg']})", ""]
@@ -250,7 +255,7 @@ def _index_lines(diagram: Diagram, files: dict[str, str]) -> list[str]:
 
 
 def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
-    """The files that the present index of a folder links to, and that are no longer drawn."""
+    """The files to which the folder's present index links and which are no longer drawn."""
     if not index.exists():
         return []
     text = index.read_text(encoding="utf-8")
@@ -288,7 +293,7 @@ def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, 
 
 
 def _differences(path: Path, content: Content, *, animate: bool) -> list[str]:
-    """The lines of a diff between a file and what it should contain; empty if it is fresh."""
+    """The lines of a diff between a file and its intended content. Empty if the file is up to date."""
     try:
         if isinstance(content, str):
             return text_difference(path, path.read_text(encoding="utf-8") if path.exists() else "", content)

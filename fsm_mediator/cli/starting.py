@@ -1,4 +1,4 @@
-"""The commands for a new project: one writes its files, the other prints the schema of saga files."""
+"""The commands for a new project: `init` writes its files, and `schema` prints the JSON Schema of saga files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def init(name: str, folder: Path | None) -> None:
 def schema() -> None:
     """Print the JSON Schema of saga files, for an editor.
 
-    `load_saga` reads saga files: TOML or YAML that puts registered steps together.
+    `load_saga` reads saga files. They are TOML or YAML files that build a saga from registered steps.
     """
     click.echo(saga_file_schema(), nl=False)
 

@@ -1,4 +1,4 @@
-"""The command ``stats``: the numbers of a saga's executions as JSON, which ``render --stats`` and Sphinx draw."""
+"""The command ``stats``: the statistics of a saga's executions as JSON, which ``render --stats`` and Sphinx draw."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def stats(
     refresh: bool,
     rebuild: bool,
 ) -> None:
-    """Count a saga's executions step by step: durations, failures, retries, where they are now.
+    """Print statistics of a saga's executions, step by step: durations, failures, retries and present states.
 
-    APP is module:object. The JSON holds numbers and names of steps, no payload, result or error, so that it can be
-    committed and drawn where there is no journal:
+    APP is module:object. The JSON has only numbers and names of steps, and no payload, result or error. Therefore it
+    can be committed, and drawn on a machine without the journal:
 
     \b
     fsm-mediator stats shop.sagas:checkout --journal sagas.db --since 7d -o week.json
@@ -47,9 +47,9 @@ def stats(
 
     An execution that cannot be read is counted and named. Executions that no living driver can drive are counted.
 
-    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside the journal, from
-    which counts, texts and the operator's page are read. `serve` fills it too, once it is there.
-    """  # noqa: D301 - click's mark of lines that are not to be joined
+    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside the journal. Counts,
+    searches for texts, and the operator's pages read it. If the side store exists, `serve` fills it too.
+    """  # noqa: D301 - click's mark for lines that must not be joined
     if refresh or rebuild:
         fill_store(app, journal, rebuild=rebuild)
         return
@@ -78,7 +78,7 @@ def stats(
 
 
 def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
-    """Fill the side store of a journal, and say what it holds."""
+    """Fill the side store of a journal, and print what it has."""
     with closing(load_journal(app, journal)[1]) as opened, progress_bar("counting") as advance:
         store = side_store_of(opened)
         if store is None:

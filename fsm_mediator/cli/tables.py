@@ -36,7 +36,7 @@ INDENT: Final = "  "
 
 
 def exported(journal: Journal, entries: Iterable[Entry], lines: Lines | None = None) -> Iterator[bytes]:
-    """JSON lines: one for each execution, with its inbox and all its records. Records that cannot be read are named."""
+    """JSON lines: one line for each execution, with its inbox and all its records. Unreadable records are reported."""
     for line in (lines or Lines()).of(journal, entries):
         if "unreadable" in line:
             err.print(line["unreadable"], style="yellow", markup=False, highlight=False)
@@ -44,7 +44,10 @@ def exported(journal: Journal, entries: Iterable[Entry], lines: Lines | None = N
 
 
 def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
-    """The records of an execution; or none, and why they cannot be read, which is printed as well."""
+    """The records of an execution, and None.
+
+    If they cannot be read: an empty list, and the reason, which is also printed.
+    """
     try:
         return journal.records(entry.saga_id), None
     except IllegalRecordError as error:
@@ -61,7 +64,7 @@ def _escape(text: str) -> str:
 
 
 def _ago(at: float, now: float) -> str:
-    """The time from *at* to *now*."""
+    """The time from *at* to *now*, in words."""
     seconds = max(0.0, now - at)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
@@ -70,12 +73,12 @@ def _ago(at: float, now: float) -> str:
 
 
 def _clock(at: float) -> str:
-    """A point in time, in the local time zone."""
+    """The time *at* as text, in the local time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _name(line: Line) -> str:
-    """The id; below its parent a branch has only its own part of it."""
+    """The id of an execution. Below its parent, a branch shows only the last part of its id."""
     saga_id = line.entry.saga_id
     return place_of(saga_id) if line.depth else saga_id
 
@@ -85,12 +88,12 @@ def _driver(entry: Entry) -> str:
 
 
 def _line(text: str) -> None:
-    """Print a line of markup, which only the terminal breaks."""
+    """Print a line of markup. Only the terminal wraps it."""
     out.print(text, highlight=False, soft_wrap=True)
 
 
 def _state(line: Line, now: float) -> str:
-    """The state in colour, with the end of its wait, or with the phases of its branches."""
+    """The state in colour, with the end of its wait or the phases of its branches."""
     entry = line.entry
     more = ""
     if is_dormant(entry):
@@ -104,9 +107,9 @@ def _state(line: Line, now: float) -> str:
 
 
 def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) -> None:
-    """Print executions with their branches below them, and the next command for the first few that need a person."""
+    """Print executions with their branches below them, and the next commands for the first few that need a person."""
     now = time.time()
-    any_driven = any(line.entry.driver is not None for line in lines)  # else the other columns get the room
+    any_driven = any(line.entry.driver is not None for line in lines)  # otherwise the other columns get the room
     rows = [_header("id", "saga", "state", "age", "since", *(("driven by",) if any_driven else ()))]
     for line in lines:
         entry, indent = line.entry, INDENT * line.depth
@@ -139,7 +142,10 @@ def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) 
 
 
 def _why_not_driven(look: Drivability, entry: Entry) -> Iterator[str]:
-    """Why no living driver can drive an execution, and the next moves; nothing, if one can."""
+    """Yield the reason why no living driver can drive an execution, and the next moves.
+
+    Yields nothing if a driver can.
+    """
     why = look.why_not(entry)
     if why is not None and look.is_undrivable(entry):
         yield f"[red]nobody can drive it: {_escape(why)}[/]"
@@ -157,7 +163,7 @@ def show(
 ) -> None:
     """Print one execution: its facts, its present branches, the next command, and its timeline.
 
-    *signals* are the signals of the app; None: unknown.
+    *signals* are the signals of the app. None if they are not known.
     """
     now = time.time()
     lines = list(tree(journal, entry))
@@ -236,7 +242,10 @@ def _header(*names: str) -> list[str]:
 
 
 def _timeline(records: Sequence[Record], notes: Sequence[Note], before: float) -> list[list[str]]:
-    """A row for each record, and one for each line of its details; between them the notes, by their time."""
+    """The rows of a timeline: a row for each record and for each line of its details.
+
+    Notes come between them, by time.
+    """
     rows = [_header("#".rjust(len(str(len(records)))), "at", "after", "what happened", "then")]
     left = list(notes)
     for record in records:
@@ -254,7 +263,7 @@ def _timeline(records: Sequence[Record], notes: Sequence[Note], before: float) -
 
 
 def _note(note: Note) -> list[list[str]]:
-    """The row of a note, and one for its actor and reason."""
+    """The row of a note, and a row for each line of its actor and reason."""
     words = _escape(note_in_words(note.kind, note.value))
     rows = [["", _clock(note.at), "", f"[cyan]{words}[/]", ""]]
     more = who_and_why(note.actor, note.reason)

@@ -1,7 +1,7 @@
-"""Executions with their branches below them, and the next command for each.
+"""Executions with their branches below them, and the next command for each of them.
 
-It reads the journal alone: without the app, the kind of a part is unknown. But a group has branches in the journal, and
-a wait without branches and without an end is for a signal.
+This module reads only the journal. Without the app, the kind of a part is not known. But a group has branches in the
+journal, and a wait without branches and without an end is a wait for a signal.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, ENDED, STUCK_PHASES, SUCCEEDED, WAITING, phase_of, split_state
 
 Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
-"""The signals of an app: for each the name of the saga or branch, its version and the path of the signal."""
+"""The signals of an app. For each signal: the name of its saga or branch, the version, and the path of the signal."""
 
 SHOWN: Final = 8
-"""The most branches shown for one execution; branches without success come first."""
+"""The maximum number of branches shown for one execution. Branches that have not succeeded come first."""
 
 COUNTED: Final = 10_000
-"""The number of branches of one execution that are counted, the newest."""
+"""The maximum number of branches of one execution that are counted, the newest first."""
 
 
 @attrs.frozen
@@ -40,8 +40,8 @@ class Line:
     Attributes:
         depth: The number of executions above it in the tree.
         entry: The execution.
-        branches: The number of branches of the group that it is in, by phase.
-        left: The number of branches of *entry* that are not shown; 0: the line is the execution itself.
+        branches: The number of branches of the execution's current group, by phase.
+        left: The number of branches of *entry* that are not shown. 0 if the line is the execution itself.
     """
 
     depth: int
@@ -51,18 +51,18 @@ class Line:
 
 
 def is_dormant(entry: Entry) -> bool:
-    """Whether it is a branch that begins only when another has settled (``at_most``)."""
+    """Whether an execution is a branch that begins only when another branch has settled (``at_most``)."""
     return entry.wake_at == float("inf")
 
 
 def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
-    """The execution, and below it the branches of its present group, with their branches."""
+    """Yield the execution, and below it the branches of its current group, with their branches."""
     phase, path = split_state(entry.state)
     branches: list[Entry] = []
     planned = None
     if phase in (WAITING, COMPENSATING, *STUCK_PHASES):
         children = islice(journal.entries(parent=entry.saga_id), COUNTED)
-        branches = [child for child in children if group_of(child.saga_id) == path][::-1]  # as they were defined
+        branches = [child for child in children if group_of(child.saga_id) == path][::-1]  # in defined order
         planned = planned_of(journal, entry.saga_id)
     counted = Counter("dormant" if is_dormant(each) else phase_of(each.state) for each in branches)
     if planned is not None:
@@ -78,7 +78,7 @@ def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
 
 
 def signals_of(app: App | None) -> Signals | None:
-    """Every signal of the app's sagas and of their branches; None without an app."""
+    """Every signal of the app's sagas and of their branches. None without an app."""
     if app is None:
         return None
     members = [member for saga in app.sagas for member in all_definitions(saga)]
@@ -88,11 +88,13 @@ def signals_of(app: App | None) -> Signals | None:
 
 
 def what_next(line: Line, signals: Signals | None = None) -> str | None:
-    """The command by which a person resumes an execution; None: it resumes by itself, as far as known, or has ended.
+    """The command by which a person resumes an execution.
+
+    None if it continues by itself, as far as known, or has ended.
 
     Args:
         line: The execution.
-        signals: The signals of the app; None: unknown.
+        signals: The signals of the app. None if they are not known.
     """
     entry = line.entry
     phase, path = split_state(entry.state)

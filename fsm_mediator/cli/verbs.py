@@ -1,4 +1,4 @@
-"""Operators' verbs on the command line: put into the inbox for a living driver, or driven here."""
+"""Operators' verbs on the command line. A verb is put into the inbox for a living driver, or is executed here."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from fsm_mediator.mediator.verbs import new_verb
 from fsm_mediator.records import VerbAnswer
 
 LOOK: Final = 0.1
-"""Seconds between two looks for an answer."""
+"""Seconds between two queries for an answer."""
 
 
 def say_verb(
     kind: str, saga_id: str, reason: str | None, arguments: dict[str, Any], journal: str | None, app: str | None
 ) -> None:
-    """Have a living driver carry out ``retry``, ``resolve`` or ``undo``, and print its answer.
+    """Have a living driver execute ``retry``, ``resolve`` or ``undo``, and print the driver's answer.
 
     Args:
         kind: The verb.
         saga_id: The execution.
-        reason: Why.
-        arguments: The options ``actor``, ``timeout`` and ``drive``; of ``resolve`` also ``done`` and ``result``.
+        reason: The reason.
+        arguments: The options ``actor``, ``timeout`` and ``drive``. For ``resolve`` also ``done`` and ``result``.
         journal: The option --journal.
         app: The option --app.
 
     Raises:
-        RefusedError: It was refused.
+        RefusedError: The verb was refused.
     """
     timeout, drives, actor = (arguments.pop(name) for name in ("timeout", "drive", "actor"))
     if drives:
@@ -72,7 +72,10 @@ def _show(saga_id: str) -> str:
 
 
 def _answer(journal: Journal, name: str, timeout: float) -> VerbAnswer | None:
-    """Wait for the answer to the verb of this name, and forget it; None: there was none in time."""
+    """Wait for the answer to the verb of this name, and delete the answer from the journal.
+
+    None if there is no answer within *timeout* seconds.
+    """
     operators, until = for_operators(journal), time.monotonic() + timeout
     while (answer := operators.answer(name)) is None:
         if time.monotonic() >= until:

@@ -1,4 +1,4 @@
-"""The option --where: which executions are meant, in one text."""
+"""The option --where, which selects executions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ where: Decorator = click.option(
 
 
 def parse_where(words: Iterable[str], **more: Any) -> Filter:
-    """The filter of the texts of --where and of the other options. If both set a field, the other option counts.
+    """The filter from the texts of --where and from the other options. If both set a field, the other option counts.
 
     Raises:
         click.BadParameter: A text is not NAME=VALUE, or names no field.
@@ -66,7 +66,10 @@ def _split(text: str) -> list[str]:
 
 
 def _time(name: str, text: str) -> float:
-    """A time, from how long ago it was (``2h``), or from a date (``2026-11-29T10:00``), in seconds since the epoch."""
+    """The time in *text*, in seconds since the epoch.
+
+    *text* is a time before now, such as ``2h``, or a date, such as ``2026-11-29T10:00``.
+    """
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:

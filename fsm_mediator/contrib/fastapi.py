@@ -35,7 +35,9 @@ __all__ = ["MediatorDep", "add_error_responses", "get_mediator", "saga_lifespan"
 def saga_lifespan(
     *sagas: Saga, daemon: bool = True, **settings: Any
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, AsyncMediator]]]:
-    """A lifespan for ``FastAPI(lifespan=...)``. It opens a mediator on the worker's event loop; the shutdown closes it.
+    """A lifespan for ``FastAPI(lifespan=...)``.
+
+    It opens a mediator on the worker's event loop, and closes it at shutdown.
 
     Args:
         *sagas: The sagas.

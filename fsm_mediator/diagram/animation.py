@@ -68,7 +68,7 @@ class _Styles:
         self.names: dict[tuple[bool, ...], str] = {}
 
     def either(self, forms: Sequence[str]) -> str:
-        """All forms of an element over the frames, each visible in its own frames."""
+        """The SVG of an element in all of its forms. Each form is visible only in its own frames."""
         different = dict.fromkeys(form for form in forms if form)
         if len(different) == 1 and all(forms):
             return forms[-1]
@@ -82,7 +82,7 @@ class _Styles:
         return "".join(shown)
 
     def sheet(self) -> str:
-        """The style sheet."""
+        """The CSS with the animations."""
         rules = []
         for seen, name in self.names.items():
             steps = [f"0%{{visibility:{_seen(seen[0])}}}"]

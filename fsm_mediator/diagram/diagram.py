@@ -231,7 +231,7 @@ class Diagram:
         """The diagram as SVG. With *animate*, an animation that shows a run frame by frame.
 
         Raises:
-            MissingExtraError: Graphviz is not installed; the message names both cures.
+            MissingExtraError: Graphviz is not installed. The message says what to install.
         """
         if animate and self.run is not None:
             from fsm_mediator.diagram.animation import animated_svg
@@ -246,7 +246,7 @@ class Diagram:
         """An animation of the run, for the last line of a notebook's cell.
 
         Raises:
-            MissingExtraError: Graphviz is not installed; the message names both cures.
+            MissingExtraError: Graphviz is not installed. The message says what to install.
         """
         return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
 

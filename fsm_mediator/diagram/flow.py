@@ -84,12 +84,12 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def forward(self) -> tuple[FlowLine, ...]:
-        """The lines forward, in order."""
+        """The lines of the way forward, in order."""
         return tuple(line for line in self.lines if not line.back)
 
     @property
     def back(self) -> tuple[FlowLine, ...]:
-        """The lines back: from each step that can be given up to the next compensation."""
+        """The lines of the way back: from each step that can be given up to the next compensation."""
         return tuple(line for line in self.lines if line.back)
 
     def without(self, hide: Collection[str]) -> Flow:

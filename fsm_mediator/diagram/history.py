@@ -43,7 +43,7 @@ class Run:
     def summary(self) -> str:
         """The state, the number of records and the total time, in words.
 
-        For a frame, the latest record and the state.
+        For a frame of a run: the latest record and the state.
         """
         try:
             position = place_in_words(self.state)

@@ -58,9 +58,10 @@ class Numbers:
 
 
 def limits_of(every: Sequence[Numbers]) -> list[float]:
-    """The lower limits of all colours except the palest: the largest reached numbers of the series 0.1, 0.3, 1, 3, 10.
+    """The lower limit of each colour except the palest.
 
-    The series continues in both directions.
+    The limits are the largest numbers of the series 0.1, 0.3, 1, 3, 10, 30, … that a step reaches. The series continues
+    in both directions.
     """
     most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
     if most <= 0:

@@ -101,7 +101,7 @@ _PLAIN: Final = re.compile(r"[\w\n :;,.'()!?\-→·…+*/=]*")
 
 
 def dot_text(text: str) -> str:
-    """*text* as a quoted string of DOT without escapes, for labels and tooltips."""
+    """*text* as a quoted string of DOT, for labels and tooltips. Characters with a meaning in DOT are escaped."""
     if _PLAIN.fullmatch(text) is None:
         text = clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
         text = text.replace("\r", "").replace("\t", " ")
@@ -126,7 +126,7 @@ def dot_id(text: str) -> str:
 
 @functools.lru_cache(1024)
 def markup(text: str) -> str:
-    """*text* escaped for XML, and for DOT's labels in markup."""
+    """*text* escaped for XML, and for DOT's labels in HTML."""
     text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace('"', "&quot;").replace("'", "&#39;")
 

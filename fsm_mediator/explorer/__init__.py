@@ -1,4 +1,4 @@
-"""Explorer: play through a saga by hand, before you write the code of a step.
+"""Explorer: play through a saga by hand, before you write the code of its steps.
 
 The explorer uses the same machine and rules that drive real executions. A person chooses the result of each effect.
 Notebook libraries are imported only when a notebook shows the explorer.

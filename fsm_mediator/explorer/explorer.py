@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SAGA_ID: Final = "explored"
 TOOK: Final = 0.05
-"""Seconds that every action takes, on the explorer's own clock; a wait takes its own time."""
+"""Seconds that every action takes, on the explorer's own clock. A wait takes its own time."""
 
 
 class Explorer:
@@ -180,7 +180,7 @@ class Explorer:
 
     @property
     def ledger(self) -> tuple[Entry, ...]:
-        """The real effect of each part at the shown moment, beside the effect that the saga knows of."""
+        """For each part, at the shown moment: its real effect, and the effect that the saga believes in."""
         return ledger_of(self.now.execution, self.now.ledger)
 
     def diagram(self) -> Diagram:

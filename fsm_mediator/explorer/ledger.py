@@ -1,4 +1,4 @@
-"""The ledger: the real effect of each part beside the effect that the saga believes in, so that doubt is visible."""
+"""The ledger: for each part, its real effect and the effect that the saga believes in. Their difference shows doubt."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class Choice:
         label: The action in words, such as ``charge times out, after its effect``. If a deciding function of the saga
             would be called, the label also has its answer. The function is not called; each answer is a choice.
         who: The origin of the action: ``participant``, ``driver``, ``others`` or ``person``.
-        event: The machine's event that follows from the action. Empty if the machine does not move.
-        nature: The nature of the machine's move. None if the machine does not move.
+        event: The event that the action causes in the machine. Empty if the action causes no transition.
+        nature: The kind of the transition. None if the action causes no transition.
         leads_to: The state of the saga after the action, in words.
         state: The state of the saga after the action.
     """

@@ -84,9 +84,9 @@ def view_of(play: Play) -> dict[str, Any]:
 
 
 def take(play: Play, message: Mapping[str, Any]) -> None:
-    """Carry out a message of a front end.
+    """Execute a message of a front end.
 
-    A message that comes too late changes nothing. This happens if a button is pressed twice or a front end lags.
+    A message that comes too late changes nothing. This happens if a button is pressed twice, or if a front end is slow.
 
     Raises:
         RefusedError: The message is malformed.

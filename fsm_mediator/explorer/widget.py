@@ -12,7 +12,7 @@ from fsm_mediator.explorer.view import Play, take, view_of
 if TYPE_CHECKING:  # its metaclass has no type annotations
 
     class AnyWidget(traitlets.HasTraits):
-        """Any widget."""
+        """The base class `anywidget.AnyWidget`, as type checkers see it."""
 
         def __getattr__(self, name: str) -> Any: ...
 

@@ -52,7 +52,7 @@ class Archive:
         self._redaction = redaction or Redaction()
 
     def add(self, journal: Journal, entries: Sequence[Entry]) -> Path:
-        """Write executions with all their records into a new file. The file is on the disk when this returns.
+        """Write executions with all their records into a new file. When this method returns, the file is on the disk.
 
         Raises:
             JournalError: The file cannot be written, or some records cannot be read.

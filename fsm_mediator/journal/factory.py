@@ -18,7 +18,7 @@ _SUPPORTED = (
 def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
     """Open a journal by a path or URL of a SQLite file, or by a PostgreSQL URL.
 
-    ``:memory:`` and None open one in memory.
+    ``:memory:`` and None open a journal in memory.
 
     A `Journal` is returned unchanged.
 

@@ -33,7 +33,7 @@ class Filter(msgspec.Struct, frozen=True):
             any state.
         attributes: Only executions that have all these attributes.
         error: Only executions whose failure has this type: its full name, or the part after the last dot.
-        step: Only executions that are at the step with this path or, once they have ended, failed there.
+        step: Only executions that are at the step with this path, and ended executions that failed there.
         since: Only executions that entered their state at this time or later, in seconds since the epoch.
         until: Only executions that entered their state before this time.
         parent: Only the branches of this execution.
@@ -214,9 +214,7 @@ def place_of_cursor(after: str) -> int:
 def conditions(
     chosen: Filter, templates: Mapping[str, str], mark: str, many: Callable[[Sequence[str]], Any]
 ) -> tuple[str, list[Any]]:
-    """The SQL for the conditions of *chosen*, except saga and version, and the parameters of the SQL.
-
-    It begins with AND.
+    """The SQL for the conditions of *chosen*, except saga and version, and its parameters. The SQL begins with AND.
 
     Args:
         chosen: The filter.

@@ -70,11 +70,11 @@ class Waiter(Generic[J]):
 
 
 class GroupCommit(Generic[J]):
-    """Lets one thread at a time write, for all that wait.
+    """Lets one thread at a time write, for all threads that wait.
 
     Args:
         commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
-            Raises nothing but interrupts.
+            It raises only interrupts.
         alone: Does a single job and returns its result. Or it does nothing and returns None; *commit* then does the
             job.
 
@@ -94,7 +94,7 @@ class GroupCommit(Generic[J]):
 
     @property
     def is_led(self) -> bool:
-        """Whether a thread writes for the others now."""
+        """Whether a thread now writes for the others."""
         return self._leader is not None
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:

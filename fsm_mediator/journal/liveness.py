@@ -46,7 +46,7 @@ def this_driver() -> Driver:
 
 
 def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool:
-    """Whether *driver* is alive, as far as this process can see.
+    """Whether *driver* is alive, according to what this process can see.
 
     Args:
         driver: The driver.
@@ -160,7 +160,7 @@ def proc_shows_our_pids() -> bool:
 
 @cache
 def start_time_of_this_process() -> str | None:
-    """`process_start_time` of this process."""
+    """The result of `process_start_time` for this process."""
     return process_start_time("self")
 
 

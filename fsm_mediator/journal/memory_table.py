@@ -195,7 +195,7 @@ class Table:
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
         posted: The tokens of the items that were posted to an execution, by its id.
-        pruned: The number of executions that the calls with each token deleted, by token.
+        pruned: The number of executions that the calls with a token have deleted, by token.
         notes: The notes.
     """
 

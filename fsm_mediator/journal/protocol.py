@@ -90,7 +90,7 @@ class Commit(msgspec.Struct, frozen=True):
     Attributes:
         saga_id: The execution.
         records: Its next records, in order. The target of the last one is its new state.
-        driver: The id of the driver that writes; None if no driver owns the execution before or after.
+        driver: The id of the driver that writes. None if no driver owns the execution before or after the commit.
         epoch: The execution's epoch as the driver knows it. If the journal has another epoch, the lease is lost. A new
             execution starts with epoch 1.
         held: Whether the driver owns the execution after the commit. False if it is parked, stuck or ended.
@@ -149,9 +149,9 @@ class Entry(msgspec.Struct, frozen=True):
         epoch: How many times drivers have claimed or opened the execution.
         driver: The owner. None if there is no owner: the execution is parked, stuck, ended, or not begun.
         driver_alive: Whether the owner is alive, as far as this process can see.
-        wake_at: When a driver must look at the execution again. Infinite if it is dormant. If it is set in the state of
-            an attempt, the attempt was announced and has not begun.
-        mail: How many items are in the inbox.
+        wake_at: When a driver must drive the execution again. Infinite if it is dormant. If *wake_at* is set in the
+            state of an attempt, the attempt was announced and has not begun.
+        mail: The number of items in the inbox.
         called: Whether the inbox has an item that no driver has seen.
         recoveries: How often the execution was recovered without progress.
         abandoned: In entries of `Journal.claim`: whether the execution was claimed from a dead driver.

@@ -14,7 +14,7 @@ class RepairableJournal(Protocol):
     def damage_of(self, saga_id: str | None) -> list[str]:
         """A description of each fault in the records and the row of an execution.
 
-        If *saga_id* is None: of all executions.
+        If *saga_id* is None, the faults of all executions are described.
         """
 
     def repairable(self) -> list[str]:

@@ -298,7 +298,7 @@ def execution_row(
 ) -> Row:
     """The new values for an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked, number.
 
-    *unseen*: whether some of the *mail* items are unseen by any driver. None if all items are unseen.
+    *unseen*: whether there is an item in the inbox that no driver has seen. None if all *mail* items are such items.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None

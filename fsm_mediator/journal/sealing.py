@@ -61,7 +61,7 @@ _decode_secrets: Final = msgspec.json.Decoder(_Secrets).decode
 def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
     """*text* in the form that is stored: sealed if there is a cipher.
 
-    The cipher binds it to *about*, which names the row.
+    The cipher binds the text to *about*, which names the row.
     """
     if text is None:
         return None

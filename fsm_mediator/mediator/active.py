@@ -245,7 +245,7 @@ class ActiveExecution:
     def is_finishing(self) -> bool:
         """Whether the driver has not loaded the execution yet, or is about to finish it.
 
-        Waiting for the driver is then short.
+        A wait for the driver is then short.
         """
         return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
 

@@ -158,10 +158,10 @@ class AsyncMediator(
         attributes: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> Outcome:
-        """Run a saga to its end, including retries and sleeps. If the call returns, the saga has succeeded.
+        """Run a saga to its end, including retries and sleeps. Returns the outcome.
 
-        Cancelling the task that awaits this call only detaches the task: the saga continues. Only `cancel` cancels a
-        saga.
+        If the saga does not succeed, the call raises an error, unless *check* is False. Cancelling the task that awaits
+        this call only detaches the task: the saga continues. Only `cancel` cancels a saga.
 
         Starting an id twice is idempotent: in any process, the second call joins the first call's execution.
 

@@ -50,7 +50,7 @@ class BulkOperations:
                 ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
             batch: The name of an interrupted batch to continue, in place of all further arguments.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
-                ``{"name": "approve", "value": True}`` for ``signal``. They are journaled as JSON.
+                ``{"name": "approve", "value": True}`` for ``signal``. The arguments are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -147,7 +147,7 @@ class AsyncBulkOperations:
                 ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
             batch: The name of an interrupted batch to continue, in place of all further arguments.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
-                ``{"name": "approve", "value": True}`` for ``signal``. They are journaled as JSON.
+                ``{"name": "approve", "value": True}`` for ``signal``. The arguments are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.

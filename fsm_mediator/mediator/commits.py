@@ -178,7 +178,7 @@ class CommitBuilder:
 
         Args:
             active: The execution.
-            written: Whether all its records are written.
+            written: Whether all records of the execution are written.
             left: A function of an execution and two times. It returns the seconds from the second time until the first.
         """
         execution = active.execution

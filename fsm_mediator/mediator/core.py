@@ -227,7 +227,7 @@ class Core:
             attempt += 1
 
     def _is_patient(self, began: float) -> bool:
-        """Whether a failed commit is repeated that was first tried at the monotonic time *began*."""
+        """Whether to repeat a failed commit. *began* is the monotonic time of the first attempt to write the commit."""
         patience = patience_of(self.journal)
         left = self.closed and self.clock() >= (self.patience or 0.0)
         return not left and (patience is None or self.runtime.monotonic() - began < patience)
@@ -279,7 +279,10 @@ class Core:
     # Ownership
 
     def try_reserve(self, active: ActiveExecution) -> bool:
-        """Reserve an execution for the caller, which may then claim it. False if this mediator drives it already."""
+        """Reserve an execution for the caller, which may then claim it.
+
+        Returns False if this mediator drives it already.
+        """
         if self.owned.active.setdefault(active.saga_id, active) is not active:
             return False
         if self.closed:

@@ -1,8 +1,8 @@
 """Eager tasks: a coroutine runs at once, in a new task, up to its first wait. Without a wait it ends at once.
 
-If thousands of runs come at the same moment, each can end before the next begins. Then neither the loop nor the caller
-has to wait for their tasks, and the memory of one run is still in the processor's cache when the run ends. From Python
-3.12 on, asyncio has eager tasks. For Python 3.11 this module makes them.
+If thousands of runs begin at the same moment, each of them can end before the next begins. Then neither the loop nor
+the caller has to wait for their tasks, and the memory of a run is still in the processor's cache when the run ends.
+From Python 3.12 on, asyncio has eager tasks. For Python 3.11, this module implements them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def eager_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T
 
 
 def _begin(loop: Any, task: asyncio.Task[Any]) -> None:
-    """Take the first turn of *task* here instead of on the loop. Only for the asyncio of Python 3.11."""
+    """Take the first turn of *task* now, not later on the loop. Only for the asyncio of Python 3.11."""
     handle = loop._ready[-1]
     turn, context = handle._callback, handle._context
     if getattr(turn, "__self__", None) is not task:

@@ -130,9 +130,9 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
-    """Feed *command* to a branch durably, and resume it.
+    """Give *command* to a branch, journal it, and resume the branch.
 
-    False if the branch is being driven, or the mediator is closed.
+    Returns False if the branch cannot be claimed, or the mediator is closed.
     """
     active = ActiveExecution(saga_id, background=True)
     try:

@@ -1,8 +1,8 @@
 """JournalThreads: threads that call a journal for the tasks of one event loop.
 
-A thread pool of the standard library does the same with four times the wake-ups: it wakes its threads through a queue
-and a semaphore, and a future of threads wakes a future of tasks. Here a call wakes one thread, and its answer wakes the
-loop: that is two wake-ups for each call, the fewest that a call in a thread can have.
+A thread pool of the standard library needs four times as many wake-ups. It wakes its threads through a queue and a
+semaphore, and the future of a thread wakes the future of a task. In this module a call wakes one thread, and the answer
+wakes the loop. These two wake-ups are the minimum for a call in a thread.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Any, Final, TypeAlias
 from fsm_mediator.mediator.pool import without_own_frame
 
 Answered: TypeAlias = Callable[[Any, BaseException | None], object]
-"""Called on the loop with the result of a call, or with its error."""
+"""A function that is called on the loop with the result of a call, or with its error."""
 
 _Calls: TypeAlias = "queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], Answered, Callable[[], bool]] | None]"
 
 
 class JournalThreads:
-    """At most *most* threads, made when needed. All methods are called on the loop.
+    """At most *most* threads, created when they are needed. All methods must be called on the loop.
 
-    The threads end with `stop`, or when the object is no longer referenced. They are daemon threads, so that a journal
-    that hangs cannot keep a process from ending.
+    The threads end after `stop`, or when the object is no longer referenced. The threads are daemon threads, so that a
+    journal that hangs cannot keep a process from ending.
 
     Args:
         loop: The event loop.
-        most: The most threads.
-        name: The beginning of the threads' names.
+        most: The maximum number of threads.
+        name: The prefix of the threads' names.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int, name: str) -> None:
@@ -43,12 +43,15 @@ class JournalThreads:
         self._calls: _Calls = queue.SimpleQueue()
         self._threads = 0
         self._under_way = 0  # the calls without an answer
-        # The loop of a virtual clock: its time does not jump while one of these waits for a thread.
+        # Only the loop of a virtual clock has this set: its time does not jump while one of these waits for a thread.
         self._awaited: Final[set[object] | None] = getattr(loop, "in_threads", None)
         self._end = weakref.finalize(self, _end_all, self._calls, most)
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call *function* in a thread. If the caller is cancelled before the call has begun, it is never made."""
+        """Call *function* in a thread, and return its result.
+
+        If the caller is cancelled before the call begins, it is not made.
+        """
         answer: asyncio.Future[Any] = self._loop.create_future()
         self.submit(function, arguments, functools.partial(_pass_on, answer), answer.cancelled)
         return await answer
@@ -60,10 +63,10 @@ class JournalThreads:
         answered: Answered,
         is_cancelled: Callable[[], bool] = bool,
     ) -> None:
-        """Call *function* in a thread, then *answered*, unless the loop is closed by then.
+        """Call *function* in a thread, then call *answered*, unless the loop is closed by then.
 
         Raises:
-            RuntimeError: The system has no more threads, and there is none yet.
+            RuntimeError: The system has no more threads, and no thread was created yet.
         """
         if self._under_way >= self._threads < self._most:
             self._start_thread()
@@ -90,7 +93,7 @@ class JournalThreads:
         answered(result, error)
 
     def stop(self) -> None:
-        """End each thread once no call is left."""
+        """End each thread when no call is left."""
         self._end()
 
 
@@ -109,7 +112,7 @@ def _pass_on(answer: asyncio.Future[Any], result: Any, error: BaseException | No
 
 
 def _work(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
-    """Make calls, one after the other. What is kept of a call is deleted before the next one is waited for."""
+    """Make calls, one after the other. All references to a call are deleted before the wait for the next call."""
     while (call := calls.get()) is not None:
         function, arguments, answered, is_cancelled = call
         result = fault = None

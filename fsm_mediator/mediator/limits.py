@@ -42,9 +42,9 @@ class Limit:
         self._queue: deque[Slot] = deque()
 
     def acquire(self, used: Slot | None = None) -> Slot:
-        """A slot, or a place in the queue.
+        """Return a slot, or a place in the queue if no slot is free.
 
-        *used* is the slot of the last attempt: it is used again if no attempt queues.
+        *used* is the slot of the execution's last attempt. The next attempt keeps it if no other attempt queues.
         """
         slot = Slot(self)
         with self._lock:
@@ -59,7 +59,7 @@ class Limit:
         return slot
 
     def wait_for_turn(self) -> Slot:
-        """A place in the journal's queue. `Slot.come` ends it when the attempt may ask the journal again."""
+        """Return a place in the journal's queue. `Slot.come` is called when the attempt may ask the journal again."""
         return Slot(self)
 
     def _come(self, slot: Slot) -> None:

@@ -183,7 +183,7 @@ class LoopRuntime:
         return await written
 
     def _write_pending(self) -> None:
-        """Write all waiting commits together, again and again until none is left. One thread at a time writes."""
+        """Write all waiting commits together, repeatedly, until none is left. Only one thread at a time writes."""
         self._under_way, self._pending = self._pending, []
         self._writing = bool(self._under_way)
         if self._writing:
@@ -318,7 +318,7 @@ class LoopRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`. A new task runs *work*, at once up to its first wait."""
+        """See `Runtime.attach`. A new task runs *work*. It runs at once, up to its first wait."""
         task = eager_task(self.loop, work(*arguments))
         try:
             if task.done():

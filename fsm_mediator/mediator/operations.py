@@ -206,7 +206,7 @@ class Operations:
             saga_id: The execution.
 
         Raises:
-            RefusedError: Neither is possible, because the execution has failed, is stuck, or is past its pivot.
+            RefusedError: Neither verb is possible, because the execution has failed, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id)
@@ -406,7 +406,7 @@ class Operations:
     ) -> Outcome:
         """Compensate all steps of a succeeded execution, the last step first.
 
-        It ends ``failed`` with a `SagaUndoneError`.
+        The execution ends ``failed`` with a `SagaUndoneError`.
 
         Args:
             saga_id: The execution.

@@ -77,10 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads.
-
-        A thread of this pool does not count while it is in it.
-        """
+        """A context in which the caller waits for other threads. Meanwhile, a thread of this pool does not count."""
         if _pool.get() is not self:
             yield
             return
@@ -197,7 +194,7 @@ class TimerThread:
     def _compact(self) -> None:
         """Count a cancelled timer.
 
-        If most timers are cancelled, remove the cancelled ones, which may be set for days later.
+        If most timers are cancelled, remove the cancelled timers. Otherwise they stay until their time, maybe for days.
         """
         with self._changed:
             self._cancelled += 1
@@ -214,9 +211,9 @@ class TimerThread:
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """Adjust the timers to the clock.
+        """Adjust the timers to the clock. After the clock was set forward, timers follow the clock.
 
-        If the clock was set forward, timers follow it; if back, they follow monotonic time.
+        After the clock was set back, timers follow monotonic time.
         """
         clock, now = self._clock(), _time.monotonic()
         ahead, self._ahead = self._ahead, clock - now
@@ -304,9 +301,9 @@ class ThreadCall:
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def revoke(self) -> bool:
-        """Prevent the call from starting. Returns False if it already runs.
+        """Prevent the call from starting. Returns False if the call is running.
 
-        A signal can interrupt `start` itself. Then it is unknown whether there is a thread, and this method is needed.
+        This method is needed if a signal interrupts `start`: then it is unknown whether the thread exists.
         """
         with self._lock:
             self._revoked = self._revoked or not self._begun

@@ -202,7 +202,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
     """Whether the journal has an execution with the same id. False if opening that execution failed.
 
     Raises:
-        SagaIdTakenError: It has another saga or payload, or an execution with this id was deleted.
+        SagaIdTakenError: That execution has another saga or payload, or an execution with this id was deleted.
     """
     pause, find, saga_id = 0.001, core.journal.find, execution.saga_id
     while (entry := await core.runtime.in_thread(find, saga_id)) is None:
@@ -254,11 +254,9 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
 async def _waited(
     core: ExecutionDriver, entry: Entry, left: float | None, pause: float
 ) -> tuple[Outcome | None, float]:
-    """Wait a while for an execution that was not driven here.
+    """Wait a while for an execution that was not driven here. Returns its outcome or None, and the next pause.
 
-    Returns its outcome (None if it goes on), and the next pause.
-
-    The caller drives the execution if it can. With a timeout, it drives it in the background.
+    If the caller can drive the execution, it does so; with a timeout, the execution is driven in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)

@@ -218,9 +218,9 @@ class ExecutionStore:
         return entry.acceptance.fingerprint in self._operators.known()
 
     def _parent_results(self, parent_id: str, branch_id: str) -> Callable[[], Mapping[str, Any]]:
-        """A function that returns the results that the parent of a branch had when it entered the group.
+        """A function that returns the results that a branch's parent had when the parent entered the group.
 
-        They do not change.
+        These results do not change any more.
         """
         path = group_of(branch_id)
         known = self._parent_results_cache.get((parent_id, path))
@@ -335,7 +335,7 @@ class ExecutionStore:
 
 
 def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """*entries*. Each undrivable execution has the reason."""
+    """*entries*, with the reason for each undrivable execution."""
     look = Drivability(journal)
     for entry in entries:
         why = look.why_not(entry)
@@ -343,10 +343,7 @@ def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Ent
 
 
 def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecution]) -> list[Entry]:
-    """*entries*.
-
-    Each execution that this mediator drives has the name of the limit that it is queued on, if it is queued.
-    """
+    """*entries*, with the limit on which an execution is queued, if this mediator drives the execution."""
     found = []
     for entry in entries:
         active = driven.get(entry.saga_id)

@@ -157,9 +157,9 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
         attributes: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> Outcome:
-        """Run a saga to its end in the caller's thread, including retries and sleeps.
+        """Run a saga to its end in the caller's thread, including retries and sleeps. Returns the outcome.
 
-        If the call returns, it has succeeded.
+        If the saga does not succeed, the call raises an error, unless *check* is False.
 
         Starting an id twice is idempotent: in any process, the second call joins the first call's execution.
 

@@ -129,7 +129,7 @@ class LoopTimer:
             self._call()
 
     def cancel(self) -> None:
-        """Cancel the call."""
+        """Cancel the call of the function."""
         self._handle.cancel()
         self._timers.discard(self)
 

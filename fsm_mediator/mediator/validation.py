@@ -15,9 +15,9 @@ from fsm_mediator.states import PHASES, UNDRIVABLE, phase_of
 def check_settings(
     *, max_workers: Any, max_recoveries: Any, close_grace: Any, observers: Any, **functions: Any
 ) -> None:
-    """Refuse wrong settings of a mediator. Otherwise they would fail only when the mediator drives.
+    """Refuse wrong settings of a mediator, which would otherwise fail only when the mediator drives.
 
-    *functions* may be None.
+    *functions* has the settings that must be functions or None.
 
     Raises:
         DefinitionError: A setting is wrong. The message names the setting and the accepted values.

@@ -1,1 +1,1 @@
-"""Observers: called for each transition after its commit, in order, at most once."""
+"""Observers: functions that are called with each record after its commit, in order, at most once per record."""

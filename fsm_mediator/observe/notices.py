@@ -1,4 +1,4 @@
-"""Notices: a driver begins or stops driving an execution. Records do not show that."""
+"""Notices: a notice reports that a driver begins or stops driving an execution. Records do not show this."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
         at: The time of the notice, in seconds since the epoch.
         opens: Whether a caller has just started the execution and waits for it.
         error: The error that ended the stint. None if there was no error.
-        previous: At the begin of a stint, the trace context of the previous stint, in any process. None if there is no
-            previous stint.
-        causes: At the begin of a stint, the trace contexts of the items in the execution's inbox.
+        previous: At the beginning of a stint, the trace context of the previous stint, in any process. None if there is
+            none.
+        causes: At the beginning of a stint, the trace contexts of the items in the execution's inbox.
     """
 
     kind: str
@@ -54,5 +54,5 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def begins(self) -> bool:
-        """Whether this notice begins a stint."""
+        """Whether the driver begins to drive the execution. If False, the driver stops."""
         return self.kind in (CLAIMED, RECOVERED)

@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FailureGroup", "SagaNumbers", "StateNumbers", "Statistics", "StepNumbers", "StepStatistics"]
 
-# The import loads the drawing code, which a mediator that only counts does not need.
+# Importing these names loads the drawing code, which a mediator that only counts does not need.
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Statistics": "fsm_mediator.statistics.statistics"})

@@ -12,16 +12,16 @@ from typing import Final
 import msgspec
 
 ERROR: Final = 0.01
-"""A percentile is at most so far from a duration of that rank, relative to the duration."""
+"""The maximum relative difference between a percentile and the real duration of that rank."""
 
 SHORTEST: Final = 1e-6
-"""Seconds; a shorter duration counts as this one."""
+"""Seconds. A shorter duration counts as this duration."""
 
 _GROWTH: Final = math.log((1 + ERROR) / (1 - ERROR))
 
 
 def size_of(seconds: float) -> int:
-    """The number of the size class of a duration. Durations below `SHORTEST`, even negative, count as `SHORTEST`."""
+    """The number of a duration's size class. Durations below `SHORTEST`, even negative ones, count as `SHORTEST`."""
     return math.ceil(math.log(max(seconds, SHORTEST)) / _GROWTH)
 
 
@@ -48,7 +48,10 @@ class Durations(msgspec.Struct):
         return sum(self.counts.values())
 
     def percentile(self, percent: float) -> float | None:
-        """The *percent*-th percentile of the durations, within one per cent. None if there are no durations."""
+        """The *percent*-th percentile of the durations, in seconds, within one per cent.
+
+        None if there are no durations.
+        """
         rank = max(math.ceil(self.samples * percent / 100), 1)
         for size in sorted(self.counts):
             rank -= self.counts[size]

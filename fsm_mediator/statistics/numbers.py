@@ -28,14 +28,14 @@ from fsm_mediator.statistics.durations import Durations
 from fsm_mediator.statistics.machines import MachineStatistics, Period
 
 SPAN: Final = 3600
-"""Seconds of the spans of time in which samples are counted: whole hours, UTC."""
+"""The length of the time spans in which samples are counted, in seconds. The spans are whole hours in UTC."""
 
 FARTHEST: Final = 2**52
-"""Seconds since the epoch; a later time counts as this one."""
+"""Seconds since the epoch. A later time counts as this time."""
 
 
 FAILING: Final = (FAILED, STUCK, STUCK_EXECUTING, RETRYING, COMPENSATING, RETRYING_COMPENSATION)
-"""The phases of failures."""
+"""The phases that count as failures."""
 
 
 class StateNumbers(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +107,9 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         saga: The name of the saga.
-        version: The version whose executions count. None for all versions.
-        since: The time from which records count, in seconds since the epoch. It is a full hour in UTC. None for all.
+        version: Only executions of this version are counted. None for all versions.
+        since: Only records from this time on are counted, in seconds since the epoch. It is a full hour in UTC. None
+            for all.
         ended: The number of executions that ended.
         p50: The median time from acceptance to end, in seconds, within one per cent.
         p95: The 95th percentile of the same time.
@@ -168,7 +169,7 @@ def span_of(at: float) -> int:
 
 
 def first_span(since: float | None) -> int | None:
-    """The number of the first time span that counts. None if all count.
+    """The number of the first counted time span. None if all spans are counted.
 
     Raises:
         DefinitionError: *since* is not a time.
@@ -192,7 +193,7 @@ def numbers_from(
     Args:
         saga: The name of the saga.
         version: The version. None for all versions.
-        first: The number of the first time span that counts. None for all spans.
+        first: The number of the first counted time span. None for all spans.
         machine: The counts.
         groups: The failures, as (step, error, number of executions).
         age: The age of the counts, in seconds.
@@ -251,8 +252,8 @@ def read_numbers(journal: Journal, saga: str, version: str | None, first: int | 
     Args:
         journal: The journal.
         saga: The name of the saga.
-        version: The version whose executions count. None for all versions.
-        first: The number of the first time span that counts. None for all spans.
+        version: Only executions of this version are counted. None for all versions.
+        first: The number of the first counted time span. None for all spans.
     """
     period = Period(-math.inf if first is None else first * float(SPAN))
     machine = MachineStatistics()

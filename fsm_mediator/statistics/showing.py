@@ -15,14 +15,14 @@ from fsm_mediator.statistics.machines import MachineStatistics, StepStatistics
 Show = Literal["p50", "p95", "failures", "now"]
 
 LEAST_SAMPLES: Final = 20
-"""With fewer samples a number is written and nothing is coloured: it may be chance."""
+"""The minimum number of samples for a colour. With fewer samples a number may be chance, so it is only written."""
 
 _PLAIN: Final = f"no colour: fewer than {LEAST_SAMPLES}"
 _NOTHING: Final = MachineStatistics()
 
 
 class _Shown(NamedTuple):
-    """One kind of numbers that a picture can show."""
+    """A kind of numbers that a picture can show."""
 
     heading: str  # the name of the numbers
     legend: str  # the meaning of signs in the notes, and of boxes without a colour
@@ -33,13 +33,13 @@ class _Shown(NamedTuple):
 
 
 def rounded(value: float) -> str:
-    """Seconds in words, with two digits, because percentiles are not more precise."""
+    """Seconds in words, with two significant digits, because percentiles are not more precise."""
     figure, unit = seconds(value).split()
     return f"{float(f'{float(figure):.2g}'):g} {unit}"
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with two digits."""
+    """A share in per cent, with two significant digits."""
     return f"{float(f'{100 * share:.2g}'):g} %"
 
 
@@ -91,7 +91,7 @@ SHOWN: Final[Mapping[Show, _Shown]] = {
         frozenset({Kind.STEP, Kind.SIGNAL, Kind.SLEEP}),
     ),
 }
-"""All that can be shown."""
+"""The kinds of numbers that a picture can show, by name."""
 
 
 def numbers_of(saga: Saga, machines: Mapping[str, MachineStatistics], show: Show, about: Sequence[str]) -> Numbers:
@@ -129,7 +129,7 @@ def _numbers(part: Part, step: StepStatistics, show: Show, shown: _Shown) -> Ste
 
 
 def definitions_in(saga: Saga, prefix: str = "") -> Iterator[tuple[str, Saga]]:
-    """*saga* and the sagas of its branches. Each comes with the prefix of its ids in a picture."""
+    """Yield *saga* and the sagas of its branches, each with the prefix of its ids in a picture."""
     yield prefix, saga
     for group, branches in saga.branches.items():
         for name, branch in branches.items():

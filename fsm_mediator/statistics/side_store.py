@@ -31,26 +31,26 @@ from fsm_mediator.statistics.numbers import SPAN, SagaNumbers, is_failing, numbe
 from fsm_mediator.statistics.side_batches import Batch
 
 BATCH: Final = 5000
-"""Changes that are counted in one transaction."""
+"""The maximum number of changes that are counted in one transaction."""
 
 FRESH: Final = 60.0
-"""Seconds; where newer changes are missing, a store that was filled longer ago answers no count."""
+"""Seconds. If the store lacks newer changes and was filled longer ago than this, it does not answer counts."""
 
 ENDING: Final = ".stats.db"
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 _SHORT: Final = 3
-"""Characters; the index of texts has none that are shorter."""
+"""The minimum number of characters of a text that the text index can find."""
 
 
 class SideStore:
     """The side store of a journal.
 
     Args:
-        journal: The journal, in a file.
+        journal: A journal in a file.
         path: The path of the journal.
-        clock: The time, in seconds since the epoch.
+        clock: Returns the time, in seconds since the epoch.
     """
 
     def __init__(self, journal: Any, path: str, clock: Callable[[], float] = time.time) -> None:
@@ -69,9 +69,9 @@ class SideStore:
             return self._place(connection) is not None
 
     def refresh(self, progress: Callable[[], object] | None = None) -> int:
-        """Count the journal's changes since the last refresh, and return the number of changes.
+        """Count the journal's changes since the last refresh. Returns the number of changes.
 
-        Several processes may do this at the same time, and any of them may be killed. Changes are counted in
+        Several processes may refresh the store at the same time, and any of them may be killed. Changes are counted in
         transactions. Each transaction also stores the position in the journal at which the next transaction continues.
 
         Args:
@@ -126,7 +126,10 @@ class SideStore:
         return self.exists and self.age() <= FRESH
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
-        """As `FindingJournal.count`; None: it knows no attributes, parents and texts."""
+        """As `FindingJournal.count`.
+
+        None if the filter has attributes, a parent or a text, which the store does not know.
+        """
         if chosen.attributes or chosen.parent is not None or chosen.text is not None:
             return None
         asked = [name for name in sql.CONDITIONS if getattr(chosen, name)]
@@ -154,7 +157,7 @@ class SideStore:
             return numbers_from(saga, version, first, machine, failures, self._age(connection))
 
     def machine(self, saga: str, version: str) -> MachineStatistics:
-        """All counts of one definition."""
+        """All counts of the executions of one definition."""
         with self._opened() as connection:
             return _counted(connection, saga, version, None)[0]
 
@@ -176,7 +179,10 @@ class SideStore:
         return str(Path(self._source).stat().st_ino)
 
     def _place(self, connection: sqlite3.Connection) -> tuple[str, float] | None:
-        """The cursor, and the time at which it was read. None if the store has another journal or format."""
+        """The cursor, and the time at which it was read.
+
+        None if the store belongs to another journal or has another format.
+        """
         known = _ids_of(connection) == (sql.APPLICATION_ID, sql.FORMAT)
         found = connection.execute(sql.PLACE).fetchone() if known else None
         if found is None or found[2] != self._file() or int(found[0]) > self._journal.last_change():
@@ -202,7 +208,7 @@ class SideStore:
 
 
 def _bounds(chosen: Filter) -> dict[str, float]:
-    """The complete time spans within the period of a filter, and the rest of the period before and after the spans."""
+    """The complete time spans in the period of a filter, and the parts of the period before and after these spans."""
     since, until = -math.inf if chosen.since is None else chosen.since, chosen.until
     low = -(2**62) if chosen.since is None else span_of(since) + bool(since % SPAN)
     high = 2**62 if until is None else span_of(until)

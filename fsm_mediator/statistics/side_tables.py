@@ -6,7 +6,7 @@ from typing import Final
 
 APPLICATION_ID: Final = 0x66736D73  # "fsms"
 FORMAT: Final = 1
-"""The number of the format of the tables. A store of another format is built again."""
+"""The number of the format of the tables. A store with another format is built again."""
 
 TABLES: Final = """
     CREATE TABLE place (

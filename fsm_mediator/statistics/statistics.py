@@ -25,10 +25,10 @@ from fsm_mediator.statistics.machines import MachineStatistics, Period, StepStat
 from fsm_mediator.statistics.showing import Show, definitions_in, numbers_of, rounded
 
 FORMAT: Final = 1
-"""The number of the format of the JSON."""
+"""The number of the JSON's format."""
 
 MOST_NAMED: Final = 20
-"""How many executions that cannot be read are named; all are counted."""
+"""The maximum number of unreadable executions that are named. All of them are counted."""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -69,8 +69,9 @@ class Statistics:
     Attributes:
         saga: The definition on which the numbers are drawn.
         version: The version of the executions.
-        since: The time from which records count, in seconds since the epoch. None to begin with the first record.
-        until: The time before which records count. None to include the last record.
+        since: Only records from this time on are counted, in seconds since the epoch. None to begin with the first
+            record.
+        until: Only records before this time are counted. None to include the last record.
         machines: The counts, by the name of the saga and the names of its branches.
         unreadable: The executions that were left out because their records cannot be read.
         undrivable: The number of executions, of any version, that no living driver could drive when they were read.
@@ -96,7 +97,7 @@ class Statistics:
     ) -> Self:
         """Read the executions of *saga* in its version, and their branches, from a journal.
 
-        The journal is read page by page, so that it may have any size. An execution that cannot be read is counted in
+        The journal is read page by page, so it may have any size. An execution that cannot be read is counted in
         `unreadable`.
 
         Args:
@@ -266,5 +267,5 @@ def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: P
     machine.place(entry, period)
     accepted_at = entry.acceptance.at
     if entry.seq and period.meets(accepted_at, entry.changed_at):
-        # Newer records, written by others since then, lead to another state.
+        # Other processes may have written newer records since then. They lead to another state, so they are left out.
         machine.add(accepted_at, journal.records(entry.saga_id)[: entry.seq], period)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fsm_mediator.definition.steps import Context
 
 _attempt: contextvars.ContextVar[Context | None] = contextvars.ContextVar("fsm_mediator_attempt", default=None)
-"""The attempt that this code runs in."""
+"""The attempt in which the current code runs. None outside of an attempt."""
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ class SagaFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """See `logging.Filter.filter`."""
+        """Add the fields to *record*. Always returns True. See `logging.Filter.filter`."""
         attempt = _attempt.get()
         fields = vars(record)
         fields.setdefault("saga_id", None if attempt is None else attempt.saga_id)

@@ -32,10 +32,10 @@ except ImportError as _error:
     raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from _error
 
 NAME = "fsm_mediator"
-"""The name of the tracer and of the meter, and what the names of attributes and instruments begin with."""
+"""The name of the tracer and of the meter, and the prefix of the names of attributes and instruments."""
 
 OUTCOMES = {"execute": "executed", "compensate": "compensated", "probe": "probed", "decide": "decided"}
-"""The outcome of an attempt that returns, by its verb."""
+"""The outcome of an attempt that returns a value, by its verb."""
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -55,7 +55,7 @@ class Telemetry:
     Pass it to the mediator twice: ``Mediator(checkout, around=[telemetry], observers=[telemetry])``.
 
     Args:
-        tracer_provider: Makes the tracer. If None, the provider that is global when the first span begins.
+        tracer_provider: Makes the tracer. If None, the global provider at the time when the first span begins.
         meter_provider: Makes the meter. If None, the global provider.
         record_exceptions: Whether the span of a failed attempt has the message and the traceback of the step's error.
         redact: Patterns of values to hide in messages and tracebacks: see `Redaction`. Their field names are
@@ -88,7 +88,7 @@ class Telemetry:
         forking.register(self)
 
     def reset(self) -> None:
-        """Forget the open spans. This is called in a forked child, because these spans belong to the parent process."""
+        """Forget the open spans. A forked child calls this method, because these spans belong to the parent process."""
         self._stints = {}
 
     def carrier(self) -> dict[str, str] | None:
@@ -109,7 +109,7 @@ class Telemetry:
     # Stints
 
     def notice(self, notice: Notice) -> None:
-        """Begin or end the span of a stint."""
+        """Begin or end the span of a stint, the time in which one driver drives an execution. See `Notice`."""
         if not notice.begins:
             self._end(notice)
             return

@@ -1,7 +1,7 @@
 """Monitor: web pages for operators. Mount it into an app, or start it with ``fsm-mediator ui``.
 
-The pages show executions with problems and the details of each execution. Operators can use verbs such as ``retry``.
-The monitor needs the extra ``ui``.
+The pages show the executions with problems and the details of each execution. Operators can use verbs such as
+``retry``. The monitor needs the extra ``ui``.
 """
 
 from __future__ import annotations

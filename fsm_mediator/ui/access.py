@@ -1,4 +1,4 @@
-"""Access: an operator and the operator's permissions, and the check that a request comes from the monitor's pages."""
+"""Access: an operator's permissions, and the check that a request comes from the monitor's pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK: Final = "look"
 """The permission to read every page."""
 
 VERBS: Final = ("retry", "resolve", "cancel", "signal", "undo", "abandon", "again", "hold", "unhold")
-"""The verbs that an operator can be permitted."""
+"""The verbs that can be permitted to an operator."""
 
 _PERMISSIONS: Final = frozenset({LOOK, *VERBS})
 
@@ -29,7 +29,7 @@ SAFETY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""Sent with every response: no script or style but our own files, nothing from another host, in no frame."""
+"""Headers of every response. They allow only the monitor's own scripts and styles, no other host, and no frames."""
 
 
 def _as_set(names: Iterable[str]) -> frozenset[str]:
@@ -83,7 +83,7 @@ class FormTokens:
         return hmac.new(self._key, f"form:{operator.name}".encode(), "sha256").hexdigest()
 
     def why_refused(self, operator: Operator, headers: Headers, token: str) -> str | None:
-        """The reason to refuse a POST. None if the request comes from a form of this monitor.
+        """The reason for which a POST is refused. None if the request comes from a form of this monitor.
 
         A browser sends a header that says whether a request comes from the same origin. An old browser, or any browser
         over plain HTTP, does not send this header. Then the form's token decides.

@@ -20,7 +20,7 @@ from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import ABANDON
 
 AUDITED: Final = 500
-"""How many executions a page of the audit reads."""
+"""The number of executions that one page of the audit reads."""
 
 _PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
 _CANCELLED: Final = Failure.of(SagaCancelledError()).type

@@ -17,15 +17,15 @@ from fsm_mediator.ui.offers import Offer, arguments, offer_for_many
 from fsm_mediator.ui.reading import Reader
 
 IN_BULK: Final = ("retry", "resolve", "cancel", "signal", "again", "hold", "unhold")
-"""The verbs that a batch can give here."""
+"""The verbs that the pages can give to many executions."""
 
 MOST: Final = 10_000
-"""The most executions of one batch that begins here."""
+"""The maximum number of executions in one batch of the pages."""
 
 SHOWN: Final = 200
 
 PREVIEWED: Final = 50
-"""How many executions are named before a batch is confirmed."""
+"""The number of executions that are named before a batch is confirmed."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -35,7 +35,7 @@ class Batches:
 
     Args:
         reader: Reads the journal.
-        mediator: Carries out the verbs. None if the monitor has no mediator.
+        mediator: Executes the verbs. None if the monitor has no mediator.
     """
 
     def __init__(self, reader: Reader, mediator: Any) -> None:
@@ -76,10 +76,10 @@ class Batches:
         return batch.name
 
     def check_free(self, batch: Batch) -> None:
-        """Refuse to continue a batch that another process carries out.
+        """Refuse to continue a batch that another process executes.
 
         Raises:
-            RefusedError: Another process carries out the batch.
+            RefusedError: Another process executes the batch.
         """
         process = process_at_it(self._reader.journal, batch)
         if process is not None and batch.name not in self._running:

@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 from starlette.concurrency import run_in_threadpool
 
 KEPT: Final = 200
-"""The most values that are kept."""
+"""The maximum number of values in the cache."""
 
 
 SHARE: Final = 20
-"""A value is kept at least so many times as long as it took."""
+"""A value is kept for at least this many times the time that it took to compute."""
 
 
 class _Kept(NamedTuple):

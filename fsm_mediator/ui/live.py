@@ -1,7 +1,8 @@
 """Live: server-sent events that tell a page when its content has changed.
 
-The process that serves the page renders it repeatedly and compares the results. So it notices the changes that any
-driver makes, in any process. If a proxy delays events, the browser instead requests the page every two seconds.
+The process that serves the page renders the page repeatedly and compares the results. Therefore it notices the changes
+that any driver makes, in any process. If a proxy delays events, the browser instead requests the page every two
+seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 LEAST: Final = 1.0
-"""Seconds between two looks, at least; ten times as long as a look takes, if that is more."""
+"""The minimum number of seconds between two renderings. If rendering is slow, the pause is `SHARE` times as long as it
+takes.
+"""
 
 SHARE: Final = 10
 
@@ -23,7 +26,7 @@ _PASSING: Final = re.compile(
     name="form_token"\ value="[^"]*"|data-digest="[^"]*"|<svg\ class="strip".*?</svg>""",
     re.DOTALL | re.VERBOSE,
 )
-"""The parts of a page that differ although nothing has happened: how long ago, or for how long."""
+"""The parts of a page that differ although nothing has happened, such as ages and durations."""
 
 
 def digest_of(html: str) -> str:

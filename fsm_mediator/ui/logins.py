@@ -80,7 +80,7 @@ class OneTimeToken:
 
 
 class PasswordFile:
-    """Asks for a name and a password, and checks them against a file. Each line of it is ``NAME:ROLE:PASSWORD``.
+    """Asks for a name and a password, and checks them against a file. Each line of the file is ``NAME:ROLE:PASSWORD``.
 
     Args:
         app: The monitor.

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 
 MOST_BODY: Final = 1_000_000
-"""The most bytes of a form."""
+"""The maximum number of bytes in a form."""
 
 PageMaker = Callable[[Request], Awaitable[Page]]
 Authorize = Callable[[Request], "Operator | Awaitable[Operator | None] | None"]
@@ -78,8 +78,8 @@ class Monitor:
         app.mount("/sagas", Monitor(mediator, authorize=who))
 
     Args:
-        mediator: The mediator that carries out verbs: a `Mediator`, or an `AsyncMediator` on the same event loop. You
-            can also pass a journal, or its path or URL. Then the pages are read-only and have no pictures.
+        mediator: The mediator that executes verbs: a `Mediator`, or an `AsyncMediator` on the same event loop. You can
+            also pass a journal, or its path or URL. Then the pages are read-only and have no pictures.
         authorize: A function or a coroutine function that is called with each request. It returns the `Operator`, or
             None to answer with status 403.
         read_only: Whether to refuse all verbs from all operators.
@@ -172,7 +172,7 @@ class Monitor:
         return self._answer(request, operator, *await self._made(page, request))
 
     async def _made(self, page: PageMaker, request: Request) -> tuple[Page, int]:
-        """The page and the status. If the page cannot be made, a page with the error message."""
+        """The page and the status code. If the page cannot be made, a page with the error message."""
         try:
             return await page(request), 200
         except MediatorError as error:
@@ -187,7 +187,7 @@ class Monitor:
 
     def _render(self, request: Request, operator: Operator | None, page: Page) -> str:
         root = request.scope.get("root_path", "")
-        path = request.scope["path"].removeprefix(root) or "/"  # request.url cuts the path at a "?" in an id
+        path = request.scope["path"].removeprefix(root) or "/"  # `request.url` would cut the path at a "?" in an id
         query = f"?{request.url.query}" if request.url.query else ""
         html = self._templates.get_template(page.template).render(
             root=root,
@@ -277,7 +277,10 @@ class Monitor:
     async def _form_for(
         self, request: Request, verb: str | None
     ) -> tuple[Operator | None, dict[str, str], tuple[int, str] | None]:
-        """The operator, the fields of the form, and the refusal (status, words), which is None if it is accepted."""
+        """The operator, the fields of the form, and the refusal as (status, words).
+
+        None for the refusal if the form is accepted.
+        """
         operator = await self._operator(request)
         if operator is None or (operator.may == {LOOK} if verb is None else verb not in operator.may):
             why = "This monitor is read-only." if self._read_only else f"You may not use {verb or 'batches'!r} here."

@@ -162,8 +162,8 @@ def _settling(part: Part, can: tuple[tuple[str, str], ...]) -> Iterator[Field]:
 def value_field(name: str, label: str, type: Any) -> Field:
     """The field for a value of *type*.
 
-    Booleans and values with fixed choices are selected from a list. Strings are written as they are. All other values
-    are written as JSON.
+    Booleans and values with fixed choices are selected from a list. Strings are entered as plain text. All other values
+    are entered as JSON.
     """
     optional = False
     if typing.get_origin(type) in (typing.Union, getattr(typing, "UnionType", None)) or "|" in str(type):
@@ -226,5 +226,5 @@ def _value_of(field: Field, text: str) -> Any:
 
 
 def place_of_stop(entry: Entry) -> str:
-    """The step in which an execution is stuck."""
+    """The path of the step in which an execution is stuck."""
     return path_of(entry.state)

@@ -1,4 +1,4 @@
-"""Pages: makes the content of each page, as plain data for its template, and carries out the verbs of forms."""
+"""Pages: makes the content of each page, as plain data for its template, and executes the verbs of forms."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ from fsm_mediator.ui.reading import LOOKED_AT, Reader, trace_of
 from fsm_mediator.verifier import verify
 
 A_PAGE: Final = 50
-"""How many executions a list shows at a time."""
+"""The number of executions that a list shows at a time."""
 
 FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent", "since", "until")
-"""The filters of the list, as the address has them. None may be named as a property of a form (``attributes``): in a
-browser a field hides the property of its name, and the page could not be refreshed."""
+"""The filters of the list, as they are named in the URL. A filter must not have the name of a form's property, such as
+``attributes``: in a browser, a field hides the property of its name, and the page could not be refreshed.
+"""
 
 VIEWS: Final[tuple[View, ...]] = ("steps", "detail")
 SHOWS: Final = ("now", "p95", "p50", "failures")
@@ -161,7 +162,7 @@ class Pages:
             return None
         try:
             return await self._call("preview", saga_id)
-        except MediatorError:  # the state has changed meanwhile; submitting the form will say so
+        except MediatorError:  # the state has changed meanwhile; submitting the form will report this
             return None
 
     def _read_run(self, reader: Reader, saga_id: str) -> dict[str, Any]:
@@ -316,7 +317,7 @@ class Pages:
     # Verbs
 
     async def act(self, verb: str, saga_id: str, form: Mapping[str, str], actor: str) -> str:
-        """Let the mediator carry out the verb of a form. *actor* is journaled with the verb.
+        """Let the mediator execute the verb of a form. *actor* is journaled with the verb.
 
         Returns:
             The id of the execution to show next.
@@ -348,7 +349,7 @@ def _age(lag: float | None, kept: float) -> str:
     """The age of counts, in words.
 
     Args:
-        lag: The seconds by which the source of the counts may lag behind. None if they were counted in the journal.
+        lag: The seconds by which the counts may be out of date. None if they were counted in the journal.
         kept: The seconds since the counts were read.
     """
     source = "counted" if lag is None else "looked up in the side store"

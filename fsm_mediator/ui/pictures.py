@@ -19,10 +19,10 @@ _ID: Final = re.compile(r'(<g )id="[^"]*" ')
 _TAG: Final = re.compile(r"</?style>")
 
 WIDTH: Final = 1000
-"""The width of a strip, in its own units."""
+"""The width of a strip, in the units of its SVG."""
 
 LEAST: Final = 6
-"""The least width of a record in a strip."""
+"""The minimum width of a record in a strip."""
 
 
 def inline_svg(diagram: Diagram, *, ids: bool = False) -> Markup:

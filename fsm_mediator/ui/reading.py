@@ -45,10 +45,10 @@ from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.side_store import filled_store_of, fresh_store_of
 
 OFTEN: Final = 3
-"""From this attempt on a retry counts as trouble."""
+"""The number of the attempt from which on a retry counts as trouble."""
 
 OVERDUE: Final = 60.0
-"""After so many seconds an execution that needs a driver and has none counts as trouble."""
+"""Seconds after which an execution that needs a driver but has none counts as trouble."""
 
 UNDRIVEN: Final = "undriven"
 DIED: Final = "died"
@@ -60,13 +60,13 @@ _UNFINISHED: Final = (
 )
 
 LOOKED_AT: Final = 200
-"""How many executions of each kind of trouble are looked at."""
+"""The maximum number of executions that are read for each kind of trouble."""
 
 _AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
-"""As in https://www.w3.org/TR/trace-context/."""
+"""The format of https://www.w3.org/TR/trace-context/."""
 
 
 Redact = Callable[[str], str]
@@ -97,7 +97,7 @@ class Row:
 
     @property
     def phase(self) -> str:
-        """The phase of its state."""
+        """The phase of the execution's state."""
         return phase_of(self.entry.state)
 
 
@@ -108,7 +108,7 @@ class Line:
     Attributes:
         record: The record.
         words: The event, in words.
-        then: The state after it, in words.
+        then: The state after the event, in words.
         details: The error, the reason and other details, redacted.
         after: The time since the previous record, in words.
         value: The result or value as JSON, redacted; empty if there is none.
@@ -144,7 +144,7 @@ class Reader:
         journal: The journal.
         sagas: The known definitions. The pages of other sagas have no pictures.
         redact: Hides secrets in a text.
-        clock: The time, in seconds since the epoch.
+        clock: Returns the time, in seconds since the epoch.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Reader:
         return filter_of(**named, state=states or None, attributes=attributes)
 
     def counts(self) -> tuple[dict[tuple[str, str], Counter[str]], float | None]:
-        """The number of executions in each state, by saga and version, and the seconds by which it may lag behind.
+        """The number of executions in each state, by saga and version; and the seconds by which it may be out of date.
 
         If the journal has a side store, the numbers come from that store, however old they are. Otherwise the
         executions are counted now, and the seconds are None.
@@ -266,7 +266,7 @@ class Reader:
         return {(str(one.saga), str(one.version)): Counter(journal.count(one, "state")) for one in each}
 
     def numbers(self, saga: Saga) -> tuple[Statistics, float | None]:
-        """The statistics of this version of *saga*, and the seconds by which they may lag behind, as for `counts`."""
+        """The statistics of this version of *saga*, and the seconds by which they may be out of date: see `counts`."""
         store = filled_store_of(self.journal)
         if store is None:
             return Statistics.read(saga, self.journal), None

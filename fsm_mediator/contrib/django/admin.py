@@ -21,7 +21,7 @@ from fsm_mediator.narration import timeline
 if TYPE_CHECKING:  # Django has no types
 
     class ModelAdmin:
-        """The part of Django's class that is used here."""
+        """The members of Django's class that are used here, for type checkers."""
 
         admin_site: Any
         opts: Any
@@ -31,7 +31,7 @@ else:
     from django.contrib.admin import ModelAdmin
 
 PAGE: Final = 100
-"""Executions on one page."""
+"""The number of executions on one page."""
 
 PHASES: Final = ("stuck", "waiting", "failed", "succeeded")
 

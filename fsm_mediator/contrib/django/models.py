@@ -18,7 +18,7 @@ class Execution(Model):
     saga_id: Any = models.CharField(primary_key=True, max_length=255)
 
     class Meta:
-        """The model has no table, and only the permission to view."""
+        """The model has no table, and has only the permission to view."""
 
         managed = False
         default_permissions: tuple[str, ...] = ("view",)

@@ -49,7 +49,7 @@ class Box(NamedTuple):
         return self.top + self.height / 2
 
     def moved(self, right: float, down: float) -> Box:
-        """A box of the same size, moved *right* and *down* by so many points."""
+        """A box of the same size, moved by *right* and *down* points."""
         return self._replace(left=self.left + right, top=self.top + down)
 
 
@@ -75,7 +75,7 @@ class Label(NamedTuple):
 
 @attrs.define
 class Route:
-    """The line that shows an edge."""
+    """The path of the line that shows an edge."""
 
     edge: Any  # the edge of the picture
     points: Sequence[Point]  # its corners, from the box it leaves to the box it enters
@@ -125,7 +125,7 @@ class Layout:
     second: Point | None = None  # the upper left corner of the second picture. None if there is only one
 
     def add(self, other: Layout, right: float, down: float) -> None:
-        """Add all elements of *other*, moved *right* and *down* by so many points."""
+        """Add all elements of *other*, moved by *right* and *down* points."""
 
         def moved(points: Sequence[Point]) -> Sequence[Point]:
             return tuple((x + right, y + down) for x, y in points)

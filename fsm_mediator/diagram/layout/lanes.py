@@ -63,9 +63,9 @@ class Lanes(Router):
             strip.small.append(node)
 
     def _find_joining(self) -> None:
-        """List for each part the nodes from which the part can succeed, besides its first node.
+        """For each part, list the nodes from which the part can succeed, except its first node.
 
-        The small nodes come first, from the last to the first; then the stuck node.
+        The list has the small nodes from the last to the first, then the stuck node.
         """
         done = {edge.source for edge in self.picture.edges if self._goes_on(edge)}
         for strip in self.all:

@@ -204,7 +204,7 @@ class _Flow:
         return y + max(downs) + gap
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """The number of nested sagas that begin, and that end, in this row of one item."""
+        """The number of nested sagas that begin and the number that end in this row, which has one item."""
         here = self.items[number].scopes
         before = self.items[number - 1].scopes if number else ()
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()

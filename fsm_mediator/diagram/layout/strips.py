@@ -75,7 +75,7 @@ class Strip:
 
     @property
     def bottom(self) -> float:
-        """The lower edge."""
+        """The y coordinate of the part's lower edge."""
         return self.top + self.height
 
     @property

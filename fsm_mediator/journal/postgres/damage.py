@@ -106,7 +106,7 @@ driver, which replays the records and writes the rest of the row.
 
 
 def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = False) -> list[Row]:
-    """The id and a description of each fault, in one execution, or in all if *saga_id* is None.
+    """The id of the execution and a description, for each fault in one execution. In all if *saga_id* is None.
 
     With *rows_alone*, only faults that `repair` can correct.
     """

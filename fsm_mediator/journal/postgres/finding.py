@@ -64,7 +64,7 @@ _ATTRIBUTES: Final = """
 
 
 class FindingTables(JournalReader):
-    """The `FindingJournal` half of `PostgresJournal`."""
+    """The methods of `PostgresJournal` for finding: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
         """As `FindingJournal.search`."""

@@ -163,7 +163,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     # Writing
 
     def write(self, commit: Commit) -> Written:
-        """As `Journal.write`. Threads that write at the same time share transactions, once they are more than a few."""
+        """As `Journal.write`. If more than a few threads write at the same time, they share transactions."""
         self._check_writable()
         written = self._writes.write(Write(commit, self.codec))
         if isinstance(written, tuple):
@@ -310,9 +310,9 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """The entry, if the driver already owns the execution.
+        """The entry if the driver already owns the execution, because the answer to its first claim was lost.
 
-        This happens if the answer to its first claim was lost.
+        Otherwise None.
         """
         for owner, _, abandoned in self._read_of(sql.OWNER, saga_id):
             if owner == driver_id and (entry := self.find(saga_id)) is not None:

@@ -105,9 +105,9 @@ class SessionLocks:
                     self._held.add(number)
 
     def _execute(self, statement: str, number: int) -> bool:
-        """Execute *statement*, and connect first if there is no connection. Returns whether it returned a row.
+        """Execute *statement* on the connection, which is opened if necessary. Returns whether the result has a row.
 
-        Never raises.
+        If the database cannot be reached, the connection is closed and the result is False.
         """
         try:
             if self._connection is None:
@@ -125,6 +125,6 @@ class SessionLocks:
             connection.close()
 
     def close(self) -> None:
-        """Release all locks, until the next `renew`."""
+        """Release all locks. The next call of `renew` takes them again."""
         with self._lock:
             self._close()

@@ -56,8 +56,8 @@ def _delete(
 ) -> int | None:
     """Delete an execution with its branches, unless one of them can still change.
 
-    Returns the number of deleted executions; None, and nothing is deleted, if there are more than *most*. If *before*
-    is given, an execution that ended again at that time or later is not deleted.
+    Returns the number of deleted executions. If there are more than *most*, nothing is deleted and the result is None.
+    If *before* is given, an execution that ended again at that time or later is not deleted.
     """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()

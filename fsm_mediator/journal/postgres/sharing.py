@@ -1,8 +1,8 @@
-"""SharedWrites: threads that write at the same time share transactions, once there are more than a few of them.
+"""SharedWrites: if more than a few threads write at the same time, they share transactions.
 
-A commit alone is one statement and one round trip. A few threads write side by side, each on its own connection, which
-is the fastest. Many threads write together: one transaction for all their commits costs the server and the client about
-as much as eight single commits. While threads write together, every thread that comes joins them.
+A single commit takes one statement and one round trip. A few threads write side by side, each on its own connection;
+this is the fastest. Many threads write together: one transaction for all their commits costs the server and the client
+about as much as eight single commits. While threads write together, every new thread joins them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from fsm_mediator.journal.postgres.commit import Write
 from fsm_mediator.journal.protocol import Written
 
 MOST_ALONE: Final = 7
-"""The most threads that write alone at the same time, besides the thread that writes for a group.
+"""The maximum number of threads that write alone at the same time, besides the thread that writes for a group.
 
-A transaction for fewer than some eight commits costs more than single statements: see docs/costs.md.
+A transaction for fewer than about eight commits costs more than the same number of single statements (docs/costs.md).
 """
 
 Result = Written | JournalError
 
 
 class SharedWrites:
-    """Writes the commits of threads: a few alone, more together.
+    """Writes the commits of threads: a few threads write alone, more threads write together.
 
     Args:
-        execute: Writes commits in one transaction. Returns the result or the refusal of each.
+        execute: Writes commits in one transaction. Returns the result of each commit, or the error that refuses it.
 
     Attributes:
         group: The threads that write together.
@@ -41,7 +41,7 @@ class SharedWrites:
         self.group: GroupCommit[Write] = GroupCommit(self._write_group, self._write_alone)
 
     def write(self, write: Write) -> Result:
-        """Write one commit, durably. Returns its result or its refusal.
+        """Write one commit, durably. Returns its result, or the error that refuses it.
 
         Raises:
             JournalError: The database cannot be reached, or refuses the transaction.

@@ -1,7 +1,7 @@
 """The usual commit as one statement. It opens an execution, or adds records to an execution with an empty inbox.
 
-If there are few records, each value is a parameter of its own. Arrays would cost more: the client takes longer to
-write them than all other parameters, and the server has to unpack each array.
+If there are few records, each value is a separate parameter. Arrays would cost more: the client takes longer to write
+them than all other parameters, and the server has to unpack each array.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Batch: many commits, written together within a transaction that the caller began.
+"""Batch: many commits, written together in a transaction that the caller began.
 
-The journal judges one thing: the epoch and the driver in an execution's row must be those of the commit, and the
-commit's first record must follow the last one kept. Everything is read first, all in one query, and a commit is refused
-before anything is changed.
+The journal checks only this: the epoch and the driver in an execution's row are those of the commit, and the commit's
+first record follows the last stored record. All rows are read first, in one query. A refused commit changes nothing.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ from fsm_mediator.records import Acceptance
 from fsm_mediator.states import ENDED, FAILED, PENDING, phase_of
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
-"""An execution in the journal: its number, epoch, owner, mail, whether it has a ``wake_at``, its last record."""
+"""An execution in the journal: its number, epoch, owner, mail count, whether it has a ``wake_at``, its last record."""
 
 _Planned: TypeAlias = tuple[int, int, int]
-"""An execution after a commit: its number, its last record, its mail."""
+"""An execution after a commit: its number, its last record, its mail count."""
 
 _found_in = msgspec.json.Decoder(list[tuple[int, int, int, int | None, int, bool, int]]).decode
 
 
 def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list[Any]:
-    """Execute *writes* within a transaction, in few statements; of each, the inbox after it, or its refusal.
+    """Execute *writes* in a transaction, in few statements. Returns, for each write, the inbox after it, or its error.
 
-    Each statement releases the interpreter's lock and waits to get it back: among many threads that takes several times
-    as long as the statement itself.
+    The number of statements matters, because each statement releases the interpreter's lock and waits to get it back.
+    With many threads, this wait takes several times as long as the statement itself.
     """
     if len(writes) == 1:
         return _Batch(cursor, ids, writes).execute()
@@ -74,9 +73,9 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
 
 
 def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
-    """Execute the plain opens and appends in a handful of statements. Returns the indexes of the other writes.
+    """Execute the plain opens and appends in a few statements. Returns the indexes of the other writes.
 
-    Those are untouched: whether the plain ones may be executed is read first, or they are undone.
+    The other writes have changed nothing. Plain writes that do not match their rows are among them.
     """
     saga_ids: set[str] = set()
     opens: dict[int, tuple[int, int]] = {}
@@ -94,7 +93,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             opens[index] = opening
     done: dict[int, int] = {}
     for (epoch, own), numbers in appends.items():
-        # By number and id: the number of a pruned execution may be another's. The count is right if each is its own.
+        # By number and id: a pruned execution's number may be used again. If the count is right, each row is right.
         wanted = sql.as_json(numbers.values()), sql.as_json(writes[index].commit.saga_id for index in numbers)
         if cursor.execute(sql.COUNT_OWNED, (*wanted, epoch, own)).fetchone()[0] == len(numbers):
             done.update(numbers)
@@ -115,10 +114,10 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
 
 
 class _Batch:
-    """Writes of any kind, for different executions: read in one query, planned one by one, executed kind by kind."""
+    """Writes of any kind, for different executions. All are read in one query, then planned, then executed by kind."""
 
     def __init__(self, cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> None:
-        ids.drivers.clear()  # another process may have dismissed a driver: what it opened would have no living owner
+        ids.drivers.clear()  # a driver may be dismissed by now; its new executions would have no owner
         self._cursor = cursor
         self._ids = ids
         self._writes = writes
@@ -135,7 +134,7 @@ class _Batch:
         self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
-        """Execute all writes. Return, for each, the inbox after it, or its refusal."""
+        """Execute all writes. Returns, for each write, the inbox after it, or the error that refuses it."""
         cursor = self._cursor
         planned = list(zip(self._writes, map(self._plan, self._writes), strict=True))
         many(cursor, sql.OPEN, self._opened)
@@ -159,7 +158,10 @@ class _Batch:
         return [self._result(write, plan, called) for write, plan in planned]
 
     def _result(self, write: Write, plan: JournalError | _Planned, called: set[str]) -> Any:
-        """The inbox after *write*, or its refusal. An inbox is read if it had items, or is one of the *called*."""
+        """The inbox after *write*, or its error.
+
+        An inbox is read only if it had items, or if its execution is in *called*.
+        """
         if isinstance(plan, JournalError):
             self._ids.last_written.pop(write.commit.saga_id, None)
             return plan
@@ -173,7 +175,7 @@ class _Batch:
         return inbox if write.place is None or write.place.begins else Queued(inbox)
 
     def _load(self) -> tuple[dict[str, _Found], int]:
-        """The executions that exist, by id; and the highest number so far, if there may be new ones."""
+        """The executions that exist, by id. Also the highest number of an execution, if some may be opened."""
         saga_ids = [saga_id for write in self._writes for saga_id in write.saga_ids]
         if len(saga_ids) == 1:
             found = self._cursor.execute(sql.LOAD_ONE, saga_ids).fetchone()
@@ -184,7 +186,7 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Gather the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
+        """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the error."""
         planned = self._gather(write) if write.rows or not self._is_written(write) else None
         if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
             number, _, _, mail, _, last = self._found[write.commit.saga_id]
@@ -196,7 +198,7 @@ class _Batch:
         return planned
 
     def _is_written(self, write: Write) -> bool:
-        """Whether this commit is already written, and is the last one. A repetition only returns its result."""
+        """Whether this commit is already written, and is the last one. Then only its result is returned."""
         cursor, commit, rows = self._cursor, write.commit, write.rows
         execution = self._found.get(commit.saga_id)
         if execution is None or execution[1] != commit.epoch:
@@ -249,7 +251,7 @@ class _Batch:
         return number, last, mail
 
     def _gather_plan(self, write: Write, plan: Plan, number: int) -> None:
-        """Gather what changes in the planned branches of the execution with this number."""
+        """Collect the changes to the planned branches of the execution with this number."""
         for place, (child, row) in enumerate(zip(plan.branches, write.plans, strict=True)):
             definition = self._ids.definition(self._cursor, child)
             self._planned.append((number, place, child.saga_id, definition, *row))
@@ -263,7 +265,7 @@ class _Batch:
             self._cursor.execute(sql.END_PLANNED, (ended, number))
 
     def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
-        """Gather the row of a new execution. Returns its number."""
+        """Collect the row of a new execution. Returns its number."""
         self._highest += 1
         dormant = wake_at == math.inf
         row = (
@@ -282,7 +284,7 @@ class _Batch:
         return self._highest
 
     def _append(self, write: Write, own: int | None, execution: _Found) -> _Planned:
-        """Gather the changes in the row of an existing execution, if there are any."""
+        """Collect the changes to the row of an existing execution, if there are any."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
         for answer in commit.answers:
@@ -309,7 +311,7 @@ class _Batch:
 
 
 def _refusal(write: Write, own: int | None, execution: _Found | None) -> JournalError | None:
-    """Why the records cannot be appended to this execution; None: they can."""
+    """The error that refuses to append the records to this execution. None if they can be appended."""
     saga_id = write.commit.saga_id
     if execution is None:
         return JournalError(f"the journal knows no execution {saga_id!r}; was it pruned? Nothing was written")

@@ -1,4 +1,4 @@
-"""Write: a commit as rows, and the statements that write one commit alone. ``batch.py`` writes many together."""
+"""Write: a commit as rows, and the statements that write a single commit. ``batch.py`` writes many commits together."""
 
 from __future__ import annotations
 

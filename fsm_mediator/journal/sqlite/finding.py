@@ -97,7 +97,7 @@ class FindingTables(JournalReader):
     def left_alone(self, at: float, limit: int) -> list[Entry]:
         """At most *limit* executions that have no owner although a driver should have claimed them before *at*.
 
-        Only reads.
+        *at* is in seconds since the epoch. The method writes nothing.
         """
         numbers = [number for number, _ in self._read(sql.UNHELD, (at, "[]", limit))]
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))

@@ -317,7 +317,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
         """Update the rows of a driver's ended executions, some at a time: see ``schema``.
 
-        If the driver is *surely_dead*, also update ended executions that it claimed to undo them and left unchanged.
+        If the driver is *surely_dead*, ended executions that it claimed to undo and left unchanged are updated too.
         """
         parameters = (driver, surely_dead)
         while self._read(sql.ENDED_UNDER, parameters):
@@ -369,7 +369,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def pause(self, timeout: float) -> bool:
         """Close all connections and keep threads from opening new ones. Called before a fork.
 
-        False if it took too long.
+        Returns False if this takes longer than *timeout* seconds.
         """
         try:
             waiter = self._group.acquire(timeout)

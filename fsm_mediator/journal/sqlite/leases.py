@@ -24,11 +24,11 @@ SETTLED: Final = (sql.as_json(sorted((*STUCK_PHASES, *ENDED))), sql.as_json(sort
 
 
 class IdCache:
-    """Numbers that every commit needs.
+    """The numbers of rows that commits need, so that a commit need not look them up.
 
     Attributes:
-        last_written: The number and the last record of executions, by id. It has executions that this journal was the
-            last to write, and that their driver still owns.
+        last_written: By an execution's id: the number of the execution and of its last record. An execution is here if
+            its last commit came from this journal object, and its driver still owns it.
         drivers: The numbers of drivers. A driver that was dismissed and enlists again gets another number. Therefore a
             number is looked up again before an execution is given to its driver.
         definitions: The numbers of definitions, by saga, version and fingerprint.

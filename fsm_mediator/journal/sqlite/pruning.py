@@ -76,7 +76,7 @@ def prune_these(
 ) -> int:
     """Delete executions for `SQLiteJournal.prune_these`, each with its branches in one transaction.
 
-    Returns the number.
+    Returns the number of deleted executions.
     """
     deleted = 0
     for (number,) in read(_PRUNABLE_THESE, (sql.as_json(saga_ids), before)):
@@ -94,7 +94,9 @@ def _delete(
     token: tuple[int, float] | None,
     before: float | None = None,
 ) -> int:
-    """Delete executions with their branches, except those with an unfinished execution. Returns the number.
+    """Delete executions with their branches. Returns the number of deleted executions.
+
+    If an execution or a branch is unfinished, neither the execution nor its branches are deleted.
 
     If *before* is given, an execution that ended again at that time or later is not deleted.
     """

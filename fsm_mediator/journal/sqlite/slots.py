@@ -113,7 +113,7 @@ class SlotJudge:
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
         """The first attempts of the queue, one for each free slot.
 
-        Those of *own* count even if other drivers ignore them.
+        Attempts of the driver *own* count even if other drivers ignore them.
         """
         parameters = (name, room.prompt, before, room.now, own, room.free)
         return read(sql.QUEUE, parameters) if room.free > 0 else []

@@ -259,7 +259,7 @@ ENTRIES: Final = f"""
         JOIN records a ON a.execution = e.number AND a.seq = 0
         LEFT JOIN drivers o ON o.number = {_OWNER}"""
 OF_OWNER: Final = -len(_DRIVER_COLUMNS.split())
-"""The last columns of `ENTRIES` are those of the owner's row."""
+"""The last columns of `ENTRIES`: the columns of the owner's row."""
 ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 

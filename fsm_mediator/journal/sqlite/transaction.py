@@ -23,9 +23,9 @@ PAUSE: Final = 0.0005
 """Seconds between two attempts to begin while another process writes."""
 
 Job: TypeAlias = Write | Callable[[sqlite3.Cursor], Any]
-"""A commit, or a function that does its work within a transaction and returns the result.
+"""A commit, or a function that works in a transaction and returns its result.
 
-The function raises a `MediatorError` to refuse it.
+The function raises a `MediatorError` to refuse.
 """
 
 

@@ -20,20 +20,20 @@ HELP = "Runs a command of fsm-mediator with the mediator of FSM_MEDIATOR_APP: ma
 
 
 class Command(BaseCommand):
-    """Hands its words to ``fsm-mediator``, with the same options and exit codes."""
+    """Passes its arguments to ``fsm-mediator``, with the same options and exit codes."""
 
     help = HELP
 
     def add_arguments(self, parser: Any) -> None:
-        """The arguments that ``call_command`` takes."""
+        """Declare the arguments that ``call_command`` takes."""
         parser.add_argument("words", nargs="*")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run from the shell. Django parses none of the words: options belong to ``fsm-mediator``."""
+        """Run from the shell. Django does not parse the arguments, because the options belong to ``fsm-mediator``."""
         self.handle(words=argv[2:])
 
     def handle(self, *_: Any, words: list[str], **__: Any) -> None:
-        """Run the command of these words."""
+        """Run the ``fsm-mediator`` command in *words*."""
         try:
             from fsm_mediator.cli.commands import cli
             from fsm_mediator.cli.options import APP_VARIABLE
