@@ -163,6 +163,7 @@ def test_closed_mediator_holds_no_batch_and_notes_nothing_more(journal):
     batch = frozen(journal)
     results = first.bulk(batch=batch.name)
     next(results)
+    first.wait("o-0~2")
     first.close()
     results.close()
     assert len(journal.notes(kind="batch_claim")) == 1
