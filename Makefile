@@ -85,8 +85,8 @@ fleet: $(READY) ## kill workers, stop and cut off servers, and hold what is prom
 bank: $(READY) ## transfer money between two banks, kill the workers at random, and count the money; BANK_KILLS=20
 	$(BIN)/python -m examples.bank $(BANK_KILLS)
 
-browser: $(READY) ## drive the explorer in a real JupyterLab and a real Chromium, which the system has to have
-	@$(BIN)/python -c 'import axe_playwright_python, jupyterlab, playwright' 2>/dev/null || \
+browser: $(READY) ## drive the explorer in a real JupyterLab, marimo and Chromium, which the system has to have
+	@$(BIN)/python -c 'import axe_playwright_python, jupyterlab, marimo, playwright' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[browser]'
 	$(BIN)/python -m pytest -m browser tests/browser
 

@@ -183,7 +183,8 @@ class Record(msgspec.Struct, frozen=True):
         abandoned: Whether the attempt's thread outlived its timeout and grace, and may still be running.
         children: The names of the branches for which *target* waits, in order. None if *target* waits for no branches.
         actor: The name of the person or program that gave the verb. None if there is none.
-        carrier: In the last record of a commit: the driver's trace context. None if there is none.
+        carrier: The trace context of the driver when it wrote the commit. Only the last record of a commit has it. None
+            if there is no trace context.
     """
 
     saga_id: str

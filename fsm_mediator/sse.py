@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from inspect import isasyncgen
 from typing import Any, Final
 
 from fsm_mediator.errors import DefinitionError
@@ -74,7 +73,7 @@ def sse(mediator: Any, saga_id: str, request: Any) -> Any:
     """
     last = str(request.headers.get("Last-Event-ID") or "")
     moments = mediator.watch(saga_id, from_seq=int(last) + 1 if last.isdecimal() else 1)
-    events: Any = _each_async(moments) if isasyncgen(moments) else _each(moments)
+    events: Any = _each_async(moments) if hasattr(moments, "__anext__") else _each(moments)
     kinds = {base.__module__.split(".")[0] for base in type(request).__mro__}
     if "starlette" in kinds:
         from starlette.responses import StreamingResponse

@@ -64,7 +64,7 @@ def split_state(state: str) -> tuple[str, str]:
 
 
 def phase_of(state: str) -> str:
-    """The phase of *state*."""
+    """The phase of *state*, which is its first word: ``compensate`` for ``compensate.charge``."""
     return state.partition(".")[0]
 
 

@@ -32,6 +32,7 @@ from fsm_mediator import (
 from fsm_mediator.alerts import Alert, Alerts
 from fsm_mediator.journal.acknowledging import acknowledge, acknowledgement_of
 from fsm_mediator.journal.liveness import this_driver
+from fsm_mediator.journal.notes import ACKNOWLEDGED, Note
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.prometheus import Numbers
 from fsm_mediator.records import Acceptance, Failure
@@ -217,6 +218,9 @@ def test_acknowledged_alert_is_sent_by_nobody_until_the_execution_moves(drive, j
     assert mediator.retry("o-1").stuck  # it moves, and is stuck again
     clock.now += 601.0
     assert [Alerts(sent.extend, clock=clock).look(journal), restarted.look(journal)] == [1, 1]
+    mediator.acknowledge("o-1", reason="the bank is still down")
+    journal.add_note(Note("hold", "o-1", at=clock.now))  # what else is noted changes nothing
+    assert Alerts(sent.extend, clock=clock).look(journal) == 0
     assert mediator.retry("o-1").failed
     with pytest.raises(RefusedError, match="has ended as 'failed'"):
         mediator.acknowledge("o-1")
@@ -224,7 +228,15 @@ def test_acknowledged_alert_is_sent_by_nobody_until_the_execution_moves(drive, j
         mediator.acknowledge("o-2")
 
 
-def test_repeated_attempt_is_no_move(journal):
+@pytest.mark.parametrize(
+    ("fails", "again", "doing", "waiting"),
+    [
+        ("errored", "retry_due", "executing.a", "retrying.a"),
+        ("compensation_errored", "compensation_due", "compensating.a", "retrying_compensation.a"),
+    ],
+    ids=["execute", "compensate"],
+)
+def test_repeated_attempt_is_no_move(journal, fails, again, doing, waiting):
     """What I have seen retrying stays silent while it retries, in a new process too; stuck at last, it is reported."""
     sent: list[Alert] = []
     clock, failure = Clock(), Failure("ValueError", "SECRET")
@@ -237,20 +249,45 @@ def test_repeated_attempt_is_no_move(journal):
         journal.write(Commit("o-1", (made,), None, held=False, acceptance=opened if seq == 1 else None))
 
     alerts = Alerts(sent.extend, attempts=2, clock=clock)
-    commit(1, "start", "pending", "executing.a", 0)
-    commit(2, "errored", "executing.a", "retrying.a", 1)
+    commit(1, "start", "pending", doing, 0)
+    commit(2, fails, doing, waiting, 1)
     acknowledge(journal, found(journal, "o-1"), "I am at it", "ann", clock.now)
-    commit(3, "retry_due", "retrying.a", "executing.a", 1)
-    commit(4, "errored", "executing.a", "retrying.a", 2)
+    commit(3, again, waiting, doing, 1)
+    commit(4, fails, doing, waiting, 2)
     assert alerts.look(journal) == 0
     note = acknowledgement_of(journal, "o-1")
     assert note is not None
     assert note.reason == "I am at it"
-    commit(5, "retry_due", "retrying.a", "executing.a", 2)
-    commit(6, "exhausted", "executing.a", "stuck_executing.a", 3)
+    commit(5, again, waiting, doing, 2)
+    commit(6, "exhausted", doing, "stuck_executing.a", 3)
     clock.now += 601.0
     assert alerts.look(journal) == 1
     assert [alert.kind for alert in sent] == ["stuck"]
+
+
+def test_acknowledgement_is_kept_once_and_not_of_what_is_gone(journal):
+    """A call that is repeated because its answer was lost notes nothing twice; a deleted execution is an error."""
+    clock = Clock()
+    stuck(journal, clock)
+    entry = found(journal, "o 1")
+    for _ in range(2):
+        acknowledge(journal, entry, "seen", "ann", clock.now, token=7)
+    assert len(journal.notes("o 1", kind=ACKNOWLEDGED)) == 1
+    with pytest.raises(UnknownExecutionError):
+        acknowledge(MemoryJournal(), entry, None, None, clock.now)
+
+
+def test_acknowledged_alert_is_not_looked_up_at_each_look():
+    """A look at many acknowledged executions costs no more than one at their states."""
+    clock, journal = Clock(), Flaky(MemoryJournal())
+    stuck(journal, clock)
+    acknowledge(journal, found(journal, "o 1"), None, None, clock.now)
+    clock.now += 601.0
+    alerts = Alerts(lambda _: None, clock=clock)
+    assert alerts.look(journal) == 0
+    journal.methods, journal.broken = {"notes", "records"}, True
+    assert alerts.look(journal) == 0
+    assert journal.failed == 0
 
 
 def test_journal_without_notes_has_no_acknowledgements():

@@ -17,12 +17,12 @@ from fsm_mediator.errors import JournalError, MediatorError, RefusedError
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import host
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.mediator import bulk_claims
+from fsm_mediator.mediator import bulk_claims, bulk_operations
 from fsm_mediator.mediator.bulk import Batch, freeze
 from fsm_mediator.mediator.bulk_claims import process_at_it
 from fsm_mediator.ui import Monitor
 from tests.asgi import get, post
-from tests.drivers import JOURNALS, MARKS, World
+from tests.drivers import JOURNALS, MARKS, PATIENCE, World
 from tests.test_earlier_journals import Earlier
 from tests.test_monitor import acting
 
@@ -101,6 +101,106 @@ def test_mediators_that_resume_at_the_same_moment_act_once(journal):
     assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
     assert sum(isinstance(each, list) and len(each) == COUNT for each in outcomes) == 1
     assert all(isinstance(each, RefusedError) or len(each) in (0, COUNT) for each in outcomes)
+
+
+def test_claim_between_the_look_and_the_claim_of_another_counts(journal, monkeypatch):
+    """The second mediator has seen that the batch is free, and the first one claims it then: one of them is refused."""
+    first, second = mediators(journal, 2)
+    batch = frozen(journal)
+    newest, begun = vars(bulk_claims)["_newest"], list[Any]()
+
+    def then_the_first_begins(*asked: Any) -> Any:
+        seen = newest(*asked)
+        monkeypatch.setattr(bulk_claims, "_newest", newest)
+        begun.append(first.bulk(batch=batch.name))
+        next(begun[0])
+        return seen
+
+    with first, second:
+        monkeypatch.setattr(bulk_claims, "_newest", then_the_first_begins)
+        with pytest.raises(RefusedError, match="is carried out by process"):
+            list(second.bulk(batch=batch.name))
+        assert len(list(begun[0])) == COUNT - 1
+
+    assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
+
+
+def test_batch_that_ends_just_before_a_claim_is_not_repeated(journal, monkeypatch):
+    """What has a result by the time of the claim is not acted on again."""
+    first, second = mediators(journal, 2)
+    batch = frozen(journal)
+
+    def when_the_first_has_ended(*asked: Any) -> Any:
+        monkeypatch.setattr(bulk_operations, "claim_batch", bulk_claims.claim_batch)
+        assert len(list(first.bulk(batch=batch.name))) == COUNT
+        return bulk_claims.claim_batch(*asked)
+
+    with first, second:
+        monkeypatch.setattr(bulk_operations, "claim_batch", when_the_first_has_ended)
+        assert list(second.bulk(batch=batch.name)) == []
+
+    assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
+
+
+def test_mediator_that_is_at_a_batch_does_not_begin_it_twice(journal):
+    """A second call of the same mediator is refused too, and leaves no claim in use; another batch is free."""
+    (only,) = mediators(journal, 1)
+    batch, other = frozen(journal), freeze(journal, "again", ["o-0"], {"even_if_succeeded": True}, "why", "ann", 6.0)
+    with only:
+        results = only.bulk(batch=batch.name)
+        next(results)
+        in_use = set(bulk_claims.RUNNING)
+        with pytest.raises(RefusedError, match="is carried out by process"):
+            list(only.bulk(batch=batch.name))
+        assert in_use == bulk_claims.RUNNING
+        assert len(list(only.bulk(batch=other.name))) == 1
+        assert len(list(results)) == COUNT - 1
+
+
+def test_closed_mediator_holds_no_batch_and_notes_nothing_more(journal):
+    """A loop that outlives its mediator ends without a trace in the journal; another mediator goes on."""
+    first, second = mediators(journal, 2)
+    batch = frozen(journal)
+    results = first.bulk(batch=batch.name)
+    next(results)
+    first.wait("o-0~2")
+    first.close()
+    results.close()
+    assert len(journal.notes(kind="batch_claim")) == 1
+    with second:
+        assert len(list(second.bulk(batch=batch.name))) == COUNT - 1
+
+
+def test_error_of_the_journal_is_no_result(drive, monkeypatch):
+    """It ends the batch, which is resumed later, and is not noted as if the verb had been refused."""
+    journal = MemoryJournal(encode=True)
+    mediators(journal, 0)
+    mediator = drive(Saga("s", [World().step("a")]), journal=journal)
+    batch = frozen(journal)
+
+    def breaks(*_: Any, **__: Any) -> None:
+        raise JournalError("disk full")
+
+    async def breaks_async(*_: Any, **__: Any) -> None:
+        raise JournalError("disk full")
+
+    inner = getattr(mediator, "inner", mediator)
+
+    def all_of_it() -> list[Any]:
+        if inner is mediator:
+            return list(mediator.bulk(batch=batch.name))
+
+        async def collect() -> list[Any]:
+            return [each async for each in inner.bulk(batch=batch.name)]
+
+        return asyncio.run_coroutine_threadsafe(collect(), mediator.loop).result(PATIENCE)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(inner, "again", breaks if inner is mediator else breaks_async)
+        with pytest.raises(JournalError, match="disk full"):
+            all_of_it()
+    assert acted_on(journal) == {}
+    assert [each.done for each in all_of_it()] == [True] * COUNT
 
 
 def test_batch_of_a_dead_driver_is_taken_over(journal):
@@ -184,6 +284,30 @@ def test_asynchronous_mediators_take_turns(tmp_path):
             return [each.saga_id async for each in second.bulk(batch=batch.name)]
 
     assert asyncio.run(run()) == ["o-1", "o-2", "o-3"]
+
+
+def test_asynchronous_mediator_that_counted_as_dead_is_refused_before_it_acts_again(tmp_path):
+    """The same with async for."""
+
+    async def run() -> None:
+        journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+        mediators(journal, 0)
+        batch = frozen(journal)
+        async with (
+            AsyncMediator(Saga("s", [World().step("a")]), journal=journal) as first,
+            AsyncMediator(Saga("s", [World().step("a")]), journal=journal) as second,
+        ):
+            results: Any = first.bulk(batch=batch.name)
+            await anext(results)
+            (claim,) = journal.notes(kind="batch_claim")
+            journal.dismiss(claim.value["driver"])
+            bulk_claims.RUNNING.clear()
+            assert len([each async for each in second.bulk(batch=batch.name)]) == COUNT - 1
+            with pytest.raises(RefusedError, match="taken over"):
+                await anext(results)
+        assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
+
+    asyncio.run(run())
 
 
 def _resume(path: str, name: str, ready: Any, answers: Any) -> None:

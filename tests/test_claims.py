@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 
 import pytest
 
-from fsm_mediator import AsyncMediator, MemoryJournal, Retry, Saga, SQLiteJournal, step
+from fsm_mediator import (
+    AsyncMediator,
+    LeaseLostError,
+    MemoryJournal,
+    Retry,
+    Saga,
+    SQLiteJournal,
+    UnknownExecutionError,
+    step,
+)
 from fsm_mediator.journal import optional
 from fsm_mediator.journal.protocol import Commit, Driver, is_journal
 from fsm_mediator.mediator import tasks
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.recovery import RecoveryPoll
 from fsm_mediator.records import Acceptance
-from tests.commits import found, opening, statements
+from tests.commits import (
+    DRIVER,
+    OTHER,
+    Clock,
+    all_at_once,
+    connections_of,
+    found,
+    opening,
+    statements,
+    two_drivers,
+)
 from tests.drivers import World, core_of, eventually, until
 from tests.test_daemon import daemon_of
 
@@ -127,6 +147,69 @@ def test_a_batch_is_claimed_in_one_transaction(tmp_path):
     with statements(journal) as executed:
         assert journal.claim_some("d-1", 0.0, 500) == []
     assert executed == []  # nothing is locked where nothing can be claimed
+    journal.close()
+
+
+def test_claims_at_the_same_time_share_their_statements(tmp_path):
+    """A hundred threads of a recovery that claim one execution each take as few statements as two; none is lost."""
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    journal.enlist(Driver("d-1"))
+    counts = []
+    for size in (2, 100):
+        ids = [f"{size}-{each}" for each in range(size)]
+        journal.write_all([opening(saga_id, driver=None, held=False) for saga_id in ids])
+        with statements(journal) as executed:
+            claimed = all_at_once(journal, *(lambda each=each: journal.claim(each, "d-1") for each in ids))
+        assert [entry.saga_id for entry in claimed] == ids
+        assert {(entry.driver.id, entry.driver_alive, entry.epoch, entry.abandoned) for entry in claimed} == {
+            ("d-1", True, 2, False)
+        }
+        assert [found(journal, saga_id) for saga_id in ids] == claimed
+        counts.append(len(executed))
+    assert counts == [6, 6]  # begin, the owners, the driver, the claim, the entries, commit
+    journal.close()
+
+
+def test_claims_at_the_same_time_do_not_affect_one_another(tmp_path):
+    """One is of a living driver, one of an unknown execution, one by an unknown driver, two are of the same one."""
+    clock = Clock()
+    with two_drivers(tmp_path / "sagas.db", clock) as journal:
+        dead = Driver("dead")
+        journal.enlist(dead)
+        journal.write(opening("orphan", "executing.a", driver="dead"))
+        clock.now += 31.0
+        journal.enlist(DRIVER)
+        journal.enlist(OTHER)
+        journal.write(opening("held", "executing.a", driver=OTHER.id))
+        journal.write_all([opening(each, driver=None, held=False) for each in ("free", "twice", "again")])
+
+        calls = [("free", "d-1"), ("held", "d-1"), ("orphan", "d-1"), ("lost", "d-1"), ("free", "nobody")]
+        calls += [("twice", "d-1"), ("twice", "d-2"), ("again", "d-1"), ("again", "d-1"), ("half a \ud800", "d-1")]
+        claims = (functools.partial(journal.claim, *call) for call in calls)
+        answers = all_at_once(journal, *claims)
+
+    seen = [each if each is None else getattr(each, "abandoned", type(each)) for each in answers]
+    assert seen[:4] == [False, None, True, UnknownExecutionError]
+    assert seen[4] is LeaseLostError
+    assert sorted(map(str, seen[5:7])) == ["False", "None"]  # one of the two drivers
+    assert seen[7:] == [False, False, UnknownExecutionError]
+    assert answers[7] == answers[8]
+
+
+def test_a_daemon_with_much_to_claim_looks_once(tmp_path):
+    """After a full batch the next claim does not first look whether there is anything to claim."""
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    journal.enlist(Driver("d-1"))
+    journal.write_all([opening(f"{each}", driver=None, held=False) for each in range(25)])
+    reads: list[str] = []
+    with connections_of(journal).reader() as connection:
+        connection.set_trace_callback(reads.append)
+    looked = []
+    for expected in (10, 10, 5, 0):
+        reads.clear()
+        assert len(journal.claim_some("d-1", 0.0, 10)) == expected
+        looked.append(bool(reads))
+    assert looked == [True, False, False, True]
     journal.close()
 
 

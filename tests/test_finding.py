@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fsm_mediator import MemoryJournal, Saga, SQLiteJournal, StepRejectedError
+from fsm_mediator import Mediator, MemoryJournal, Saga, SQLiteJournal, StepRejectedError
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.attributes import LONGEST_TEXT
 from fsm_mediator.journal.finding import KEYS, Filter, failure_of, newest_by_phase
@@ -20,6 +21,7 @@ from fsm_mediator.journal.notes import ATTRIBUTES, Note
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.journal.sqlite.finding import OWNED, PARKED, FindingTables
 from fsm_mediator.journal.sqlite.reading import JournalReader
+from fsm_mediator.mediator import finding
 from fsm_mediator.records import Failure, InboxItem
 from tests.commits import DRIVER, acceptance, connections_of, going_on, opening, record
 from tests.drivers import World
@@ -195,6 +197,30 @@ def test_execution_that_ends_while_a_page_is_read_is_listed_once(tmp_path, monke
     monkeypatch.setattr(SQLiteJournal, "_ended", lambda self, *chosen: [3, *ended(self, *chosen)])
 
     assert [entry.saga_id for entry in journal.search(Filter(), limit=2)] == ["o-2", "o-1"]
+
+
+def test_listing_goes_on_behind_an_execution_that_is_deleted_meanwhile(journal, monkeypatch):
+    """Retention deletes what a page was about to show: this page is not taken for the last one."""
+    method = "_numbers_of" if hasattr(journal, "_numbers_of") else "_found"
+    find_them = getattr(type(journal), method)
+
+    def then_one_is_deleted(self, *asked):
+        found = list(find_them(self, *asked))
+        self.prune_these(["o-3"], math.inf)  # its number is on the page, its row no longer
+        return found
+
+    with Mediator(Saga("s", [World().step("a")]), journal=journal) as mediator:
+        for number in range(5):
+            mediator.run("s", saga_id=f"o-{number}")
+        monkeypatch.setattr(finding, "PAGE", 2)
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(type(journal), method, then_one_is_deleted)
+            listed = {entry.saga_id for entry in mediator.executions(state="succeeded")}
+
+        assert journal.find("o-3") is None
+        assert listed - {"o-3"} == {"o-0", "o-1", "o-2", "o-4"}
+        assert [entry.saga_id for entry in journal.search(Filter(), limit=3)] == ["o-4", "o-2", "o-1"]
+        assert journal.search(Filter(), limit=0) == []
 
 
 def test_cursor_of_another_kind_is_refused(journal):

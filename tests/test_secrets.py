@@ -264,6 +264,49 @@ def test_what_cannot_be_opened_stays_and_is_counted(sealed):
     assert seen(sealed) == before
 
 
+def test_key_whose_id_begins_like_the_first_is_retired_too(sealed):
+    """A text under `new2` is not taken for one under `new`."""
+    sealed.codec.cipher = AesGcm({"new2": KEYS["old"]})
+    fill(sealed, SECRET)
+    before = seen(sealed)
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"], "new2": KEYS["old"]})
+    assert sealed.reseal() == (16, {})
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"]})
+    assert seen(sealed) == before
+
+
+def test_text_that_a_driver_writes_meanwhile_is_not_overwritten(sealed):
+    """The newer message of a fault stays, which was noted between the read and the write of its row."""
+
+    class Meanwhile(AesGcm):
+        def open(self, text, about):
+            if about == "o-1/fault" and not noted:
+                noted.append(about)
+                sealed.note_fault("o-1", 1, Fault("Order", "$.card", "newer"))
+            return super().open(text, about)
+
+    noted: list[str] = []
+    sealed.codec.cipher = AesGcm({"old": KEYS["old"]})
+    fill(sealed, SECRET)
+    sealed.codec.cipher = Meanwhile({"new": KEYS["new"], "old": KEYS["old"]})
+    sealed.reseal()
+    assert noted
+    assert [fault.message for fault in sealed.faults().values()] == ["newer"]
+    assert sealed.reseal() == (0, {})
+
+
+def test_damaged_text_is_counted_and_the_rest_is_sealed(tmp_path):
+    """A row that cannot be read does not keep the old key in use for the others."""
+    path = tmp_path / "sagas.db"
+    with closing(SQLiteJournal(path, cipher=AesGcm({"old": KEYS["old"]}))) as opened:
+        fill(opened, SECRET)
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("UPDATE records SET details = '{' WHERE seq = 2")
+    with closing(SQLiteJournal(path, cipher=AesGcm({"new": KEYS["new"], "old": KEYS["old"]}))) as opened:
+        assert opened.reseal() == (15, {"": 1})
+        assert "sealed:old:" not in everywhere(opened)
+
+
 def test_resealing_goes_on_where_it_was_killed(sealed, monkeypatch):
     """Row by row, in small transactions: what is done is done."""
     sealed.codec.cipher = AesGcm({"old": KEYS["old"]})

@@ -374,7 +374,7 @@ def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journ
 @options.app
 @options.journal
 def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
-    """Compensate an execution that has succeeded. It is driven as after `retry`."""
+    """Compensate an execution that has succeeded. With --drive, the execution is driven here."""
     say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
 

@@ -1,4 +1,4 @@
-"""Conformance: whether a saga's machine can have made the moves of a journal, an export or a log."""
+"""Conformance: checks whether a saga's machine can have made the moves in a journal, an export or a log."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Branches: checks the moves of a group's parent against the records of the group's branches.
 
-Each execution may conform by itself, and yet a parent and its branches may contradict each other. A group is executed
-only after every branch has succeeded. It is given up only after every branch has settled. It is compensated only after
-every branch has ended and is undone. Branches without records are not checked, unless they are known to be planned. If
-a journal has lost branches, `Journal.check` reports the damage.
+If each execution conforms, a parent and its branches can still contradict each other. A group succeeds only after every
+branch has succeeded. It is given up only after every branch has settled. It is compensated only after every branch has
+ended and was undone. A branch without records is checked only if it is known to be planned. If a journal has lost
+branches, `Journal.check` reports the damage.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fsm_mediator.states import (
 )
 
 PLANNED: Final = "planned"
-"""The state of a branch that is still to be created."""
+"""The state of a branch that is planned and not created yet."""
 
 
 @attrs.frozen
@@ -51,14 +51,14 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact about each branch that follows from a parent's move. The value describes a branch without this fact."""
+    """A fact about each branch that follows from a parent's move. The value describes a branch that contradicts it."""
 
     SUCCEEDED = "never succeeded"
     SETTLED = "has neither ended nor got stuck"
     UNDONE = "has not ended"
 
     def problem(self, end: _End) -> str | None:
-        """The contradiction between *end* and this fact, in words. None if there is no contradiction."""
+        """The contradiction between the branch *end* and this fact, in words. None if there is no contradiction."""
         holds = {
             _Implied.SUCCEEDED: SUCCEEDED in end.entered,
             _Implied.SETTLED: any(map(is_settled, end.entered)),
@@ -81,7 +81,17 @@ _IMPLIED: Final = {
 
 @attrs.frozen
 class JoinClaim:
-    """A move of a parent from which a fact about its branches follows."""
+    """A move of a parent from which a fact about its branches follows.
+
+    Attributes:
+        saga: The saga of the parent.
+        saga_id: The id of the parent.
+        position: The number of the move, from 1.
+        before: The previous move. None if there is no previous move.
+        entry: The move.
+        branches: The ids of the branches.
+        implied: The fact about these branches.
+    """
 
     saga: Saga
     saga_id: str
@@ -94,13 +104,21 @@ class JoinClaim:
 
 @attrs.define
 class BranchConsistency:
-    """The end of every branch, and the claims of the parents about their branches."""
+    """Collects all branches and the claims of their parents, and finds contradictions between them.
+
+    Attributes:
+        ends: The state of each branch, by id.
+        claims: The facts about branches that follow from the moves of their parents.
+    """
 
     ends: dict[str, _End] = attrs.field(factory=dict)
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Add an execution that conforms by itself. Executions from a log are ignored: a log may be cut off."""
+        """Add an execution that conforms to its saga.
+
+        Executions from a log are ignored, because a log may not have all moves.
+        """
         if trace.state is None:
             return
         if is_branch(trace.saga_id):
@@ -127,10 +145,10 @@ class BranchConsistency:
             self.ends.update(dict.fromkeys(present[first:end], end_of_all))
 
     def contradictions(self, reread: Callable[[str], Trace | None]) -> Iterator[tuple[JoinClaim, str]]:
-        """For each parent, the first claim that a branch contradicts, and the contradiction.
+        """For each parent, the first claim that a branch contradicts, and the contradiction in words.
 
         Args:
-            reread: Reads a branch again, because it may have been read before its parent continued.
+            reread: Reads a branch again. A branch may have been read before its parent made the move.
         """
         reported: set[str] = set()
         for claim in self.claims:
@@ -146,7 +164,7 @@ class BranchConsistency:
 
 
 def branches_mismatch(record: Record, execution: Execution) -> str | None:
-    """The reason why the branches in *record* do not fit the current group of *execution*. None if they fit."""
+    """The reason why the branches in *record* do not fit the current state of *execution*. None if they fit."""
     if record.children is None:
         return None
     phase, part = execution.machine.places[execution.state]

@@ -1,7 +1,7 @@
 """conforms: replays records on the saga's machine, with the same code that recovery uses.
 
-`Execution.replay` decides whether a move is legal, so that a mediator can recover from every conforming trace. In
-addition, the step, the attempt, the doubt and the branches in a record are compared with the state of the execution.
+`Execution.replay` decides whether a move is legal. So a mediator can recover every execution that conforms. The module
+also compares the step, the attempt, the doubt and the branches in a record with the state of the execution.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ def conforms(
         print(conforms(SQLiteJournal("sagas.db", read_only=True), [checkout, checkout_v1]))
 
     Args:
-        records: A journal, or the records of one or more executions. Or a file of ``fsm-mediator export`` or a log with
-            lines of `LoggingObserver`, as a path or as lines. Or dicts with at least ``event``, ``source`` and
+        records: One of: a journal; the records of one or more executions; a file of ``fsm-mediator export`` or a log
+            with lines of `LoggingObserver`, as a path or as lines; dicts with at least ``event``, ``source`` and
             ``target``.
         saga: One saga, or several sagas and versions. An execution is checked against the saga with its name. If the
             records have a fingerprint, the saga's fingerprint must be the same. The branches of a group are checked
             against the sagas of the branches.
-        progress: Called after each execution.
+        progress: A function that is called after each execution.
 
     Returns:
         The report with all violations. Call `Conformance.raise_for_violations` to raise an error for them.
 
     Raises:
         JournalError: *records* cannot be read.
+        DefinitionError: *saga* is not a saga.
     """
     sagas = tuple(saga) if isinstance(saga, Iterable) else (saga,)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
@@ -83,7 +84,7 @@ def conforms(
 
 
 def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:
-    """The sagas that *trace* can be checked against, and the reason if there are none."""
+    """The sagas against which *trace* can be checked. If there are none, the second value is the reason."""
     named = [saga for saga in sagas if not trace.saga or saga.name == trace.saga]
     if not named:
         return [], f"no saga is named {trace.saga!r}; there are {', '.join(sorted({saga.name for saga in sagas}))}"
@@ -124,12 +125,15 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
     count, state = len(trace.moves), execution.state
     if trace.state is None or trace.state == state:
         return count, None
-    why = f"it is said to be in {trace.state!r}, and its moves lead to {state!r}"
+    why = f"it is said to be in {trace.state!r}, but its moves lead to {state!r}"
     return count, attrs.evolve(_illegal(saga, trace.saga_id, count + 1, why, before, None, state), line=trace.line)
 
 
 def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
-    """The first field of a record that does not fit the state of the execution, in words. The move is not checked."""
+    """The first field of a record that does not fit the state of *execution*, in words. None if all fields fit.
+
+    This function does not check whether the move is legal.
+    """
     record = entry.record
     if record.seq > execution.seq + 1:
         return f"number {execution.seq + 1} is missing before it"
@@ -153,12 +157,12 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
 def _illegal(
     saga: Saga, saga_id: str, position: int, why: str, before: LogEntry | None, entry: LogEntry | None, state: str
 ) -> IllegalMove:
-    """The violation at *entry*, in *state*, after the move *before*. If *entry* is None, at the end of the moves."""
+    """The violation at *entry*, in *state*, after the move *before*. *entry* is None for the end of the moves."""
     expected: Iterable[str] = _expected(saga, state)
     if entry is None:
         found, expected = "the end of its moves", [f"that it is in {state}"]
     elif entry.broken:
-        found = "something that is no move"
+        found = "an entry that is not a move"
     else:
         record = entry.record
         found = f"number {record.seq}: {record.event!r} from {record.source!r} to {record.target!r}"
@@ -170,7 +174,7 @@ def _illegal(
 
 
 def _expected(saga: Saga, state: str) -> Iterator[str]:
-    """The legal moves from *state*. The last moves are legal only under other settings; the replay accepts them too."""
+    """The legal moves from *state*, in words. Moves that are legal only under other settings come last."""
     today = set(saga.machine.moves())
     possible = [move for move in compile_machine(saga.parts, every=True).moves() if move.source == state]
     for move in sorted(possible, key=lambda move: (move not in today, list(EVENTS).index(move.event))):
@@ -178,6 +182,6 @@ def _expected(saga: Saga, state: str) -> Iterator[str]:
 
 
 def _trimmed(message: str) -> str:
-    """The error message of the replay, without the place, because the report already has the place."""
+    """The error message of a replay without its beginning, which names the saga and the record."""
     head, colon, rest = message.partition(": ")
     return rest if colon and head.startswith("saga ") and ", record " in head else message

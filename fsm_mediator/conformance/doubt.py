@@ -1,7 +1,7 @@
-"""Doubt: checks that each record keeps, raises or ends the doubt about its step by the rules.
+"""Doubt: checks that the doubt in each record follows the rules.
 
-Once an attempt is in doubt, the step stays in doubt over further attempts. The doubt ends when the step answers, its
-probe finds the effect or its absence, or a person settles the step.
+After an attempt in doubt, the step stays in doubt during further attempts. The doubt ends when the step answers, when
+its probe finds out whether the effect happened, or when an operator settles the step.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ _YES: Final = frozenset({True})
 _NO: Final = frozenset({False})
 
 _ANSWERED: Final = frozenset({"start", "executed", "compensated", "settled_done", "settled_undone", "undo"})
-"""Events after which nothing is in doubt."""
+"""The events after which nothing is in doubt."""
 
 _UNCHANGED: Final = frozenset(
     {"retry_due", "compensation_errored", "compensation_due", "compensation_exhausted", "retry"}
 )
-"""Events that neither raise nor end doubt."""
+"""The events that neither begin nor end a doubt."""
 
 
 def doubt_mismatch(record: Record, execution: Execution) -> str | None:
-    """The reason why the doubt in *record*, the next record of *execution*, breaks the rules. None if it is right."""
+    """The reason why the doubt in *record* breaks the rules. None if it follows the rules.
+
+    *record*: the next record of *execution*.
+    """
     phase, part = execution.machine.places[execution.state]
     if record.in_doubt in _possible(record.event, phase, part, known=execution.doubt):
         return None
@@ -41,7 +44,7 @@ def doubt_mismatch(record: Record, execution: Execution) -> str | None:
 
 
 def _possible(event: str, phase: str, part: Part | None, *, known: bool) -> frozenset[bool]:
-    """The possible doubt in a record of *event*. *known* is the doubt before this record."""
+    """The values of ``in_doubt`` that a record of *event* may have. *known*: whether there was doubt before it."""
     if event in _ANSWERED or part is None:
         return _NO
     if event in ("in_doubt", "unsure"):

@@ -1,7 +1,7 @@
-"""Reading: reads a journal, records, an export or a log as *traces*, one for each execution. It checks nothing.
+"""Reading: reads a journal, records, an export or a log as *traces*, one trace for each execution.
 
-A trace may have fewer fields than a record. A line of a log, for example, has no values and no due times. Missing
-fields are not checked.
+The moves of a trace may have fewer fields than records. A line of a log, for example, has no values and no due times.
+Missing fields are not checked later.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Source: TypeAlias = (
     | str
     | Path
 )
-"""Everything that can be read."""
+"""The types of sources that can be read."""
 
 _STATE: Final = rf"(?:{'|'.join(PHASES)})(?:\.[\w.-]+)?"
 _MOVE: Final = (
@@ -52,12 +52,12 @@ _TYPES: Final[dict[str, Any]] = {
     "actor": (str, type(None)),
     "children": (list, tuple, type(None)),
 }
-"""The types of the fields that a mapping may have."""
+"""The allowed types of the fields of a mapping."""
 
 _LOGGED: Final[dict[Any, str]] = {
     f"saga_{name}": name for name in ("seq", "event", "source", "target", "step", "attempt")
 }
-"""The fields that `LoggingObserver` puts into ``extra``: a log in JSON has them."""
+"""The names that `LoggingObserver` uses in ``extra``, and so in a JSON log, with the fields of a record."""
 
 _ALL_FIELDS: Final = frozenset(Record.__struct_fields__)
 
@@ -69,8 +69,8 @@ class LogEntry:
     Attributes:
         record: The move. Fields that the source does not have are set to their defaults.
         fields: The names of the record's fields that the source has.
-        line: The line number of the move.
-        broken: The reason why this is not a move at all. None if it is a move.
+        line: The line number of the move. None if the source has no lines.
+        broken: The reason why the entry is not a move. None if it is a move.
     """
 
     record: Record
@@ -89,9 +89,9 @@ class Trace:
         version: The saga's version. None if it is unknown.
         fingerprint: The saga's fingerprint. None if it is unknown.
         state: The current state of the execution. None if it is unknown.
-        parent: The parent's id, if the execution is a branch.
+        parent: The id of the parent. None if the execution is not a branch, or the parent is unknown.
         moves: The moves of the execution, in the order of the source.
-        line: The number of the line that describes the execution itself.
+        line: The number of the line with the whole execution. None if there is no such line.
         planned: The branches of the current group that do not exist yet: the number of the first, the number after the
             last, and whether they have ended. None if all branches exist or this is unknown.
     """
@@ -107,7 +107,7 @@ class Trace:
     planned: tuple[int, int, bool] | None = None
 
     def add(self, move: Any, line: int | None) -> None:
-        """Add a move from a mapping. Any other object is added as a broken move."""
+        """Add a move from a mapping. If *move* is not a move, add a broken entry."""
         if not isinstance(move, Mapping):
             self.add_broken(f"it is {move!r}, which is no record", line)
             return
@@ -135,7 +135,7 @@ class Trace:
         self.moves.append(LogEntry(record, frozenset(fields), line))
 
     def add_broken(self, why: str, line: int | None = None) -> None:
-        """Add an entry that is not a move."""
+        """Add a broken entry. *why*: the reason why it is not a move."""
         record = Record(self.saga_id, self.saga, len(self.moves) + 1, "", "", "", 0.0)
         self.moves.append(LogEntry(record, frozenset(), line, why))
 
@@ -143,18 +143,21 @@ class Trace:
 class Reader:
     """Reads a source.
 
+    Args:
+        names: The names of the sagas, to find them in the lines of a log.
+
     Attributes:
         ignored: The number of lines without a move.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.ignored: int = 0
-        # An id and the prefix of a log's formatter may both contain spaces. The saga's name separates them.
+        # In a line of a log, the saga's name comes between the formatter's prefix and the id. Both may contain spaces.
         known = "|".join(map(re.escape, names))
         self._known_saga = re.compile(rf"(?<![\w-])(?P<saga>{known}) (?P<saga_id>\S(?:.*?\S)?){_MOVE}")
 
     def traces(self, source: Source) -> Iterator[Trace]:
-        """Every execution in *source*.
+        """The trace of every execution in *source*.
 
         Raises:
             JournalError: The source cannot be read, or has no moves.
@@ -171,7 +174,10 @@ class Reader:
         yield from self._read(read_lines(path), str(path))
 
     def _read(self, items: Iterable[Any], path: str) -> Iterator[Trace]:
-        """Yield complete executions immediately. Yield executions that are read move by move at the end."""
+        """The traces in *items*. *path*: the file, for messages.
+
+        An exported execution is yielded immediately. Executions from single moves are yielded at the end.
+        """
         by_moves: dict[str, Trace] = {}
         exported = number = 0
         for number, each in enumerate(items, 1):
@@ -212,7 +218,10 @@ class Reader:
 
 
 def reread(source: Source, saga_id: str) -> Trace | None:
-    """Read an execution in a journal again, while others may write to it. None if there is no such execution."""
+    """Read an execution again, because its records may have changed.
+
+    None if *source* is not a journal, or has no execution with this id.
+    """
     if not is_journal(source):
         return None
     entry = source.find(saga_id)
@@ -226,7 +235,7 @@ def _trace_of(journal: Journal, entry: Entry) -> Trace:
         trace.add_broken("its payload cannot be read: the row is damaged, or nested too deeply")
         return trace
     try:
-        # Records that are newer than the entry are left out, because they lead to another state.
+        # Records that are newer than the entry are omitted, because they lead to another state.
         trace.moves += map(LogEntry, journal.records(entry.saga_id)[: entry.seq])
         planned = planned_of(journal, entry.saga_id)
         trace.planned = planned and (planned.first, planned.end, planned.ended is not None)

@@ -15,7 +15,7 @@ SHOWN: Final = 20
 
 
 class ConformanceError(MediatorError):
-    """The records do not conform, or no saga can check some of them.
+    """Some records do not conform, or could not be checked, or the journal is damaged.
 
     Attributes:
         report: The whole report.
@@ -31,13 +31,14 @@ class IllegalMove:
     """The first move of an execution that its saga's machine does not have.
 
     Attributes:
-        saga_id: The execution.
-        saga: The saga and the version that the execution was checked against.
-        position: The number of the move in its execution, from 1. If the end is wrong, one more than the last move.
+        saga_id: The id of the execution.
+        saga: The saga and the version against which the execution was checked.
+        position: The number of the move in its execution, from 1. If the state at the end is wrong, the number after
+            the last move.
         state: The state of the execution before the move.
         found: The move, in words.
         why: The reason why the move is illegal.
-        expected: The legal moves in this state: event and target, in words.
+        expected: The legal moves in this state, in words: event and target.
         after: The previous move, in words. None if there is no previous move.
         line: The line number of the move. None if the source has no lines.
     """
@@ -71,7 +72,7 @@ class Unchecked:
     """An execution that none of the sagas can check.
 
     Attributes:
-        saga_id: The execution.
+        saga_id: The id of the execution.
         saga: The name of the execution's saga.
         version: The saga's version. None if it is unknown.
         fingerprint: The saga's fingerprint. None if it is unknown.
@@ -114,7 +115,7 @@ class Conformance:
         """Raise if an execution does not conform or could not be checked, or if the journal is damaged.
 
         Raises:
-            ConformanceError: Names each such execution and its first illegal move.
+            ConformanceError: The message has these executions, each with its first illegal move or the reason.
         """
         if not self.ok:
             raise ConformanceError(self)
@@ -126,7 +127,7 @@ class Conformance:
     def __str__(self) -> str:
         lines = [f"{_counted(self.executions, 'execution')} checked, {_counted(self.moves, 'legal move')}"]
         if self.ignored:
-            lines[0] += f"; {_counted(self.ignored, 'line')} that tell of no move passed over"
+            lines[0] += f"; {_counted(self.ignored, 'line')} without a move ignored"
         if self.ok:
             lines.append("all of them conform: the machine can have made every move")
         lines += [f"the journal is damaged: {fault}" for fault in self.damage]

@@ -281,7 +281,7 @@ def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
         hints = typing.get_type_hints(call)
     except Exception:  # for example, a name is only imported for type checkers; then values are plain JSON types
         return Any, Any
-    bound = call is not function or type(call) is MethodType  # its first parameter is the step itself
+    bound = call is not function or type(call) is MethodType  # the first parameter of a method is the step itself
     code = getattr(getattr(call, "__func__", call), "__code__", None)
     names = () if code is None else code.co_varnames[: code.co_argcount][bound:]
     takes, returns = hints.get(names[0], Any) if names else Any, hints.get("return", Any)

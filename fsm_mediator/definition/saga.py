@@ -360,7 +360,7 @@ def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
         for key, type in types.items()
     }
     # Results of branches that were not chosen, or have not answered, are missing.
-    return TypedDict(name, fields, total=False)  # type: ignore[operator]  # made of what is only known here
+    return TypedDict(name, fields, total=False)  # type: ignore[operator]  # the fields are known only at run time
 
 
 def fingerprint_of(parts: tuple[Part, ...]) -> str:

@@ -41,7 +41,7 @@ class PartShape(msgspec.Struct, frozen=True):
         retried: Whether the part may have several attempts. This property and the next three are settings. They are not
             part of the fingerprint.
         compensation_retried: Whether the compensation may have several attempts.
-        outlives: Whether a call of the part may still run after its timeout and grace period.
+        outlives: Whether the saga can get stuck because a call of the part still runs after its timeout and grace.
         can_be_given_up: Whether a wait can fail: a signal with a timeout, or a part with a deciding function.
         each: Whether a group has one branch for each item.
         branches: The name and the shape of each branch of a group or a choice.

@@ -348,4 +348,4 @@ class Choose(Wait):
 
 
 EACH = "*"
-"""The name that a definition uses for the one branch that defines the branches of all items."""
+"""The name of the one defined branch in a group over items. This definition is used for every item."""

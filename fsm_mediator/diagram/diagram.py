@@ -19,6 +19,7 @@ from fsm_mediator.diagram.history import Run, frames_of
 from fsm_mediator.diagram.layout.detail import detail_layout
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT, Direction
 from fsm_mediator.diagram.layout.steps import steps_layout
+from fsm_mediator.diagram.live import POLL, Reader
 from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.numbers import Numbers, with_numbers, with_numbers_on_states
@@ -28,12 +29,16 @@ from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import MOST_ALT, clean, digest_of, shorten
 from fsm_mediator.diagram.themes import ThemeName, theme_of
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.errors import DefinitionError, MissingExtraError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.machine.machine import CompiledMachine
+from fsm_mediator.retry import check_number
+from fsm_mediator.states import is_ended
 
 if TYPE_CHECKING:
     import graphviz
+
+    from fsm_mediator.diagram.live_widget import LiveWidget
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
 """The formats of `Diagram.render`, by suffix."""
@@ -89,6 +94,7 @@ class Diagram:
         legend: True to explain every sign, False for no legend, None to explain only the signs in the picture.
         numbers: Statistics of many runs, written on the steps. `Statistics.diagram` sets them. None for no numbers.
         beside: A second diagram to the right of the steps view, if both have numbers. Both use the same colours.
+        reader: Makes a reader of the execution, for `live`. `Mediator.diagram` sets it.
 
     Raises:
         DefinitionError: There is no such view, theme or direction, or *hide* has an unknown name.
@@ -105,6 +111,7 @@ class Diagram:
     legend: bool | None = attrs.field(default=None, kw_only=True)
     numbers: Numbers | None = attrs.field(default=None, kw_only=True)
     beside: Diagram | None = attrs.field(default=None, kw_only=True)
+    reader: Callable[[], Reader] | None = attrs.field(default=None, kw_only=True)
     _own: dict[tuple[Any, ...], Any] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -249,6 +256,36 @@ class Diagram:
             MissingExtraError: Graphviz is not installed. The message says what to install.
         """
         return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
+
+    def live(self, mediator: Any = None, *, poll: float = POLL) -> LiveWidget:
+        """A widget for the last line of a notebook's cell: the picture moves as the execution does, in any process.
+
+        It ends with the outcome. ``close()`` ends it earlier.
+
+        Args:
+            mediator: The mediator that reads the execution. A diagram of `Mediator.diagram` knows its mediator.
+            poll: Seconds between two queries to the journal.
+
+        Raises:
+            DefinitionError: The diagram shows no execution, or no mediator is known that can read it.
+            MissingExtraError: anywidget is not installed.
+        """
+        check_number("live: poll (seconds)", poll)
+        if self.run is None:
+            raise DefinitionError("live() shows an execution, and this is the picture of a machine")
+        saga_id, make = self.run.saga_id, self.reader
+        if mediator is not None:
+            make = mediator.watch(saga_id).reader
+        if make is None and not is_ended(self.run.state):
+            raise DefinitionError(
+                f"live() needs the mediator of {saga_id!r}: outcome.diagram().live(mediator), or "
+                f"mediator.watch({saga_id!r})"
+            )
+        try:
+            from fsm_mediator.diagram.live_widget import LiveWidget
+        except ImportError as error:
+            raise MissingExtraError("a picture that moves", "notebook") from error
+        return LiveWidget(self, make, poll)
 
     def frames(self) -> Sequence[Diagram]:
         """The diagrams of a run: before its first record and after each record. Without a run, only this diagram."""

@@ -107,7 +107,7 @@ assert EDGES.keys() == EVENTS.keys()
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of nodes and edges."""
+    """The base class of nodes and edges."""
 
     tooltip: str = ""  # the text for a reader who points at it
     mark: Highlight | None = None  # None in the picture of no run
@@ -251,7 +251,7 @@ def picture_of(machine: CompiledMachine, name: str, *, marks: Marks | None = Non
 
 
 def describe(machine: CompiledMachine, name: str) -> str:
-    """The machine in a sentence or two."""
+    """A description of the machine, in one or two sentences."""
     paths = [part.path for part in machine.parts]
     back = [part.path for part in reversed(machine.parts) if part.compensatable]
     pivot = next((part.path for part in machine.parts if part.pivot), None)

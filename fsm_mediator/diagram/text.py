@@ -71,7 +71,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 
 def fitted(words: str, size: float, bold: bool, room: float) -> str:
-    """*words*, cut to *room*."""
+    """*words* on one line of at most *room* points. Longer words are cut: see `shorten`."""
     most = len(words)
     while most > 2 and width(shorten(words, most), size, bold) > room:
         most -= 1

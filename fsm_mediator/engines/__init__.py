@@ -1,6 +1,6 @@
-"""Engines: sagas on durable execution engines. The engine's log takes the place of the journal.
+"""Engines: sagas on durable execution engines. The log of the engine replaces the journal.
 
-``replay`` and ``driving`` are the interface for all engines. The engine logs records. A replay applies the logged
-records and decides nothing again. The loop in ``driving`` waits whenever the execution waits. ``temporal`` and
-``restate`` are the adapters; each needs its own extra. ``projection`` copies an engine's executions into a journal.
+The modules ``replay`` and ``driving`` are the interface for all engines. The engine logs the records of an execution. A
+replay of the log applies these records and makes no decision again. The folders ``temporal`` and ``restate`` are the
+adapters. Each adapter needs its own extra. The module ``projection`` copies an engine's executions into a journal.
 """

@@ -1,7 +1,8 @@
 """Branching: starts, cancels and undoes the branches of an execution's groups, on any engine.
 
 A branch is a separate execution on the engine. It notifies its parent when it starts to compensate, is stuck or rests.
-When a branch ends, its result has its complete state, so that the branch can be started again to be undone.
+An execution *rests* when it has ended, is stuck, or waits for a signal, itself or in its branches. When a branch ends,
+its result has its complete state. So the branch can be started again to be undone.
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ from fsm_mediator.states import COMPENSATING, FAILED, STUCK, SUCCEEDED, WAITING,
 POST: Final = "post"
 NEWS: Final = "news"
 COMMAND: Final = "command"
-"""Messages between executions: an item for an inbox, the status of a branch, a verb for a branch."""
+"""The kinds of messages between executions: an item for an inbox, the status of a branch, a verb for a branch."""
 
 
 class Branching:
-    """The data about the branches of an execution's groups.
+    """The data about the branches of an execution's groups, and the methods that start, cancel and undo them.
 
     Attributes:
-        execution: The execution, folded from its records.
+        execution: The execution, folded from its records. None before it is loaded.
         start: The input that the engine got when the execution started.
-        items: The inbox.
+        items: The items in the inbox.
         unread: Whether the inbox has an item that was not passed to a turn yet.
-        verbs: The verbs that are not accepted or refused yet, each with the data that the engine needs to answer it.
-        branches: The known state of each branch, by the path of its group and by name.
+        verbs: The verbs without an answer yet, each with the data that the engine needs to answer the verb.
+        branches: The known state of each branch, by the path of its group and by its name.
         openings: The opening of each branch of the current group, by id.
         cancels: Whether a failed branch of the current group cancels the other branches.
         begun: The names of the branches of the current group that have begun.
         going_on: The names of the branches of the current group that have not ended.
-        posted: Items for branches that have not begun, by id.
-        cancelled: The names of the branches that a cancel was sent to.
+        posted: The items for branches that have not begun, by id.
+        cancelled: The names of the branches to which a cancel was sent.
         changed: Whether a branch has changed since the last check.
     """
 
     inherited: tuple[str, ...] = ()
-    """The keys of *start* that branches are given as well."""
+    """The keys of *start* that are also in the input of each branch."""
 
     def __init__(self) -> None:
         self.execution: Execution | None = None
@@ -62,16 +63,16 @@ class Branching:
     # The methods of an adapter
 
     async def now(self) -> float:
-        """The time, in seconds since the epoch. When the engine replays its log, the time is the same again."""
+        """The time, in seconds since the epoch. A replay of the engine's log returns the same time."""
         raise NotImplementedError
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
         """Wait until *holds* returns True or the time *until* is reached.
 
         Args:
-            holds: Returns whether the wait is over.
+            holds: A function that returns whether the wait is over.
             until: A time, in seconds since the epoch. None to wait without limit.
-            rests: Whether the projection must be updated before a long wait.
+            rests: Whether to update the projection before a long wait.
 
         Returns:
             Whether the time *until* was reached.
@@ -79,25 +80,34 @@ class Branching:
         raise NotImplementedError
 
     def begin_branch(self, path: str, name: str, start: Data) -> None:
-        """Let the engine start the execution of a branch. At its end, `branch_ended` or `branch_lost` is called."""
+        """Let the engine start a branch. When the branch ends, the adapter calls `branch_ended` or `branch_lost`."""
         raise NotImplementedError
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
-        """Send another execution a message: `POST`, `NEWS` or `COMMAND`. If it has ended, nothing happens."""
+        """Send a message to another execution. If that execution has ended, nothing happens.
+
+        Args:
+            saga_id: The id of the other execution.
+            what: The kind of message: `POST`, `NEWS` or `COMMAND`.
+            *words: The content of the message.
+        """
         raise NotImplementedError
 
     # The loop
 
     async def turn(self, **request: Any) -> Data:
-        """Make the next turn, and fold its records."""
+        """Make the next turn, fold its records, and return its result. *request*: as for `Turns.turn`."""
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
-        """If this execution is a branch, notify its parent."""
+        """Notify the parent of this execution's status, if this execution is a branch."""
         raise NotImplementedError
 
     async def join(self, execution: Execution) -> None:
-        """Start or undo the branches of a group, and wait until all of them have settled."""
+        """Start or undo the branches of the current group. If all of them have settled, make a turn.
+
+        Otherwise wait until a branch changes, an item comes to the inbox, or an operator sends a verb.
+        """
         part = execution.machine.places[execution.state].part
         assert part is not None
         path = part.path
@@ -138,18 +148,24 @@ class Branching:
         self.begin_branch(path, name, {**{each: self.start[each] for each in self.inherited}, **start})
 
     def branch_ended(self, path: str, name: str, kept: Data) -> None:
-        """Note the result of a branch that has ended."""
+        """Store the result of a branch that has ended."""
         self.going_on.discard(name)
         self.branches[path][name] = kept
         self.note(path, name, kept["summary"])
 
     def branch_lost(self, path: str, name: str, start: Data, why: object) -> None:
-        """Note that the engine has no result of a branch, because a person has ended it or has used its id."""
+        """Store that a branch is stuck, because the engine has no result of it.
+
+        The reason *why* is that an operator has ended the branch on the engine, or that another workflow uses its id.
+        """
         error = ["fsm_mediator.errors.JournalError", f"its execution was ended from outside: {why}", ""]
         self.branch_ended(path, name, {**start, "summary": {"state": STUCK, "error": error}})
 
     def note(self, path: str, name: str, summary: Data) -> None:
-        """Store the status of a branch. If it has settled, start the next, unless its failure cancels the others."""
+        """Store the status of a branch. If the branch has settled, start its successor.
+
+        The successor does not start if the branch failed and its failure cancels the other branches.
+        """
         self.changed = True
         self.branches[path][name]["summary"] = summary
         successor = self.openings.get(branch_id(self.start["opening"]["saga_id"], path, name), {}).get("successor")
@@ -160,13 +176,13 @@ class Branching:
                 self._begin(path, following, start)
 
     def path_of_group(self) -> str:
-        """The path of the part that the execution is in."""
+        """The path of the current part. Empty if the current state has no part."""
         assert self.execution is not None
         part = self.execution.machine.places[self.execution.state].part
         return part.path if part is not None else ""
 
     async def _cancel_branches(self, execution: Execution, path: str, *, cancellable: bool) -> None:
-        """Pass a cancel on to the branches. Or cancel the other branches if one has failed."""
+        """Cancel the running branches, if a cancel has come or a branch has failed."""
         if execution.phase != WAITING or not cancellable:
             return
         summaries = {name: each["summary"] for name, each in self.branches[path].items()}
@@ -186,7 +202,10 @@ class Branching:
                 await self.send(name, branch_id(execution.saga_id, path, name), cancel, begins=True)
 
     async def send(self, name: str, saga_id: str, item: list[Any], *, begins: bool = False) -> None:
-        """Put an item into a branch's inbox. A branch gets early items at its start. *begins* starts it now."""
+        """Put an item into the inbox of a branch.
+
+        If the branch has not begun, it gets the item when it starts. With *begins*, it starts now.
+        """
         if name in self.begun or saga_id not in self.openings:
             await self.tell(saga_id, POST, item)
             return
@@ -196,7 +215,7 @@ class Branching:
             self._begin(self.path_of_group(), name, start)
 
     def summaries(self, execution: Execution) -> list[Data]:
-        """The statuses of the branches of the current group, for a turn."""
+        """The statuses of the branches of the current group, as the request of a turn needs them."""
         of = self.branches.get(self.path_of_group(), {})
         undone = execution.phase == COMPENSATING
         found = []
@@ -206,7 +225,7 @@ class Branching:
         return found
 
     async def retry_branches(self, execution: Execution, verb: Data) -> None:
-        """Pass *verb* on to the stuck branches, because it is meant for the whole execution."""
+        """Send *verb* to the stuck branches, because a retry of an execution also retries its branches."""
         path = execution.machine.places[execution.state].part.path  # type: ignore[union-attr]  # it is in a group
         for name, kept in self.branches.get(path, {}).items():
             if kept["summary"]["state"] == STUCK and name in self.going_on:

@@ -1,8 +1,8 @@
-"""Driving: the loop that drives one execution on an engine. It folds records and waits, and decides nothing itself.
+"""Driving: the loop that drives one execution on an engine. It requests turns, folds their records, and waits.
 
-The loop is the same for all engines. Engines differ in how they make a turn durable, wait, send messages between
-executions and start a branch. An adapter's subclass has the methods for this. The order in which the loop calls these
-methods depends only on the engine's log, so that a replay makes the same calls.
+The loop is the same for all engines. Engines differ in how they make a turn durable, wait, send messages and start
+branches. The subclass of an adapter has the methods for these tasks. The order in which the loop calls these methods
+depends only on the engine's log. So a replay makes the same calls.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class Driving(Branching):
     Attributes:
         turns: Makes the turns.
         rows: The records of the execution, as rows.
-        crashes: The number of lost workers since the last progress of the execution, and the number at this place.
-        closing: Whether the current turn runs because a wait has timed out, so that a signal is too late.
-        reported: The last status that was reported to the parent of this branch.
+        numbered: The number of the last item that was put into the inbox.
+        crashes: Two numbers of lost workers: since the last progress of the execution, and in the current state.
+        closing: Whether the current turn runs because a wait has timed out. A signal is then too late.
+        reported: The last status that was reported to the parent of this branch, as text.
         summary: The status of this branch after its last turn.
     """
 
@@ -56,19 +57,23 @@ class Driving(Branching):
     # The methods of an adapter
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Let a worker make a turn, and let the engine log its result. None if the worker was lost during the turn."""
+        """Let a worker make a turn, and let the engine log the result.
+
+        Returns:
+            The result of `Turns.turn`. None if the worker was lost during the turn.
+        """
         raise NotImplementedError
 
     async def follow(self) -> None:
-        """Update the projection, if there is one, with all records of the execution."""
+        """Write all records of the execution to the projection, if there is one."""
         raise NotImplementedError
 
     async def answer(self, asked: Any, refusal: str | None) -> None:
-        """Answer a verb: it is done, or it is refused for the reason *refusal*."""
+        """Answer a verb. *refusal*: the reason why it is refused, or None if it is accepted."""
         raise NotImplementedError
 
     async def renew(self) -> None:
-        """Start a new log if the engine's log is too long."""
+        """Start a new log for the execution if the engine's log is too long."""
 
     async def finish(self) -> None:
         """Wait until all received verbs are answered."""
@@ -99,7 +104,10 @@ class Driving(Branching):
     # Turns
 
     async def turn(self, **request: Any) -> Data:
-        """Have the next turn made, and fold its records."""
+        """Make the next turn, fold its records, and return its result.
+
+        If a worker is lost, or a probe must be called again, the turn is repeated.
+        """
         execution = self.execution
         assert execution is not None
         before = self.crashes[1]
@@ -109,7 +117,7 @@ class Driving(Branching):
             if self.crashes[1] > before:
                 request["crashes"] = list(self.crashes)
             self.unread = False
-            if (done := await self.make_turn(request)) is None:  # the next turn decides by the rules of doubt
+            if (done := await self.make_turn(request)) is None:  # the next turn feeds a crash to the execution
                 self.crashes = [self.crashes[0] + 1, self.crashes[1] + 1]
                 continue
             if "asks_at" not in done:
@@ -173,7 +181,7 @@ class Driving(Branching):
         return result
 
     async def _wait(self, execution: Execution) -> None:
-        """Wait for a time or for an item in the inbox."""
+        """Wait for the end of the current wait or for an item in the inbox. Then make a turn."""
         until = execution.wake_at
         due = await self.pause(lambda: self.unread or bool(self.verbs), until, rests=True)
         if self.verbs and not self.unread:
@@ -187,7 +195,7 @@ class Driving(Branching):
     # Operators
 
     async def _refuse_verbs(self, execution: Execution) -> None:
-        """Refuse verbs that no longer fit, because the execution has continued in the meantime."""
+        """Refuse all waiting verbs if the execution is not stuck any more."""
         if not is_stuck(execution.state):
             refused, self.verbs = self.verbs, []
             for _, asked in refused:
@@ -208,7 +216,7 @@ class Driving(Branching):
     # Messages to others
 
     def rests(self, execution: Execution) -> bool:
-        """Whether the execution waits for a person or a signal."""
+        """Whether the execution has ended, or waits for an operator or a signal."""
         if execution.ended or is_stuck(execution.state):
             return True
         if self.unread:
@@ -221,7 +229,7 @@ class Driving(Branching):
         return bool(going_on) and not dormant and all(each.get("rests") for each in going_on)
 
     async def report(self, execution: Execution) -> None:
-        """Notify the parent of this branch if the status of the branch has changed."""
+        """Notify the parent, if this execution is a branch and its status has changed."""
         parent = self.start["opening"].get("parent")
         if parent is None or execution.ended:
             return

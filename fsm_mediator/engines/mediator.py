@@ -1,4 +1,4 @@
-"""EngineMediator: the verbs of an `AsyncMediator` for all engines. An engine's adapter has the methods below."""
+"""EngineMediator: the verbs of an `AsyncMediator`, for all engines. Each engine has a subclass."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 FIRST_LOOK: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
-"""Seconds between two looks at an execution that is waited for; the first after `FIRST_LOOK`, then less often."""
+"""The pauses, in seconds, between two queries of an execution for which `wait` waits. The first pause is `FIRST_LOOK`.
+Each pause is twice the previous pause, up to `LONGEST_PAUSE`."""
 
 
 class EngineMediator(Refusals):
@@ -38,10 +39,11 @@ class EngineMediator(Refusals):
 
     Args:
         sagas: The sagas that the mediator knows.
-        settings: The same as for `Turns`.
+        settings: As for `Turns`.
 
     Raises:
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
+        RefusedError: A setting of `AsyncMediator` was passed that engines do not have.
     """
 
     def __init__(self, *sagas: Saga, **settings: Unpack[EngineSettings]) -> None:
@@ -51,7 +53,7 @@ class EngineMediator(Refusals):
         self.turns: Turns = Turns(*sagas, **settings)
 
     async def close(self, grace: float | None = None) -> None:
-        """Do nothing, because the caller owns the engine's client and the workers keep driving."""
+        """Do nothing. The caller owns the engine's client, and the workers continue to drive the executions."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,7 +64,7 @@ class EngineMediator(Refusals):
     # The methods of an adapter
 
     async def _open(self, opening: Data) -> bool:
-        """Let the engine start an execution. Returns False if there already is an execution with this id."""
+        """Let the engine start an execution. Returns False if an execution with this id already exists."""
         raise NotImplementedError
 
     async def _standing(self, saga_id: str) -> Data:
@@ -74,11 +76,11 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _look(self, saga_id: str) -> Data:
-        """The same as `_standing`, for an execution that has not ended."""
+        """As `_standing`, but only for an execution that has not ended."""
         return await self._standing(saga_id)
 
     async def _ended(self, saga_id: str) -> Data:
-        """Wait for the end of the execution, and return the same as `_standing`. This wait can be cancelled."""
+        """Wait for the end of the execution. Then return the same data as `_standing`. The wait can be cancelled."""
         raise NotImplementedError
 
     async def _open_until_ended(self, opening: Data) -> Data | None:
@@ -89,11 +91,11 @@ class EngineMediator(Refusals):
         return await self._ended(opening["saga_id"]) if await self._open(opening) else None
 
     async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
-        """Send a verb, or an item for the inbox, to a worker.
+        """Send a verb, or an item for the inbox, to the worker that drives the execution.
 
         Raises:
-            RefusedError: The machine refuses it.
-            StillRunningError: No worker has answered in time.
+            RefusedError: The verb or the item does not fit the state of the execution.
+            StillRunningError: No worker has answered within *timeout* seconds.
         """
         raise NotImplementedError
 
@@ -121,7 +123,7 @@ class EngineMediator(Refusals):
         deadline: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Let the engine accept a saga durably, and return its id at once. As `Mediator.start`.
+        """Let the engine accept a saga durably, and return the execution's id at once. As `Mediator.start`.
 
         Raises:
             RefusedError: Attributes were passed, but engines do not store attributes.
@@ -223,7 +225,12 @@ class EngineMediator(Refusals):
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> None:
-        """Let an execution end its attempts and compensate. As `Mediator.cancel`, but a worker must answer."""
+        """Let an execution compensate, after the attempt that is running. As `Mediator.cancel`.
+
+        Raises:
+            RefusedError: The execution cannot be cancelled any more.
+            StillRunningError: No worker has answered within *timeout* seconds.
+        """
         check_id_argument(saga_id, reason, actor)
         await self._say(saga_id, {"item": self.turns.item(CANCEL, reason=reason, actor=actor)}, timeout)
 
@@ -236,7 +243,12 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        """Send a signal to an execution that waits or will wait for it. A worker must answer. See `Mediator.signal`."""
+        """Send a signal to an execution that waits, or will wait, for this signal. As `Mediator.signal`.
+
+        Raises:
+            RefusedError: The execution does not wait for the signal, or got it with another value.
+            StillRunningError: No worker has answered within *timeout* seconds.
+        """
         check_id_argument(saga_id)
         standing = await self._standing(saga_id)
         execution = self._load(standing)
@@ -259,7 +271,7 @@ class EngineMediator(Refusals):
     async def retry(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Try again the part in which an execution is stuck. As `Mediator.retry`."""
+        """Retry the part in which an execution is stuck. As `Mediator.retry`."""
         check_id_argument(saga_id, reason, actor)
         for branch, parent in ancestors(saga_id):
             check_parent_waits(saga_id, branch, self._load(await self._standing(parent)).state)
@@ -275,7 +287,7 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Outcome:
-        """Settle by hand the part in which an execution is stuck. As `Mediator.resolve`."""
+        """Mark the part in which an execution is stuck as settled by hand. As `Mediator.resolve`."""
         check_id_argument(saga_id)
         json = None if result is None else self.turns.codec.encode(result, f"the result of {saga_id!r}").decode()
         verb: Data = {"kind": RESOLVE, "reason": reason, "actor": actor, "done": done, "result": json}
@@ -304,10 +316,10 @@ class EngineMediator(Refusals):
             await self._say(saga_id, verb, timeout)
 
     async def hand_on(self, saga_id: str, item: InboxItem) -> None:
-        """Pass an inbox item from a projection's journal on to the execution on the engine.
+        """Send an inbox item from a projection's journal to the execution on the engine.
 
         Raises:
-            RefusedError: The machine refuses the item.
+            RefusedError: The item does not fit the state of the execution.
             StillRunningError: No worker has answered in time.
         """
         value = None if item.value is None else bytes(item.value).decode()

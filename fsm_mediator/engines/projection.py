@@ -1,10 +1,12 @@
-"""Projection: a journal that follows an engine, so that commands such as ``list`` and ``show``, and verbs, work.
+"""Projection: copies the executions of an engine into a journal. So commands such as ``list``, ``show`` and verbs work.
 
-The engine's log stays the source of truth. Before each turn, the journal gets the records that the turn was given.
-These records are already in the log, so the journal is never ahead of the log. When an execution rests or ends, the
-journal has all of its records. In the journal, the engine owns the executions and never dies, so that no driver of this
-library claims them. A cancel, a signal or a verb in an inbox of the journal is passed on to the engine. If the engine
-refuses it, the refusal is returned as the answer.
+The engine's log stays the source of truth. Before each turn, the earlier records of the execution are written to the
+journal. These records are already in the log, so the journal is never ahead of the log. When an execution rests or
+ends, the journal has all of its records.
+
+In the journal, the engine is the owner of these executions and never dies. So no driver of this library claims them. A
+cancel, a signal or a verb in an inbox of the journal is sent to the engine. If the engine refuses a verb, the refusal
+is the answer in the journal.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ from fsm_mediator.states import ENDED, SUCCEEDED
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 TRIES: Final = 5
-"""How often a commit is tried that another worker was faster with."""
+"""The maximum number of tries of a commit, if other workers write to the same execution at the same time."""
 
 REMEMBERED: Final = 10_000
-"""Items that were handed over and are remembered. An item that is forgotten may be handed over again, harmlessly."""
+"""The maximum number of sent items whose numbers are kept. An item with a dropped number may be sent again, which is
+harmless."""
 
 
 class Projection:
@@ -53,7 +56,7 @@ class Projection:
         self._handed: set[tuple[str, int]] = set()
 
     def follow(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        """Write the logged *rows* that the journal does not have yet. A repeated call does nothing.
+        """Write the logged *rows* that the journal does not have yet. Repeated calls have no further effect.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -77,18 +80,18 @@ class Projection:
                 return
 
     async def follow_apart(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        """As `follow`, in a thread of its own."""
+        """As `follow`, in a separate thread."""
         await asyncio.to_thread(self.follow, turns, opening, rows)
 
     async def keep_up(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        """As `follow_apart`, before a turn: a journal that cannot be written holds nothing up."""
+        """As `follow_apart`, but if the journal cannot be written, only log a warning. The turn then runs anyway."""
         try:
             await self.follow_apart(turns, opening, rows)
         except MediatorError as error:
             logger.warning("execution %r: the projection does not follow yet: %s", opening["saga_id"], error)
 
     def _know(self, turns: Turns) -> None:
-        """Register the shapes that the engine can drive in the journal, so that its inboxes accept verbs for them."""
+        """Register the sagas of the engine in the journal, so that its inboxes accept verbs for their executions."""
         new = [each for each in turns.registry.definitions() if each.fingerprint not in self._definitions]
         if new:
             known = {**self._definitions, **{each.fingerprint: each for each in new}}
@@ -96,9 +99,10 @@ class Projection:
             self._definitions = known
 
     def _owned(self, acceptance: Acceptance) -> Entry | None:
-        """The journal's entry of the execution, owned by the engine. None if the execution was released.
+        """The journal's entry of the execution, with the engine as its owner. None if the execution was released.
 
-        A missing execution is added to the journal in a dormant state, so that no driver claims it before the engine.
+        If the journal does not have the execution, it is added in a dormant state, so that no driver claims it before
+        the engine.
         """
         saga_id = acceptance.saga_id
         entry = self.journal.find(saga_id)
@@ -112,7 +116,10 @@ class Projection:
         return entry if entry is None or entry.driver is not None else None
 
     def _used(self, entry: Entry, records: Sequence[Record]) -> tuple[int, ...]:
-        """The numbers of the inbox items to delete: the signals that *records* use; after the end, all except verbs."""
+        """The numbers of the inbox items to delete.
+
+        These are the signals that *records* use. If the execution has ended, they are all items except verbs.
+        """
         ended = bool(records) and records[-1].target in ENDED
         paths = {record.step for record in records if record.event == "executed"}
         return tuple(
@@ -145,9 +152,9 @@ class Projection:
 
     @contextlib.asynccontextmanager
     async def bridge(self, mediator: EngineMediator, *, poll: float = 0.5) -> AsyncIterator[None]:
-        """Until the block ends, pass items from the journal's inboxes on to the engine.
+        """Inside of the ``async with`` block, send the items in the journal's inboxes to the engine.
 
-        One process is enough. With several processes an item may be passed on twice, which is harmless.
+        One process is enough. With several processes an item may be sent twice, which is harmless.
 
         Args:
             mediator: The engine's mediator.
@@ -170,7 +177,7 @@ class Projection:
             await asyncio.sleep(poll)
 
     async def hand_over(self, mediator: EngineMediator) -> None:
-        """Pass on all items that are in inboxes now."""
+        """Send all items that are in the journal's inboxes now."""
         for saga_id in await asyncio.to_thread(self.journal.beat, self.id):
             for item in await asyncio.to_thread(self.journal.inbox, saga_id):
                 refusal = None
@@ -190,7 +197,10 @@ class Projection:
                 self._handed.add((saga_id, item.number))
 
     def _take(self, saga_id: str, item: InboxItem, refusal: str | None) -> None:
-        """Remove an item from the inbox. An accepted signal stays there until its record is in the journal."""
+        """Remove an item from the inbox, and answer a verb. *refusal*: the reason why the engine refused the item.
+
+        An accepted signal stays in the inbox until its record is in the journal.
+        """
         for attempt in range(1, TRIES + 1):
             entry = self.journal.find(saga_id)
             if entry is None:

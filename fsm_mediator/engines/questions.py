@@ -1,6 +1,7 @@
-"""Questions: facts about an execution that an engine's adapter needs between turns. They depend only on the shape.
+"""Questions: facts about an execution that an engine's adapter needs between turns.
 
-So the answers are the same when the engine replays its log, even if settings and functions have changed.
+The answers depend only on the state of the execution and the shape of its saga. So they are the same when the engine
+replays its log, even if settings and functions have changed.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def may_decide(execution: Execution) -> bool:
 
 
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The steps with an effect in a succeeded branch that cannot be undone, including the steps of its own branches.
+    """The leftovers of a succeeded branch that cannot be undone: the paths of its steps and of its branches' leftovers.
 
-    *below* has the known state of these branches, with their ``summary``, by the path of their group and by name.
+    *below*: the data of its own branches, with their ``summary``, by the path of the group and the name of the branch.
     """
     found: list[str] = []
     for part in execution.saga.parts:
@@ -48,7 +49,10 @@ def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[
 
 
 def target_of_signal(execution: Execution, name: str) -> tuple[str, str] | None:
-    """The branch that takes the signal *name*, and the signal's name there. None if the execution takes it itself."""
+    """The id of the branch that gets the signal *name*, and the signal's name in the branch.
+
+    None if the execution itself gets the signal, or if the branch does not exist yet.
+    """
     found = find_signal(execution.saga, name)
     if found is None or found.group is None or found.branch not in execution.branches_of(found.group.path):
         return None

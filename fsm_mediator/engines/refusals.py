@@ -1,4 +1,4 @@
-"""Refusals: the verbs and settings of a mediator that no engine has. Each refusal suggests an alternative."""
+"""Refusals: the verbs and settings of an `AsyncMediator` that no engine has. Each refusal suggests an alternative."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _FOLLOW: Final = "follow {engine} into a journal (fsm_mediator.engines.projectio
 
 SETTINGS: Final = {
     "around": "a worker of {engine} has interceptors, which are called around each attempt",
-    "close_grace": "the workers of {engine} end attempts, and have a grace of their own",
-    "journal": "the log of {engine} takes its place; a projection follows it into a journal",
-    "limits": "bound the attempts of each worker by max_workers; for one limit over all, use a journal",
-    "observers": "a record is observed before {engine} has it; follow it into a journal, and observe that",
-    "park_after": "{engine} keeps what waits, whoever began it",
-    "relays": "call tx.pass_on(mediator) yourself, every second or so",
-    "retention": "{engine} has a retention of its own; that of a projection's journal is the journal's",
-    "sleep": "{engine} keeps the time of what waits; its own test server can skip it",
+    "close_grace": "the workers of {engine} end the attempts, and have their own grace period",
+    "journal": "the log of {engine} replaces the journal; a projection copies executions into a journal",
+    "limits": "max_workers limits the attempts of each worker; for one limit for all workers, use a journal",
+    "observers": "an observer would get records before {engine} has them; use a projection, and observe its journal",
+    "park_after": "{engine} stores all waiting executions",
+    "relays": "call tx.pass_on(mediator) yourself, about every second",
+    "retention": "{engine} has its own retention; the journal of a projection also has its own retention",
+    "sleep": "{engine} controls the time of waits; its test server can skip time",
 }
-"""Settings of a `Mediator` that engines do not have, and the next move."""
+"""The settings of an `AsyncMediator` that engines do not have, each with the reason or an alternative."""
 
 _ATTRIBUTES: Final = {
-    "journal": "the log of {engine} takes its place; " + _FOLLOW + ", and give that to what asks for a journal",
-    "settings": "nothing but a worker of {engine} drives its executions",
+    "journal": "the log of {engine} replaces the journal; " + _FOLLOW + ", and use that journal",
+    "settings": "only the workers of {engine} drive its executions",
 }
 
 ATTRIBUTES_MOVE: Final = (
-    _FOLLOW + ", and set them there once the execution has begun: fsm-mediator attributes ID NAME=VALUE"
+    _FOLLOW + ", and set them there after the execution has begun: fsm-mediator attributes ID NAME=VALUE"
 )
 
 
 class _Refused:
-    """A verb that no engine has. Each call is refused, with any arguments.
+    """A descriptor for a verb that no engine has. Each call of the verb is refused, whatever its arguments are.
 
     Args:
         move: The alternative that the message suggests.
@@ -53,7 +53,7 @@ class _Refused:
         return functools.partial(mediator._refused_call, self._name, self._move)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse the call. This is the call on the class, without a mediator.
+        """Refuse a call of the verb on the class, without a mediator.
 
         Raises:
             RefusedError: Always.
@@ -62,7 +62,7 @@ class _Refused:
 
 
 class Refusals:
-    """Base class that refuses the verbs and settings of an `AsyncMediator` that engines do not have.
+    """The base class that refuses the verbs and settings of an `AsyncMediator` that engines do not have.
 
     Attributes:
         engine: The name of the engine, for messages.
@@ -70,23 +70,23 @@ class Refusals:
 
     engine: str = "this engine"
 
-    abandon: _Refused = _Refused("end it in {engine}'s own interface, which undoes nothing either")
-    acknowledge: _Refused = _Refused(_FOLLOW + ", and let the alerts of a Mediator on that look: it takes this verb")
-    again: _Refused = _Refused("start it under another id, with the payload of the earlier one")
-    bulk: _Refused = _Refused(_FOLLOW + ", list that, and give the verb for each id")
+    abandon: _Refused = _Refused("terminate it in {engine} itself, which does not compensate either")
+    acknowledge: _Refused = _Refused(_FOLLOW + ", and use this verb of a Mediator on that journal")
+    again: _Refused = _Refused("start an execution with another id and the same payload")
+    bulk: _Refused = _Refused(_FOLLOW + ", list its executions, and call the verb for each id")
     count: _Refused = _Refused(_FOLLOW + ", and count there")
     daemon: _Refused = _Refused("run a worker of {engine}")
-    enqueue: _Refused = _Refused("use start, which accepts and does not drive; or a journal in your own database")
-    executions: _Refused = _Refused(_FOLLOW + ", and list that")
-    hold: _Refused = _Refused("stop the workers of {engine}, which then begin nothing; or cancel the execution")
-    holds: _Refused = _Refused("nothing is held on {engine}")
-    notes: _Refused = _Refused(_FOLLOW + ", and read them there")
-    preview: _Refused = _Refused(_FOLLOW + ", and ask a Mediator on that")
-    recover: _Refused = _Refused("run a worker: {engine} hands it what needs one, after a crash too")
+    enqueue: _Refused = _Refused("use start, which only accepts the saga; or use a journal in your own database")
+    executions: _Refused = _Refused(_FOLLOW + ", and list its executions")
+    hold: _Refused = _Refused("stop the workers of {engine}, so that no attempt begins; or cancel the execution")
+    holds: _Refused = _Refused("no execution is held on {engine}")
+    notes: _Refused = _Refused(_FOLLOW + ", and read the notes there")
+    preview: _Refused = _Refused(_FOLLOW + ", and use a Mediator on that journal")
+    recover: _Refused = _Refused("run a worker: {engine} gives it the executions to drive, also after a crash")
     set_attributes: _Refused = _Refused(ATTRIBUTES_MOVE)
     stats: _Refused = _Refused(_FOLLOW + ", and count there")
-    unhold: _Refused = _Refused("nothing is held on {engine}; start a worker")
-    watch: _Refused = _Refused(_FOLLOW + ", and watch a Mediator on that")
+    unhold: _Refused = _Refused("no execution is held on {engine}; start a worker")
+    watch: _Refused = _Refused(_FOLLOW + ", and watch with a Mediator on that journal")
 
     if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
 

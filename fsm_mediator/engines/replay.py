@@ -1,12 +1,12 @@
-"""Turns: the interface of this library for the adapters of engines. It depends on no engine.
+"""Turns: the interface of this library for the adapters of all engines.
 
 A turn performs at most one effect, applies the rules to its answer, and makes all moves that follow without an effect.
-It returns the new records as rows, and the engine logs them. When the engine replays its log, `Turns.replay` applies
-the rows without deciding anything again. So a retry policy is read only when an attempt ends, exceptions need not be
-pickled, and only turns call deciding functions.
+It returns the new records as rows, and the engine logs the rows. When the engine replays its log, `Turns.replay`
+applies the rows and makes no decision again. So only turns read retry policies and call deciding functions, and the log
+needs no pickled exceptions.
 
-For each execution, an adapter stores the opening, the rows and the inbox. It reads `Execution.effect`. If that is a
-wait, the adapter waits. Otherwise it lets the engine log the result of `Turns.turn`. All data for the engine is plain
+For each execution, an adapter stores the opening, the rows and the inbox. It reads `Execution.effect`. If the effect is
+a wait, the adapter waits. Otherwise it lets the engine log the result of `Turns.turn`. All data for the engine is plain
 JSON data, with values as JSON texts.
 """
 
@@ -60,10 +60,10 @@ from fsm_mediator.records import (
 from fsm_mediator.states import PENDING, STUCK, STUCK_PHASES, SUCCEEDED, phase_of
 
 Data: TypeAlias = dict[str, Any]
-"""Plain data that crosses to an engine."""
+"""Plain JSON data for an engine."""
 
 Row: TypeAlias = list[Any]
-"""A record as an engine keeps it: seq, event, source, target, at, and the other fields as a JSON text."""
+"""A record as an engine stores it: seq, event, source, target, at, and the other fields as a JSON text."""
 
 
 class Turns:
@@ -75,8 +75,8 @@ class Turns:
         types: Hooks for types that msgspec does not know, as for a journal.
         max_workers: The maximum number of plain functions that run at the same time. Each runs in its own thread.
         max_recoveries: The number of crashes without progress after which an execution is stuck.
-        clock: Returns the time, in seconds since the epoch.
-        chance: Draws a number from 0 to 1, for the jitter of waits.
+        clock: A function that returns the time, in seconds since the epoch.
+        chance: A function that returns a random number from 0 to 1, for the jitter of waits.
 
     Raises:
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
@@ -108,7 +108,7 @@ class Turns:
 
         Args:
             saga: The saga or its name.
-            payload: The payload, an argument of every step.
+            payload: The payload, which every step gets.
             saga_id: The id of the execution. If None, a new id is made.
             deadline: Seconds from now. If the execution has not succeeded by then, it compensates.
 
@@ -124,7 +124,7 @@ class Turns:
         return {**_fields(acceptance), "payload": payload}
 
     def begun(self, opening: Mapping[str, Any]) -> list[Row]:
-        """The rows that begin the first step of a new execution. Logging them with the opening saves a turn.
+        """The first rows of a new execution: they announce its first step. Logging them with the opening saves a turn.
 
         The list is empty if the first part is a wait, because only a turn can enter a wait.
         """
@@ -166,7 +166,7 @@ class Turns:
         return execution
 
     def replay(self, execution: Execution, rows: Iterable[Row]) -> None:
-        """Apply the moves in *rows* to the execution, without deciding anything again."""
+        """Make the moves in *rows*, which were decided before."""
         records = self.records(_fields(execution.acceptance), rows)
         for record in self.codec.decode_records(execution.saga, records):
             execution.replay(record)
@@ -180,7 +180,7 @@ class Turns:
         return self.load(opening, rows).outcome()
 
     def _seen_by_branches(self, execution: Execution, path: str) -> Data:
-        """The results that the branches of the group at *path* can read, with the ids of their parent."""
+        """The results that the branches of the group at *path* can read, with the ids of the parent."""
         results = {
             each: self.codec.json(value, f"the result of {each!r}").decode()
             for each, value in execution.answered.items()
@@ -204,12 +204,12 @@ class Turns:
     def item(
         self, kind: str, name: str = "", value: Any = None, reason: str | None = None, actor: str | None = None
     ) -> list[Any]:
-        """A new inbox item with the current time. The adapter must set its number, the element with index 5."""
+        """A new inbox item with the current time. The adapter must set the item's number, at index 5."""
         json = None if value is None else self.codec.json(value, f"the value of {kind} {name!r}").decode()
         return [kind, name, json, reason, self.clock(), 0, actor]
 
     def receive(self, execution: Execution, items: Iterable[list[Any]]) -> None:
-        """Pass *items* of its inbox to an execution."""
+        """Pass the inbox *items* to the execution."""
         for item in self._items(execution, items):
             execution.receive(item)
 
@@ -225,7 +225,7 @@ class Turns:
 
         Args:
             execution: The execution.
-            items: The items in its inbox.
+            items: The items in the inbox of the execution.
             item: The cancel or signal.
 
         Raises:
@@ -275,8 +275,8 @@ class Turns:
             opening: The opening of the execution.
             rows: The execution's records.
             request: The adapter's data for the turn. Each key is optional. ``items``: the inbox. ``verb``: an
-                operator's command. ``branches``: the statuses of the branches. ``crashes``: the number of lost workers
-                in this turn, since the last progress and at this place. ``not_before``: a time that was reached.
+                operator's command. ``branches``: the statuses of the branches. ``crashes``: the numbers of lost workers
+                since the last progress and in this state. ``not_before``: a time that was reached.
 
         Returns:
             ``rows``, and these keys, if they have a value:
@@ -284,9 +284,9 @@ class Turns:
             - ``new``: the openings of branches to start. A successor starts after its predecessor has settled.
             - ``cancels``: whether a failed branch cancels the other branches.
             - ``taken``: the numbers of the processed items.
-            - ``forwarded``: the items for branches.
-            - ``summary``: the status with which a branch has settled.
-            - ``asks_at``: the time at which the same turn must be made again.
+            - ``forwarded``: the items for branches, each with the id of the branch.
+            - ``summary``: the status of this execution for its parent, if it is a branch.
+            - ``asks_at``: the time at which the same turn must be made again, because a probe crashed.
             - ``refusal``: the reason why a verb is refused.
 
         Raises:
@@ -296,7 +296,7 @@ class Turns:
         return await self.turn_of(self.load(opening, rows), opening, request)
 
     async def turn_of(self, execution: Execution, opening: Mapping[str, Any], request: Mapping[str, Any]) -> Data:
-        """As `turn`, of an execution that is loaded."""
+        """As `turn`, for an execution that is already loaded."""
         self._runtime.bind()
         self.receive(execution, request.get("items", ()))
         before, done = execution.seq, Data()
@@ -410,12 +410,13 @@ class Turns:
     # Verbs
 
     def feed_verb(self, execution: Execution, verb: Mapping[str, Any]) -> Record | None:
-        """Feed an operator's verb: ``kind``, ``reason``, ``actor``, ``done``, ``result``, ``whole``.
+        """Feed an operator's verb to the execution, and return the record.
 
-        ``whole`` says that the verb comes from the parent of the branch.
+        The keys of a verb are ``kind``, ``reason``, ``actor``, ``done``, ``result`` and ``whole``. ``whole`` is True if
+        the verb comes from the parent of a branch.
 
         Raises:
-            RefusedError: The verb does not fit the state of the execution. Nothing has changed.
+            RefusedError: The verb does not fit the state of the execution. The execution has not changed.
         """
         reason, actor = verb.get("reason"), verb.get("actor")
         if verb["kind"] == RETRY:

@@ -37,7 +37,7 @@ STEP: Final = Kind.STEP
 """`Kind.STEP` as a constant, because the lookup in an enumeration is slow before Python 3.12."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
-"""Gets a function and the `Context` of its call, and returns a function that wraps it."""
+"""A function that wraps a user's function: it gets this function and the `Context` of the call."""
 
 INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
 """The phases in which a cancel or the deadline has an effect: between effects, never during an effect."""
@@ -59,7 +59,7 @@ class ExecutionData:
         seq: The number of the last record.
         attempt: The number of the last announced attempt, from 1.
         doubt: Whether the current part is in doubt: it may have had its effect, although no answer says so.
-        due_at: The end of the current wait, in seconds since the epoch. None if the wait has no end, or there is none.
+        due_at: The end of the current wait, in seconds since the epoch. None if there is no wait, or it has no end.
         deadline_at: The deadline, in seconds since the epoch. None if there is none. An operator's retry removes it.
         failure: The error that started the compensation.
         trouble: The latest error of an attempt at the current part.

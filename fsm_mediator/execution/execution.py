@@ -123,7 +123,7 @@ class Execution(ExecutionData):
             RefusedError: The answer does not fit the state. The execution has not changed.
         """
         phase, part = self.places[self.state]
-        decision = rules.RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # None: where unused
+        decision = rules.RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # the rule of pending needs no part
         if decision is None:
             return None
         event = decision.event
@@ -421,4 +421,4 @@ _RETRY: Final = _REPEATING | {"errored", "compensation_errored"}
 _SAME_PART: Final = frozenset(
     ("errored", "unsure", "in_doubt", "exhausted", "compensation_errored", "compensation_exhausted", "retry")
 )
-"""The other events after which the state belongs to the same part as before the event."""
+"""The events, except `_REPEATING`, after which the state belongs to the same part as before the event."""

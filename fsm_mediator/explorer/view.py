@@ -11,9 +11,10 @@ from typing import Any, Final, Protocol
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.live import drawing_of
 from fsm_mediator.diagram.picture import EDGES, View, check_view
 from fsm_mediator.diagram.themes import ThemeName, check_theme
-from fsm_mediator.errors import MediatorError, RefusedError
+from fsm_mediator.errors import RefusedError
 from fsm_mediator.explorer.ledger import Entry, ledger_of
 from fsm_mediator.explorer.moments import Choice, Moment
 from fsm_mediator.narration import details, in_words, place_in_words
@@ -76,7 +77,7 @@ def view_of(play: Play) -> dict[str, Any]:
         "ended": execution.ended,
         "view": play.view,
         "theme": play.theme,
-        "picture": _picture(play.diagram()),
+        "picture": drawing_of(play.diagram()),
         "groups": _groups(play.choices, execution.state),
         "ledger": list(map(_entry, ledger_of(execution, moment.ledger))),
         "journal": list(map(_row, execution.history)),
@@ -113,13 +114,6 @@ def _sentence(moment: Moment) -> str:
     now = f"Now: {place_in_words(moment.execution.state)}"
     now += f"; left over: {', '.join(leftovers)}." if leftovers else "."
     return f"{moment.label}. {now}" if moment.label else now
-
-
-def _picture(diagram: Diagram) -> dict[str, str]:
-    try:
-        return {"svg": diagram.to_svg(), "alt": diagram.alt, "instead": ""}
-    except MediatorError as error:  # without Graphviz there is no picture; the rest works
-        return {"svg": "", "alt": diagram.alt, "instead": str(error)}
 
 
 def _groups(choices: tuple[Choice, ...], state: str) -> list[dict[str, Any]]:

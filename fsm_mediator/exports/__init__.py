@@ -1,4 +1,4 @@
-"""Exports: a saga's machine in the formats of other tools, made from the same table that drives executions."""
+"""Exports: a saga's machine in the formats of other tools. It is made from the same table that drives executions."""
 
 from __future__ import annotations
 

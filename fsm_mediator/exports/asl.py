@@ -1,7 +1,8 @@
-"""Amazon States Language: the steps of a saga as a state machine of AWS Step Functions, from the steps view.
+"""Amazon States Language: the steps of a saga as a state machine of AWS Step Functions.
 
-Steps become tasks with the resource ``${name}``, which you substitute when you deploy the machine. A compensation
-becomes a task ``undo name``, which follows a failed task. Waits, groups and choices become states of the matching type.
+A step becomes a task with the resource ``${name}``. Substitute the resource when you deploy the machine. A compensation
+becomes a task ``undo name``, which runs after a failed task. Waits, groups and choices become states of the matching
+types.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ from fsm_mediator.retry import Retry
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
 
 MOST: Final = 80
-"""Characters of the name of a state."""
+"""The maximum length of the name of a state, in characters."""
 
 WITHOUT_LIMIT: Final = 99_999_998
-"""The most repetitions that the language knows."""
+"""The maximum number of repetitions in the language."""
 
 
 def to_asl(saga: Saga) -> dict[str, Any]:
     """The steps of *saga* as a state machine in the Amazon States Language, as JSON types.
 
-    Step Functions cannot express everything. After the pivot, a task is repeated without limit, and no operator is
-    asked. The undo of a group becomes a state of the type ``Pass`` with a comment.
+    Step Functions cannot express everything. A task after the pivot does not get stuck, but is repeated without limit.
+    The compensation of a group becomes a state of the type ``Pass`` with a comment.
+
+    Raises:
+        DefinitionError: *saga* is not a `Saga`.
     """
     check_is_saga("to_asl()", saga)
     return {"Comment": f"saga {saga.name}, version {saga.version}", **_machine(flow_of(saga, None), saga)}
 
 
 def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
-    """The states of *flow*: first the steps forward, then the compensations."""
+    """The state machine of *flow*: first the steps, then the compensations."""
     onward = {line.source: _name(line.target) for line in flow.forward}
     back = {line.source: line.target for line in flow.back}
     undone = set(back.values())
@@ -54,7 +58,7 @@ def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
     if flow.fails:
         states[_failed(flow)] = {"Type": "Fail", "Error": "SagaFailed", "Cause": "what was done is undone"}
     start = onward[flow.prefix + PENDING]
-    reached, left = set[str](), [start]  # a wait cannot be given up there, so that some of the rest may be too much
+    reached, left = set[str](), [start]  # a sleep cannot fail, so some compensations may be unreachable
     while left:
         reached.add(name := left.pop())
         leads = [states[name], *states[name].get("Catch", ()), *states[name].get("Choices", ())]
@@ -63,7 +67,10 @@ def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
 
 
 def _states(box: StepBox, saga: Saga, following: str, catch: list[str]) -> dict[str, Any]:
-    """The state of *box*. If it is a choice, also the states of its branches."""
+    """The states of *box*, by name: one state, and for a choice also the states of its branches.
+
+    *following*: the next state. *catch*: the state after a failure, or an empty list.
+    """
     part, name = saga.part(box.path), _name(box.id)
     known = saga.branches.get(box.path, {})
     branches = [_machine(branch.flow, known.get(branch.name) or known[EACH]) for branch in box.branches]

@@ -1,4 +1,4 @@
-"""BPMN 2.0: the steps of a saga as a process with its diagram, made from the steps view and its layout.
+"""BPMN 2.0: the steps of a saga as a process with a diagram. The positions are those of the diagram ``steps``.
 
 A step becomes a service task. If it can be undone, a compensation task is attached. A signal becomes a message event,
 and a sleep a timer event. A group forks and joins at gateways. A group over items becomes a multi-instance task.
@@ -23,7 +23,7 @@ _DC: Final = "http://www.omg.org/spec/DD/20100524/DC"
 _DD: Final = "http://www.omg.org/spec/DD/20100524/DI"
 _WIDER: Final = 1.9
 _HIGHER: Final = 4.0
-"""The distances of a picture are stretched, to make room below each box for the box of its compensation."""
+"""The factors by which the diagram ``steps`` is stretched, to make room for a compensation below each box."""
 
 _SMALL: Final = 36.0
 
@@ -31,7 +31,10 @@ _SMALL: Final = 36.0
 def to_bpmn(saga: Saga) -> str:
     """The steps of *saga* as a BPMN 2.0 process in XML, with the positions of its boxes and lines.
 
-    BPMN has no element for a pivot. The documentation of the process names the pivot and the steps after it.
+    BPMN has no element for a pivot. The process's documentation element names the pivot and the steps after it.
+
+    Raises:
+        DefinitionError: *saga* is not a `Saga`.
     """
     check_is_saga("to_bpmn()", saga)
     for prefix, uri in (("bpmn", MODEL), ("bpmndi", _DI), ("dc", _DC), ("di", _DD)):
@@ -53,7 +56,7 @@ class _Process:
         self.turns = {(each.edge.source, each.edge.target): each.points[2][1] * _HIGHER for each in routes}
 
     def text(self) -> str:
-        """The whole file."""
+        """The text of the whole BPMN file."""
         self._element("documentation").text = clean(self.picture.alt)
         for tag, state in (("startEvent", PENDING), ("endEvent", SUCCEEDED)):
             self._placed(tag, state, state, self.layout.boxes[state], small=True)
@@ -75,7 +78,7 @@ class _Process:
         return ET.SubElement(self.process, f"{{{MODEL}}}{tag}", attributes)
 
     def _placed(self, tag: str, name: str, title: str, box: Box, *, small: bool = False, **more: str) -> ET.Element:
-        """An element, with its position in the stretched picture."""
+        """Add an element for *box*, store its position in the stretched diagram, and return the element."""
         wide, high = (_SMALL, _SMALL) if small else (box.width * _WIDER, box.height * _WIDER)
         self.places[_id(name)] = Box(box.x * _WIDER - wide / 2, box.y * _HIGHER - high / 2, wide, high)
         return self._element(tag, id=_id(name), name=title, **more)
@@ -86,7 +89,7 @@ class _Process:
         self.lines[name] = (source, target, turn)
 
     def _flow(self, flow: Flow, first: str, last: str) -> None:
-        """The boxes of *flow*, and the lines between them, from *first* to *last*."""
+        """Add the boxes of *flow*, and the lines between them, from the element *first* to the element *last*."""
         enter, leave = {flow.prefix + SUCCEEDED: last}, {flow.prefix + PENDING: first}
         for box in flow.boxes:
             enter[box.id], leave[box.id] = self._group(box) if box.branches and not box.each else self._task(box)
@@ -94,7 +97,7 @@ class _Process:
             self._line(leave[line.source], enter[line.target], self.turns.get((line.source, line.target), 0))
 
     def _group(self, box: StepBox) -> tuple[str, str]:
-        """Add a group or a choice: two gateways, and the branches between them."""
+        """Add a group or a choice: two gateways, and the branches between them. Returns the ids of the gateways."""
         tag = "exclusiveGateway" if box.kind is Kind.CHOICE else "parallelGateway"
         fork, join = [each.box for each in self.layout.shapes if each.step == box.id and each.kind == "fork"]
         names = box.id, box.id + "/joined"
@@ -105,7 +108,7 @@ class _Process:
         return _id(names[0]), _id(names[1])
 
     def _task(self, box: StepBox) -> tuple[str, str]:
-        """Add a step, a wait or a group over items, and the task that undoes it."""
+        """Add a step, a wait or a group over items, and the task of its compensation. Returns its id twice."""
         area, name = self.layout.boxes[box.id], _id(box.id)
         title = f"{box.title}: {', '.join(box.notes)}" if box.notes else box.title
         waits = {Kind.SIGNAL: "messageEventDefinition", Kind.SLEEP: "timerEventDefinition"}
@@ -130,7 +133,10 @@ class _Process:
 
 
 def _points(source: Box, target: Box, turn: float) -> list[tuple[float, float]]:
-    """The points of a line: to the right, to a row below with a turn at *turn*, or down to a compensation."""
+    """The points of the line from *source* to *target*.
+
+    A line leads to the right, to a row below (with its horizontal part at *turn*), or down to a compensation.
+    """
     start, end = (source.right, source.y), (target.left, target.y)
     if source.left < target.left < source.right:
         return [(source.x, source.bottom), (source.x, target.y), end]
@@ -142,5 +148,5 @@ def _points(source: Box, target: Box, turn: float) -> list[tuple[float, float]]:
 
 
 def _id(*names: str) -> str:
-    """The XML id for these names."""
+    """The XML id for an element with these names."""
     return f"n{digest_of(chr(0).join(names))}"

@@ -1,9 +1,9 @@
 """SCXML: a saga's machine as a W3C state chart, for tools that read state charts.
 
-The chart has the rows of the machine's table and nothing else. It is flat: a ``<state>`` for each state, a
-``<transition>`` for each move. It shows the possible sequences of events and the states that they lead to. It does not
-show the rules that decide the next event; these rules are in ``execution``. The effects of states are attributes in our
-own XML namespace, which other tools ignore.
+The chart contains only the rows of the machine's table. It is flat: a ``<state>`` for each state, and a
+``<transition>`` for each move. It shows the possible sequences of events and the states after them. It does not show
+the rules that decide the next event. These rules are in ``execution``. The effects of states are attributes in the XML
+namespace of this library, which other tools ignore.
 
 Source: State Chart XML (SCXML), W3C Recommendation, 2015.
 """
@@ -29,7 +29,10 @@ def to_scxml(saga: Saga) -> str:
     """The machine of *saga* as an SCXML document.
 
     A state without a move is a ``<final>``. If an event has no move in a state, this library refuses the event, and an
-    SCXML interpreter ignores it. In both cases the state does not change.
+    SCXML interpreter ignores the event. In both cases the state does not change.
+
+    Raises:
+        DefinitionError: *saga* is not a `Saga`.
     """
     check_is_saga("to_scxml()", saga)
     return "\n".join(_lines(saga)) + "\n"

@@ -10,7 +10,11 @@ from fsm_mediator.states import ENDED, EVENTS
 
 
 def to_table(saga: Saga) -> dict[str, Any]:
-    """The machine of *saga* as JSON types: its states, its moves, the meanings of its events, and its parts."""
+    """The machine of *saga* as JSON types: its states, its moves, the meanings of its events, and its parts.
+
+    Raises:
+        DefinitionError: *saga* is not a `Saga`.
+    """
     check_is_saga("to_table()", saga)
     machine = saga.machine
     states = []

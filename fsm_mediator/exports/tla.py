@@ -1,9 +1,10 @@
-"""TLA+: a saga's machine as a module for TLC. The laws are invariants, and a variable has the real effects.
+"""TLA+: a saga's machine as a TLA+ module for the model checker TLC. The laws of `verify` are its invariants.
 
-The module's table has the rows of the machine. The file ``template.tla`` beside this file has the part that is the same
-for all sagas. It has the possible outcomes of an attempt in each phase, and the rows that these outcomes take. So it
-states the rules of ``execution`` a second time, in another language, and a mistake in one of them is found. A test
-compares the states that TLC reaches with the states that `verify` reaches by the production rules.
+The table in the module has the rows of the machine, and a variable has the effects that really happened. The file
+``template.tla`` beside this file has the text that is the same for all sagas. It defines the possible outcomes of an
+attempt in each phase, and the row that follows from each outcome. So the template states the rules of ``execution`` a
+second time, in another language. A difference between the two shows a mistake. A test compares the states that TLC
+reaches with the states that `verify` reaches by the production rules.
 
 Source: Lamport, "Specifying Systems", 2002.
 """
@@ -34,9 +35,9 @@ class TlaModule:
     """A TLA+ module, and the configuration to check it.
 
     Attributes:
-        name: The module's name. Its file must have the name ``NAME.tla``.
+        name: The name of the module. The file of the module must have the name ``NAME.tla``.
         text: The text of the module.
-        config: The configuration for TLC. Its file is ``NAME.cfg``.
+        config: The text of the configuration for TLC, for the file ``NAME.cfg``.
     """
 
     name: str
@@ -44,7 +45,7 @@ class TlaModule:
     config: str
 
     def write(self, folder: Path | str) -> tuple[Path, Path]:
-        """Write both files into *folder*, and return their paths."""
+        """Write the module and the configuration into *folder*, and return the paths of both files."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         module, config = folder / f"{self.name}.tla", folder / f"{self.name}.cfg"
@@ -56,8 +57,11 @@ class TlaModule:
 def to_tla(saga: Saga) -> TlaModule:
     """The machine of *saga* as a TLA+ module, with its laws as invariants.
 
-    The branches of a group are separate executions, and have their own modules. In this module a group is one part. It
-    has an effect if any of its branches has an effect.
+    A group is one part of this module. It has an effect if any of its branches has an effect. The branches themselves
+    are not in this module, because they are separate executions.
+
+    Raises:
+        DefinitionError: *saga* is not a `Saga`.
     """
     check_is_saga("to_tla()", saga)
     name = re.sub(r"\W", "_", saga.name, flags=re.ASCII)

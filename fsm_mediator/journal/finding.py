@@ -123,6 +123,8 @@ class FindingJournal(Protocol):
 
         Each entry has its cursor.
 
+        If there are fewer than *limit*, no older execution fits.
+
         Raises:
             JournalError: *after* is not a cursor of this journal.
         """
@@ -209,6 +211,33 @@ def place_of_cursor(after: str) -> int:
     if not isinstance(after, str) or not after.isdecimal() or len(after) > 18:
         raise no_cursor(after)
     return int(after)
+
+
+def full_page(
+    numbers_of: Callable[[str | None, int], list[int]],
+    rows_of: Callable[[list[int]], Sequence[tuple[Any, ...]]],
+    after: str | None,
+    limit: int,
+) -> list[tuple[Any, ...]]:
+    """The rows of a page, for a journal that reads numbers of executions first, and then the rows of these numbers.
+
+    An execution can be deleted between the two reads. So the page ends where the numbers end, not where rows are
+    missing: otherwise a reader would take a page with a missing row for the last page.
+
+    Args:
+        numbers_of: Returns the numbers after a cursor, newest first. Its second argument is the most that it returns.
+        rows_of: Returns the rows of these numbers that still exist.
+        after: As for `FindingJournal.search`.
+        limit: As for `FindingJournal.search`.
+    """
+    rows: list[tuple[Any, ...]] = []
+    while (left := limit - len(rows)) > 0:
+        numbers = numbers_of(after, left)
+        rows += rows_of(numbers) if numbers else ()
+        if len(numbers) < left:
+            break
+        after = str(numbers[-1])
+    return rows
 
 
 def conditions(

@@ -31,7 +31,7 @@ from fsm_mediator.mediator.validation import (
     check_settings,
     checked_relays,
 )
-from fsm_mediator.mediator.watching import AsyncWatchOperations
+from fsm_mediator.mediator.watch_operations import AsyncWatchOperations
 from fsm_mediator.observe.observers import Observer
 
 

@@ -75,12 +75,14 @@ def claim_batch(core: Core, batch: Batch) -> BatchClaim:
     RUNNING.add(run)
     try:
         while True:
-            if (process := process_at_it(core.journal, batch, core.driver.id)) is not None:
+            # The claim follows the note by which the batch is free. If it followed a newer note, it could replace a
+            # claim that another mediator has just written.
+            before = _newest(core.journal, batch)
+            if (process := _process_of(core.journal, before, core.driver.id)) is not None:
                 raise RefusedError(
                     f"batch {batch.name!r} is carried out by {process} now; nothing was begun twice. Follow it on its "
                     f"page, or resume it if that process dies: fsm-mediator bulk --resume {batch.name}"
                 )
-            before = _newest(core.journal, batch)
             number = _write(core, batch, run, batch.number if before is None else before.number)
             if (written := _newest(core.journal, batch)) is not None and written.value["run"] == run:
                 return BatchClaim(core, batch, number, run)
@@ -97,7 +99,11 @@ def process_at_it(journal: Journal, batch: Batch, own_driver: str | None = None)
         batch: The batch.
         own_driver: The id of the caller's driver. A claim of this driver that is not in use does not count.
     """
-    newest = _newest(journal, batch)
+    return _process_of(journal, _newest(journal, batch), own_driver)
+
+
+def _process_of(journal: Journal, newest: Note | None, own_driver: str | None) -> str | None:
+    """As `process_at_it`, for a batch whose newest claim or release is *newest*."""
     if newest is None or newest.value["run"] is None:
         return None
     is_free = newest.value["run"] not in RUNNING and (

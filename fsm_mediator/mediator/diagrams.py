@@ -1,14 +1,17 @@
-"""Diagrams: collects the data that a diagram shows of an execution and its branches."""
+"""Diagrams: collects the data that a diagram shows of an execution and its branches, once or repeatedly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fsm_mediator.diagram import Diagram, View
 from fsm_mediator.diagram.history import Run
+from fsm_mediator.errors import MediatorClosedError
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.watching import WatchOfOne
 from fsm_mediator.records import Record
 
 
@@ -36,12 +39,50 @@ def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | No
     )
 
 
-def diagram_of(store: ExecutionStore, saga_id: str, view: View) -> Diagram:
+class RunReader:
+    """Reads the run of an execution repeatedly, in any thread, for a picture that moves.
+
+    Args:
+        core: The mediator's driver.
+        saga_id: The execution.
+    """
+
+    def __init__(self, core: ExecutionDriver, saga_id: str) -> None:
+        self._core = core
+        self._saga_id = saga_id
+        self._watch = WatchOfOne(core, saga_id, 1)
+        self._latest: Run | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the execution had ended at the last look."""
+        return self._watch.ended
+
+    def look(self) -> Run | None:
+        """The run with its branches. None if it has not changed since the last look.
+
+        Raises:
+            MediatorClosedError: The mediator is closed.
+            MediatorError: The execution cannot be read.
+        """
+        if self._core.closed:
+            raise MediatorClosedError("this mediator is closed; make another one")
+        before = self._latest
+        if not self._watch.look() and before is not None and not before.branches:
+            return None
+        store = self._core.store
+        self._latest = run_of(store.journal, store.entry(self._saga_id))
+        return None if before is not None and before.course == self._latest.course else self._latest
+
+
+def diagram_of(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
     """The picture of an execution's path through its machine, with the paths of its branches.
 
     Raises:
         UnknownExecutionError: The journal knows no execution with this id.
         UnknownSagaError: The saga of the execution is not registered.
     """
+    store = core.store
     entry = store.entry(saga_id)
-    return Diagram(store.registry.saga_of(entry.acceptance), run_of(store.journal, entry), view=view)
+    run = run_of(store.journal, entry)
+    return Diagram(store.registry.saga_of(entry.acceptance), run, view=view, reader=partial(RunReader, core, saga_id))

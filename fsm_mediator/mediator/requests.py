@@ -405,7 +405,7 @@ async def diagram(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
     """The diagram of an execution: see `Mediator.diagram`."""
     from fsm_mediator.mediator.diagrams import diagram_of  # loaded when it is used
 
-    return await ask(core, diagram_of, core.store, saga_id, view)
+    return await ask(core, diagram_of, core, saga_id, view)
 
 
 async def abandon(core: ExecutionDriver, saga_id: str, reason: str, actor: str | None) -> list[str]:

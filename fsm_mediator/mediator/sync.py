@@ -28,7 +28,7 @@ from fsm_mediator.mediator.validation import (
     check_settings,
     checked_relays,
 )
-from fsm_mediator.mediator.watching import WatchOperations
+from fsm_mediator.mediator.watch_operations import WatchOperations
 from fsm_mediator.observe.observers import Observer
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ class WaitingDriver(Core):
     def _left(self, active: ActiveExecution, until: float, at: float) -> float:
         """The seconds until *until*. The system clock and the monotonic clock are both used; the earlier end counts.
 
-        A driver that resumes a wait never waits longer than the whole wait after the last record.
+        The result is never longer than the whole wait, counted from the last record to *until*.
         """
         if until <= active.elapsed:
             return 0.0

@@ -1,9 +1,8 @@
-"""Watching: yields the records of one or many executions when any process commits them."""
+"""Watching: reads the records of one or many executions after any process has committed them."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,10 +12,8 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.finding import for_finding
 from fsm_mediator.journal.following import changes_of
-from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.finding import filter_of
-from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.records import Record
 
@@ -144,91 +141,3 @@ def watch_of(
     if type(from_seq) is not int or from_seq < 1:
         raise DefinitionError(f"from_seq={safe_repr(from_seq)} must be the number of a record, from 1")
     return WatchOfOne(core, saga_id, from_seq)
-
-
-class WatchOperations:
-    """The method of `Mediator` that watches executions."""
-
-    _core: ExecutionDriver
-
-    def watch(
-        self,
-        saga_id: str | None = None,
-        *,
-        attributes: Mapping[str, Any] | None = None,
-        from_seq: int = 1,
-        cursor: str = "",
-        poll: float = POLL,
-    ) -> Iterator[Moment]:
-        """Yield the records of an execution, then each new record when it is committed, in any process.
-
-        A watch of one execution ends with a moment that has the outcome. A watch of many executions never ends by
-        itself, and needs a journal in SQLite or PostgreSQL.
-
-        Args:
-            saga_id: The execution. None for all executions with *attributes*.
-            attributes: Only executions with all these attributes. None for all executions.
-            from_seq: In a watch of one execution: the number of the first record that is yielded.
-            cursor: In a watch of many: the `Moment.cursor` after which the watch begins, so that no record is missed.
-                Empty for the beginning of the journal.
-            poll: Seconds between two queries to the journal.
-
-        Raises:
-            UnknownExecutionError: There is no such execution.
-            DefinitionError: The arguments cannot be combined.
-            JournalError: The journal cannot be followed.
-        """
-        core, never = self._core, threading.Event()
-        watch = run_blocking(requests.ask, core, watch_of, core, saga_id, attributes, from_seq, cursor, poll)
-        while True:
-            yield from (moments := run_blocking(requests.ask, core, watch.look))
-            if watch.ended:
-                return
-            if not moments:
-                never.wait(poll)
-
-
-class AsyncWatchOperations:
-    """The method of `AsyncMediator` that watches executions."""
-
-    _core: ExecutionDriver
-
-    async def watch(
-        self,
-        saga_id: str | None = None,
-        *,
-        attributes: Mapping[str, Any] | None = None,
-        from_seq: int = 1,
-        cursor: str = "",
-        poll: float = POLL,
-    ) -> AsyncIterator[Moment]:
-        """Yield the records of an execution, then each new record when it is committed, in any process.
-
-        A watch of one execution ends with a moment that has the outcome. A watch of many executions never ends by
-        itself, and needs a journal in SQLite or PostgreSQL.
-
-        Args:
-            saga_id: The execution. None for all executions with *attributes*.
-            attributes: Only executions with all these attributes. None for all executions.
-            from_seq: In a watch of one execution: the number of the first record that is yielded.
-            cursor: In a watch of many: the `Moment.cursor` after which the watch begins, so that no record is missed.
-                Empty for the beginning of the journal.
-            poll: Seconds between two queries to the journal.
-
-        Raises:
-            UnknownExecutionError: There is no such execution.
-            DefinitionError: The arguments cannot be combined.
-            JournalError: The journal cannot be followed.
-        """
-        import asyncio  # not loaded by what needs no event loop
-
-        core = self._core
-        watch = await requests.ask(core, watch_of, core, saga_id, attributes, from_seq, cursor, poll)
-        while True:
-            moments = await requests.ask(core, watch.look)
-            for moment in moments:
-                yield moment
-            if watch.ended:
-                return
-            if not moments:
-                await asyncio.sleep(poll)

@@ -1,4 +1,4 @@
-"""Names imported by tests that earlier versions generated. A call raises an error that says how to update the test."""
+"""Names for tests that earlier versions of this library generated. A call raises an error with the next steps."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class FaultInjector:
         self._at_record.clear()
 
     def idled(self, effect: Effect) -> Answer | None:
-        """The answer to use instead of a call, in a run that only needs the path. None if the call is to be made."""
+        """The answer to use instead of a call, in a run that calls no steps. None if the call is to be made."""
         if not self._idle:
             return None
         return Returned(Happened() if effect.kind == PROBE else None)

@@ -38,7 +38,7 @@ DEADLOCKED: Final = 250
 """The number of checks, `BLOCKED` seconds apart, in which no function could continue. Then a run counts as endless."""
 
 ENDED_WITHIN: Final = 10.0
-"""The seconds that are left for functions started by other functions, after the first functions have ended."""
+"""The seconds that `Scheduler.run` waits, after its functions have ended, for other functions that they started."""
 
 T = TypeVar("T")
 

@@ -242,7 +242,7 @@ class Outbox:
         except MediatorClosedError:
             return False
         except MediatorError as error:
-            logger.error("outbox row %d (%s %r for %r) is refused: %s", *row[:4], error)  # noqa: TRY400 - it says all
+            logger.error("outbox row %d (%s %r for %r) is refused: %s", *row[:4], error)  # noqa: TRY400 - the message has all facts
             await self._whole(self._tables.refuse, number=row.number, reason=str(error))
             return True
         except Exception:

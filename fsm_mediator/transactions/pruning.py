@@ -10,7 +10,7 @@ from fsm_mediator.states import ENDED
 from fsm_mediator.transactions.access import Access
 
 BATCH: Final = 500
-"""The maximum number of executions that one transaction looks up and deletes keys of."""
+"""The maximum number of executions that are processed in one transaction."""
 
 
 class Pruned(NamedTuple):
@@ -28,7 +28,7 @@ class Pruned(NamedTuple):
 
 
 async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pruned:
-    """Delete the keys of ended executions that are older than *older_than* seconds."""
+    """Delete the keys of ended executions, if the keys are older than *older_than* seconds. As `Transactions.prune`."""
     total, after = Pruned(0, 0, 0), ""
 
     async def prune_batch(session: Any) -> tuple[Pruned, str]:

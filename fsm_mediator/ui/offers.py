@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import typing
 from collections.abc import Iterator, Mapping
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, Final
 
 import attrs
@@ -166,7 +166,7 @@ def value_field(name: str, label: str, type: Any) -> Field:
     are entered as JSON.
     """
     optional = False
-    if typing.get_origin(type) in (typing.Union, getattr(typing, "UnionType", None)) or "|" in str(type):
+    if typing.get_origin(type) in (typing.Union, UnionType):
         members = typing.get_args(type)
         optional = NoneType in members
         rest = [each for each in members if each is not NoneType]

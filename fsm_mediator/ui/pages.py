@@ -365,7 +365,7 @@ def _by_phase(states: Mapping[str, int]) -> Counter[str]:
 
 
 def _ordered(counts: Mapping[tuple[str, str], Counter[str]]) -> list[tuple[str, str, Counter[str]]]:
-    """The counts of all machines. Those with the most stuck executions come first, then the order is by name."""
+    """The counts of all machines. Machines with more stuck executions come first. The others are ordered by name."""
     ordered = sorted(counts.items(), key=lambda item: (-_by_phase(item[1])["stuck"], item[0]))
     return [(name, version, states) for (name, version), states in ordered]
 

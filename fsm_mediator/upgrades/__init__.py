@@ -1,4 +1,4 @@
-"""Upgrades: whether executions of an older definition of a saga can continue under a newer one."""
+"""Upgrades: checks whether executions of an older definition of a saga can continue under a newer definition."""
 
 from __future__ import annotations
 

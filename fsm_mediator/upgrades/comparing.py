@@ -1,12 +1,14 @@
 """compare: finds out whether executions of an older definition can continue under a newer definition.
 
-The theory: a machine is a finite automaton over its moves. An execution in flight can continue under another definition
-exactly if its history is also a history of the other machine, after renaming parts as requested. Such an execution does
-not differ from an execution that was started under the other definition, so every law of the new machine holds for it.
-A state is safe if no path to the state has a move that the new machine lacks. The first such move on a path is reported
-as the reason. A part of another kind counts as another part: a signal does not end a sleep.
+The theory: a machine is a finite automaton over its moves. An execution can continue under another definition if and
+only if its history is also a possible history of the other machine, after the requested renaming of parts. Such an
+execution does not differ from an execution that was started under the other definition. So every law of the new machine
+holds for it.
 
-This module reads no execution, no journal and no clock.
+A state is *safe* if every path to the state is also a path of the new machine. For another state, the reason is the
+first move on a path that the new machine does not have. A part of another kind counts as a missing part.
+
+This module does not read executions, journals or a clock.
 
 Source: inclusion of deterministic automata, as in Hopcroft and Ullman. In "Dynamic Software Updating", Hicks, 2001, the
 safe states are called update points.
@@ -46,7 +48,7 @@ _DONE: Final = {
     "compensated": "is undone",
     "settled_undone": "is undone",
 }
-"""In words: events that have the same meaning here."""
+"""A phrase for each of these events. Events with the same meaning here have the same phrase."""
 
 
 def compare(
@@ -56,7 +58,7 @@ def compare(
     *,
     every: bool = False,
 ) -> Comparison:
-    """Compare *old* with *new*: can executions of *old* continue after *new* replaces it?
+    """Compare *old* with *new*: can executions of *old* continue after *new* replaces *old*?
 
     ::
 
@@ -64,15 +66,15 @@ def compare(
 
     Args:
         old: The definition that is in use.
-        new: The definition to deploy, or all definitions that will be registered. If several have the same name, the
-            last of them starts new executions.
-        renamed: The paths of renamed parts or nested sagas: from the path in *old* to the path in *new*.
-        every: Include the states that the settings of *old* rule out, such as ``retrying`` of a step with one attempt.
-            An execution may be in such a state if it was started under other settings.
+        new: The definition to deploy, or all definitions that will be registered. If several definitions have the same
+            name, the last of them starts new executions.
+        renamed: The paths of renamed parts or nested sagas. The keys are paths in *old*, the values are paths in *new*.
+        every: Include the states that the settings of *old* exclude, such as ``retrying`` of a step with one attempt.
+            An execution that was started under other settings may be in such a state.
 
     Returns:
-        The comparison. `Comparison.stranded` has the states that no mediator would drive. The verdict for each state
-        says whether its histories are histories of the new machine.
+        The comparison. `Comparison.stranded` has the states of executions that no mediator would drive. The verdict for
+        each state says whether the histories that lead to this state are histories of the new machine.
 
     Raises:
         DefinitionError: An argument is not a saga, or *renamed* names an unknown part.
@@ -108,7 +110,11 @@ def _label(shape: Shape) -> str:
 
 
 class _Renaming:
-    """Maps the paths of parts in the old definition to the paths of the same parts in the new definition."""
+    """Maps the paths of parts in the old definition to the paths of the same parts in the new definition.
+
+    Raises:
+        DefinitionError: A path in *renamed* is unknown, or two parts would have the same path.
+    """
 
     def __init__(self, old: Shape, new: Shape, renamed: Mapping[str, str]) -> None:
         self.paths = {part.path: part.path for part in old.parts}
@@ -154,20 +160,25 @@ def _compare_branches(old: Shape, new: Shape, names: _Renaming, *, kept: bool, e
 
 
 class _MissingTransition(NamedTuple):
-    """The reason why the new machine lacks a move, in words. *state* is the missing state, if this is the reason."""
+    """The reason why the new machine does not have a move.
+
+    Attributes:
+        why: The reason, in words.
+        state: The state of the old machine that the new machine does not have. None if there is another reason.
+    """
 
     why: str
     state: str | None = None
 
 
 class _Reachability:
-    """The paths into every state of the old machine, compared with the new machine."""
+    """Finds the states of the old machine that can be reached with the moves of the new machine."""
 
     def __init__(
         self, old: Shape, new: Shape, names: _Renaming, branches: Iterable[Comparison], *, every: bool
     ) -> None:
         self.old, self.new, self.names = old, new, names
-        # Settings of the new definition do not matter: replay accepts every state that some settings allow.
+        # The settings of the new definition do not matter: a replay accepts every state that any settings allow.
         self.machine, self.new_machine = old.machine(every=every), new.machine(every=True)
         self.new_targets = {(move.event, move.source): move.target for move in self.new_machine.moves()}
         self.unsafe_branches = {branch.saga for branch in branches if not _all_fold(branch)}
@@ -181,7 +192,7 @@ class _Reachability:
         self.safe = self.reachable([PENDING], without=self.missing)
 
     def reachable(self, starts: Iterable[str], without: Container[Transition] = ()) -> set[str]:
-        """Every state that can be reached from *starts* without using one of the moves *without*."""
+        """Every state of the old machine that can be reached from *starts* without the moves in *without*."""
         todo = list(starts)
         reached = set(todo)
         while todo:
@@ -192,8 +203,8 @@ class _Reachability:
         return reached
 
     def verdicts(self) -> Iterator[StateVerdict]:
-        """The verdict for each state."""
-        # The first missing move on each path decides: no history with this move is a history of the new machine.
+        """The verdict for each state of the old machine."""
+        # The first missing move on a path decides, because no history with this move is a history of the new machine.
         behind = {move: self.reachable([move.target]) for move in self.missing if move.source in self.safe}
         begun = {
             path: self.reachable(
@@ -211,8 +222,8 @@ class _Reachability:
 
         Args:
             state: The state.
-            missing: The first missing moves on the paths to the state.
-            begun: The renamed parts that may have begun on the paths to the state.
+            missing: For the paths to the state, the first moves that the new machine does not have.
+            begun: The paths of the renamed parts that may have begun before the state.
         """
         phase, part = self.machine.places[state]
         becomes = self.names.state(state)
@@ -233,7 +244,7 @@ class _Reachability:
         return StateVerdict(state, Verdict.CANNOT if waits else Verdict.DRAIN, None, whys)
 
     def caution(self, path: str) -> str:
-        """The warning about a renamed part that has begun: other systems know the part by its old name."""
+        """The warning about the renamed part at *path*, if it may have begun: other systems may use the old name."""
         now, part = self.names.paths[path], self.old.part(path)
         if part is not None and part.kind is Kind.SIGNAL:
             return f"mind the signal: who says {path!r} must say {now!r}, and what was said before is not heard"
@@ -245,7 +256,7 @@ class _Reachability:
         )
 
     def why_missing(self, move: Transition) -> _MissingTransition | None:
-        """The reason why the new machine lacks *move*. None if it has the move."""
+        """The reason why the new machine does not have *move*. None if it has the move."""
         for state in (move.source, move.target):
             why = self.why_state_missing(state)
             if why is not None:
@@ -254,7 +265,7 @@ class _Reachability:
         leads_to = self.new_targets.get((move.event, self.names.state(move.source)))
         if leads_to == target:
             return None
-        # Several events have the same meaning and show the same difference. The words describe it only once.
+        # Several events have the same meaning. They get the same words, so that the difference is reported only once.
         part = self.machine.places[move.source].part
         before = f"{'it' if part is None else repr(part.path)} {_DONE.get(move.event, WORDS[move.event])}"
         if leads_to is None:
@@ -267,7 +278,7 @@ class _Reachability:
         )
 
     def why_state_missing(self, state: str) -> str | None:
-        """The reason why the new machine lacks *state* or has another part there. None if it has the state."""
+        """The reason why the new machine does not have *state*, or has a different part in it. None if it has it."""
         phase, part = self.machine.places[state]
         if part is None:
             return None
@@ -292,11 +303,11 @@ class _Reachability:
         return f"{path!r} {'can now' if now.compensatable else 'can no longer'} be compensated"
 
     def why_other_branches(self, was: PartShape, now: PartShape) -> str | None:
-        """The difference between the branches of a group, in their names or machines. None if there is none."""
+        """The difference between the branches of a group: their names or their machines. None if there is none."""
         if was.branches and was.path != now.path:
             return f"the branches of {was.path!r} are executions that are named after it, and not after {now.path!r}"
         before, after = dict(was.branches), dict(now.branches)
-        # A new branch of a choice conflicts with no execution. Groups that have begun lack a new branch.
+        # A new branch of a choice is no problem. A new branch of a group is: it is missing in groups that have begun.
         if was.kind is Kind.CHOICE:
             after = {name: branch for name, branch in after.items() if name in before}
         if before.keys() != after.keys():
@@ -308,14 +319,17 @@ class _Reachability:
 
 
 def _all_fold(comparison: Comparison) -> bool:
-    """Whether every history of a branch is a history of the new definition. Ended branches count: undo is possible."""
+    """Whether every history of a branch is a history of the new definition.
+
+    Ended branches count too, because they can be undone.
+    """
     return all(each.becomes is not None and each.verdict is not Verdict.DEPENDS for each in comparison.states) and all(
         map(_all_fold, comparison.branches)
     )
 
 
 def _changes(old: Shape, new: Shape, names: _Renaming, branches: Iterable[Comparison]) -> Iterator[str]:
-    """The differences, part by part, in words."""
+    """The differences between *old* and *new*, and between their branches, in words."""
     yield from changes(old, new, names.paths)
     for branch in branches:
         for change in branch.changes:

@@ -14,19 +14,19 @@ import attrs
 from fsm_mediator.errors import MediatorError
 
 WIDTH: Final = 120
-"""The most columns of a report."""
+"""The maximum number of columns of a report."""
 
 
 class Verdict(enum.StrEnum):
-    """Whether an execution in a state of the old definition can continue under the new one.
+    """Whether an execution in a state of the old definition can continue under the new definition.
 
-    - ``same``: every history that leads to the state is a history of the new machine.
-    - ``renamed``: the same, after the renamed parts have their new names.
-    - ``depends``: some of these histories are histories of the new machine, others are not.
-    - ``must drain``: no such history is a history of the new machine. The execution ends by itself under the old
-      definition.
-    - ``cannot``: no such history is a history of the new machine, and the execution does not end by itself: it waits
-      for a person or a signal.
+    - ``same``: every history that leads to the state is a possible history of the new machine.
+    - ``renamed``: as ``same``, after the renamed parts have their new names.
+    - ``depends``: only some histories that lead to the state are possible in the new machine.
+    - ``must drain``: no history that leads to the state is possible in the new machine. The execution ends by itself
+      under the old definition.
+    - ``cannot``: no history that leads to the state is possible in the new machine. The execution does not end by
+      itself, because it waits for an operator or a signal.
     - ``ended``: the execution has ended.
     """
 
@@ -42,7 +42,7 @@ GOES_ON = frozenset((Verdict.SAME, Verdict.RENAMED, Verdict.ENDED))
 
 
 class StrandedError(MediatorError):
-    """A deploy would leave executions without a mediator that can drive them.
+    """After a deploy, no mediator could drive some executions.
 
     Attributes:
         comparisons: The comparisons of the definitions of these executions.
@@ -61,7 +61,7 @@ class StateVerdict:
         state: The state.
         verdict: Whether the executions can continue.
         becomes: The name of the state in the new definition. None if the executions cannot continue.
-        reasons: The reasons or warnings. Each of them names the parts that it is about.
+        reasons: The reasons for the verdict, or warnings, in words.
     """
 
     state: str
@@ -72,16 +72,16 @@ class StateVerdict:
 
 @attrs.frozen
 class Comparison:
-    """The verdicts for the executions of an older definition under a newer one.
+    """The verdicts for the executions of an older definition under a newer definition.
 
     Attributes:
         saga: The saga's name.
         old: The version and fingerprint of the older definition, in words.
-        new: The version and fingerprint of the newer definition, in words. None if no definition has this name.
-        kept: Whether the new code also has a definition of the old shape. That definition drives everything in flight.
+        new: The version and fingerprint of the newer definition, in words. None if no new definition has this name.
+        kept: Whether the new code also has a definition of the old shape. That definition drives the old executions.
         changes: The differences, in words.
         states: The verdict for every state of the older definition.
-        branches: The comparison of each branch of a group. Branches are separate executions.
+        branches: The comparison of each branch of a group, because branches are separate executions.
     """
 
     saga: str
@@ -100,16 +100,16 @@ class Comparison:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the history of every execution in flight is a history of the new machine."""
+        """Whether the history of every execution that has not ended is a possible history of the new machine."""
         return all(each.verdict in GOES_ON for each in self.states) and all(each.goes_on for each in self.branches)
 
     @property
     def stranded(self) -> tuple[str, ...]:
         """The states of executions that no mediator can drive after the deploy.
 
-        The states of a branch have the name of the branch's saga in front. A mediator drives an execution only with a
-        definition of the same fingerprint. So the result is empty if the old definition's shape is kept. Otherwise it
-        has all states except those in which an execution has ended.
+        A mediator drives an execution only with a definition of the same fingerprint. So the result is empty if the new
+        code also has the old definition (`kept`). Otherwise it has all states except the ended states. The states of a
+        branch begin with the name of the branch's saga.
         """
         if self.kept:
             return ()
@@ -118,14 +118,14 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether the deploy strands nothing."""
+        """Whether mediators can drive all executions after the deploy: `stranded` is empty."""
         return not self.stranded
 
     def raise_for_stranded(self) -> None:
         """Raise if the deploy would leave executions that no mediator can drive.
 
         Raises:
-            StrandedError: Names the states of these executions and a remedy.
+            StrandedError: The message has the states of these executions and a remedy.
         """
         if not self.ok:
             raise StrandedError([self])

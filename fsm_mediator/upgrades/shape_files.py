@@ -1,4 +1,7 @@
-"""Shape files: written by ``fsm-mediator export-shape``, read by ``compare``. docs/upgrades.md describes the format."""
+"""Shape files: the command ``fsm-mediator export-shape`` writes them, and ``fsm-mediator compare`` reads them.
+
+docs/upgrades.md describes the format.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.table import TABLE_FORMAT
 
 FORMAT: Final = 1
-"""The number of the file's format."""
+"""The number of the format of shape files."""
 
 
 def dump_shapes(sagas: Iterable[Saga | Shape]) -> str:
@@ -26,10 +29,10 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
     """The shapes in a file that ``fsm-mediator export-shape`` wrote.
 
     Raises:
-        DefinitionError: The file cannot be read, has no shapes, was changed, or has another format than this version.
+        DefinitionError: The file cannot be read, has no shapes, was changed by hand, or has another format.
     """
     path = Path(path)
-    advice = "Write it anew, with the code that it is of: fsm-mediator export-shape APP -o FILE"
+    advice = "Write it again, with the code of its sagas: fsm-mediator export-shape APP -o FILE"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         formats = content["fsm_mediator_shapes"], content["table_format"]
@@ -45,7 +48,7 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
     if formats != (FORMAT, TABLE_FORMAT):
         raise DefinitionError(
             f"{path} has format {formats[0]} and tables of format {formats[1]}; this version compares format {FORMAT} "
-            f"and {TABLE_FORMAT}. Executions of another table's format are driven by no newer code: let them end first"
+            f"and {TABLE_FORMAT}. This version cannot drive executions of another table format: let them end first"
         )
     for shape in shapes:
         if fingerprint_of(shape.without_functions()) != shape.fingerprint:

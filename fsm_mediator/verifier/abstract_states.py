@@ -1,7 +1,8 @@
 """Abstract states: the states of a saga's executions without the ledger, and the successors of each state.
 
-The reaction of an execution to an action does not depend on the ledger. So the search computes a reaction once for each
-abstract state, with the machine and the `feed` of production.
+The ledger has the effects that really happened (`effect_ledger`). The reaction of an execution to an action does not
+depend on the ledger. So the search computes a reaction once for each abstract state, with the machine and the `feed` of
+production.
 
 After each reaction the search also simulates a recovery. It replays the records into a second execution, and puts the
 items that are still in the inbox into this execution. The second execution must equal the first.
@@ -136,7 +137,7 @@ class StateTable:
         self._errors = EqualErrors() if errors_alike else None
 
     def first(self) -> AbstractState:
-        """The state of an accepted execution before its start."""
+        """The abstract state of an accepted execution before its start."""
         execution = initial_execution(self.saga)
         return self._of(execution, _essence(execution), frozenset())
 
@@ -210,7 +211,7 @@ class StateTable:
         records: Sequence[Record],
         consumed: tuple[int, ...],
     ) -> Iterator[Broken]:
-        """The broken laws, if a recovery by another driver does not give the execution that ran.
+        """Yields a broken rule if a recovery by another driver does not give the same execution as the run.
 
         The recovery has only the records and the inbox. An item stays in the inbox until a commit deletes the item.
         """

@@ -1,4 +1,4 @@
-"""Action: one event of the search, with its label, its effect on an execution, and the ledger after it."""
+"""Action: one event of the search, such as an answer, a crash or a command of an operator."""
 
 from __future__ import annotations
 
@@ -53,9 +53,12 @@ DIES: Final = "the driver dies before it begins"
 
 
 class Action(NamedTuple):
-    """One event of the search: its label, its effect on the execution, and the ledger after it.
+    """One event of the search.
 
     Attributes:
+        label: The description of the action, which is different for all actions in one situation.
+        act: The function that applies the action to an execution.
+        ledger: The ledger after the action: the effects that really happened.
         crash: Whether the driver dies. A cycle with a crash breaks no law.
         again: Whether an operator retries. A cycle with an operator's retry breaks no law.
         outside: Whether the cause of the action comes from outside of the saga's calls: a cancel, a signal, the
@@ -85,7 +88,7 @@ class Action(NamedTuple):
 
     @property
     def seen(self) -> str:
-        """The observation, without the settings."""
+        """The observation, without the suffix for changed settings."""
         return self.observation.removesuffix(f" with {self.settings}") if self.settings else self.observation
 
 

@@ -145,7 +145,7 @@ def _must_be_recorded(reaction: Reaction) -> bool:
 
 
 def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
-    """The broken laws, if *record* names another error than the action caused."""
+    """Yields a broken rule if *record* names another error than the action caused."""
     move, phase = reaction.move, reaction.before.phase
     if record.error is None or record.event == "undo":
         return
@@ -167,7 +167,7 @@ def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
 
 
 def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """The broken laws, if a wait has another due time, or a group has other branches, than were set or decided."""
+    """Yields a broken rule if a wait has another due time, or a group has other branches, than were set or decided."""
     decided = next((each for each in taken if each.path == part.path), None)
     failed = decided is not None and isinstance(decided.answer, Exception)
     if failed:
@@ -202,7 +202,7 @@ def _names(before: Execution, part: Part, decided: Taken | None) -> tuple[str, .
 
 
 def _joined_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
-    """The broken laws, if the value of a group is not the results of its branches.
+    """Yields a broken rule if the value of a group is not the results of its branches.
 
     The value is a dict by the names of the branches. For a group over items, it is a list in the order of the items.
     """
@@ -216,7 +216,7 @@ def _joined_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
 
 
 def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """The broken laws, if *execution* has just created other branches, or other payloads, than its group has."""
+    """Yields a broken rule if *execution* has just created other branches, or other payloads, than its group has."""
     born = execution.new_branches
     if not born:
         return
@@ -238,9 +238,9 @@ def _of(branch: Acceptance) -> tuple[Any, ...]:
 
 
 def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
-    """The broken laws, if *execution* accepts an answer that does not fit its state, or does not explain the refusal.
+    """Yields a broken rule for each unfitting answer that *execution* accepts, or refuses without a reason.
 
-    The answers are `_COMMANDS`: commands, and the answer of a call.
+    The answers are those in `_COMMANDS` that do not fit the state of *execution*.
     """
     tried = copied(execution)
     state = execution.state
@@ -259,7 +259,7 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
 
 
 def held_wrongly(execution: Execution) -> Iterator[Broken]:
-    """The broken laws, if the removal of a hold does more than let the announced attempt of *execution* begin."""
+    """Yields a broken rule if the removal of a hold does more than let the announced attempt of *execution* begin."""
     effect, state, number = execution.effect, execution.state, execution.attempt
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE) or effect.part.kind is not Kind.STEP:
         return

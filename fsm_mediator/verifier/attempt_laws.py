@@ -103,7 +103,7 @@ def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
-    """The broken laws, if a part got stuck where it must not get stuck."""
+    """Yields a broken rule if a part got stuck where it must not get stuck."""
     last = reaction.records[-1]
     (before, path), (after, _) = split_state(last.source), split_state(last.target)
     if after not in STUCK_PHASES or before in (COMPENSATING, *STUCK_PHASES) or not path:
@@ -114,7 +114,7 @@ def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _counted(reaction: Reaction) -> Iterator[Broken]:
-    """The broken laws, if an announced attempt has the wrong number, or a retry keeps the old deadline."""
+    """Yields a broken rule if an announced attempt has the wrong number, or a retry keeps the old deadline."""
     after, event = reaction.after, reaction.records[-1].event
     effect = after.effect
     if after.deadline_at is not None and any(record.event == "retry" for record in reaction.records):
@@ -131,7 +131,7 @@ def _counted(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _waited_for(reaction: Reaction) -> Iterator[Broken]:
-    """The broken laws, if a wait ended too early, or is shorter than its policy requires."""
+    """Yields a broken rule if a wait ended too early, or is shorter than its policy requires."""
     due_at = reaction.before.due_at
     for record in reaction.records:
         phase, path = split_state(record.source)
@@ -149,7 +149,7 @@ def _waited_for(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
-    """The broken laws, if *part* gets more or fewer attempts than its policy and the action allow."""
+    """Yields a broken rule if *part* gets more or fewer attempts than its policy and the action allow."""
     move, before, record = reaction.move, reaction.before, reaction.records[0]
     phase = before.phase
     if move.repeats is False and record.event in ERRORED and record.due_at is not None:
@@ -174,7 +174,7 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
 
 
 def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
-    """The broken laws, if a probe was not called for an attempt in doubt, or its answer was ignored."""
+    """Yields a broken rule if a probe was not called for an attempt in doubt, or its answer was ignored."""
     move, record = reaction.move, reaction.records[0]
     phase = reaction.before.phase
     if part.probe is None or move.seen in (ABANDONED, POISONED):
@@ -188,7 +188,7 @@ def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
 
 
 def _interrupted(reaction: Reaction) -> Iterator[Broken]:
-    """The broken laws, if a cancel or the deadline took effect where it must not, or did not where it must."""
+    """Yields a broken rule if a cancel or the deadline had an effect where it must not, or no effect where it must."""
     before, move, after = reaction.before, reaction.move, reaction.after
     if move.seen in (CANCEL_COMES, SIBLING_FAILED, DEADLINE_PASSES):
         takes_hold = _may_be_interrupted(before, reaction)
@@ -212,7 +212,7 @@ def _may_be_interrupted(execution: Execution, reaction: Reaction) -> bool:
 
 
 def _first_signal(reaction: Reaction) -> Iterator[Broken]:
-    """The broken laws, if the saga uses another value of a signal than the first value."""
+    """Yields a broken rule if the saga uses another value of a signal than the first value."""
     for record in reaction.records:
         phase, path = split_state(record.source)
         used = phase == WAITING and record.event == "executed" and record.value != FIRST_VALUE
@@ -221,7 +221,7 @@ def _first_signal(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _seen(reaction: Reaction) -> Iterator[Broken]:
-    """The broken laws, if the next call sees wrong results.
+    """Yields a broken rule if the next call sees wrong results.
 
     An attempt sees the results of the earlier parts of its saga. A compensation sees the result of its own step.
     """
@@ -244,7 +244,7 @@ def _seen(reaction: Reaction) -> Iterator[Broken]:
 
 
 def seen_wrongly(reaction: Reaction, part: Part, results: Mapping[str, Any]) -> Iterator[Broken]:
-    """The broken laws, if *results* are not the results of the parts before *part* in its saga."""
+    """Yields a broken rule if *results* are not the results of the parts before *part* in its saga."""
     earlier = [each for each in reaction.parts[: reaction.numbers[part.path]] if each.path.startswith(part.scope)]
     names = {split_name(each.path.removeprefix(part.scope))[0] for each in earlier}
     if results.keys() != names:
@@ -262,7 +262,7 @@ def _found(results: Mapping[str, Any], path: str) -> Any:
 
 
 def begun_at_a_time(execution: Execution, index: Mapping[str, int]) -> Iterator[Broken]:
-    """The broken laws, if the number of created branches that begin at once is not the number that the group allows."""
+    """Yields a broken rule if more or fewer of the created branches begin at once than the group allows."""
     born = execution.new_branches
     if born:
         part = execution.saga.parts[index[path_of(execution.state)]]

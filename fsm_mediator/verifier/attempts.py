@@ -193,7 +193,7 @@ def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
 
 
 def _raised_late(part: Part, policy: Retry, name: str, words: str) -> Iterator[Action]:
-    """An error and a refusal that come after the timeout, but within the grace period."""
+    """The actions of a call that raises an error or a refusal after the timeout, but within the grace period."""
     for trouble in plain_troubles(part, policy):
         if trouble.observation in ("raised", "rejected"):
             late = trouble._replace(words=f"{trouble.words} late", observation=f"{trouble.observation} late")

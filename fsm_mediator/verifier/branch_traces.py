@@ -126,7 +126,7 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
             effort += _BY_HAND
         if position in GOING_ON or len(wanted) == 1:
             return effort, 1
-        return (effort, 2) if position == wanted[1] else None  # it settles at once
+        return (effort, 2) if position == wanted[1] else None  # the branch continues and settles at once
     if (
         (move.crash and move.observation not in _POISON)
         or move.observation in ("deadline", "undo")

@@ -149,11 +149,13 @@ def _steps_at_every_depth(saga: Saga) -> Iterator[str]:
 class BranchModel:
     """The branches of one group.
 
+    Two branches are symmetric if their parent can only distinguish them by their names.
+
     Attributes:
         path: The group's path.
         at: The group's number among the saga's parts.
         known: The defined branches of the group, by name.
-        once: Whether one of several symmetric branches in the same status is enough.
+        once: Whether to generate actions for only one of several symmetric branches in the same status.
     """
 
     def __init__(self, part: Part, at: int, known: dict[str, Child], *, once: bool) -> None:

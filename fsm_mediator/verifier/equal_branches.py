@@ -1,7 +1,8 @@
 """Equal branches: if branches of a group differ only in their names, only a few of them are searched.
 
 Two branches are equal if rules, table and laws read the same data of both sagas. This data is the settings of the
-parts, the rows of the machines, and the branches of groups. Names and the code of functions are never read.
+parts, the rows of the machines, and the branches of groups. Rules, table and laws never read names or the code of
+functions.
 
 Three equal branches are enough. A rule never counts branches and never reads their position. A rule only asks whether
 any branch has one of certain statuses. The laws compare the leftovers of single branches. No rule asks more than three

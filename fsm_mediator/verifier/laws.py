@@ -32,7 +32,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.rules_table import Broken, broken
 
 BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
-"""The phases of compensation."""
+"""The phases after compensation has begun, without stuck phases."""
 
 
 class TransitionView(NamedTuple):
@@ -70,7 +70,8 @@ class Laws:
         index: The number of each part, by path.
         branch_models: The models of the branches of each group, by the group's path.
         signals: The numbers of the signals.
-        backward: The states of compensation. In these states, only the leftovers of the earlier answers matter.
+        backward: The states after compensation has begun. In these states, the only earlier results that matter are the
+            leftovers.
     """
 
     def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
@@ -233,7 +234,7 @@ class Laws:
 
 
 def _backward(machine: CompiledMachine) -> frozenset[str]:
-    """The states of compensation, and the stuck states from which a retry leads to compensation."""
+    """The states after compensation has begun, including the stuck states from which a retry leads back to it."""
     back = {state for state, place in machine.places.items() if place.phase in BACKWARD}
     again = {move.source for move in machine.moves() if move.event == "retry" and move.target in back}
     return frozenset(back | again)

@@ -114,7 +114,7 @@ def violation_of(
 
 
 def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A path for each branch, and for the branches of branches. Keys such as ``fan.x`` and ``fan.x/deep.v``.
+    """A path for each branch, and for the branches of branches. The keys are places, such as ``fan.x/deep.v``.
 
     Args:
         walks: The searches over the branches.

@@ -97,7 +97,7 @@ def _allowing(policy: Retry, settings: str) -> Retry:
 
 @contextmanager
 def settings_of(action: Action, execution: Execution) -> Iterator[None]:
-    """Inside of the ``with`` block, *execution* has the settings of *action*. Afterwards its own settings return."""
+    """Inside of the ``with`` block, *execution* has the settings of *action*. Then its own settings are restored."""
     saga = execution.saga
     if action.settings:
         _use(execution, with_settings(saga, action.settings))

@@ -1,6 +1,6 @@
 """Shortening: in a long saga, only a few steps of each kind are searched instead of all steps.
 
-This is sound because the rules read few data of a step:
+This is sound because the rules read only a few properties of a step:
 
 - They read the settings of a step, never its position.
 - They compare the number of attempts only with the current attempt. So ten attempts differ from three only in how many
@@ -56,7 +56,7 @@ ATTEMPTS: Final = 3
 
 
 class Shortened(NamedTuple):
-    """A long saga, shortened.
+    """A long saga in its shortened form.
 
     Attributes:
         saga: The shorter saga.

@@ -68,8 +68,8 @@ class Lab:
             page.get_by_text("| Idle").wait_for()
         return page
 
-    def run_all(self, page: Page) -> None:
-        """Run all cells of an open notebook, and wait for them."""
+    def run_all(self, page: Page, *, wait: bool = True) -> None:
+        """Run all cells of an open notebook, and wait for them, or only until they are begun."""
         from playwright.sync_api import TimeoutError as NothingHappenedError
 
         prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map((prompt) => prompt.textContent)"
@@ -82,6 +82,8 @@ class Lab:
             except NothingHappenedError:
                 continue
             break
+        if not wait:
+            return
         page.wait_for_function(f"() => {prompts}.every((text) => /\\[\\d+\\]:/.test(text))")
 
     def _at_home(self, route: Route) -> None:
@@ -184,18 +186,24 @@ def server(folder: Path, home: Path) -> Iterator[tuple[str, str]]:
             [sys.executable, "-m", "jupyterlab", *options], env=environment, cwd=folder, stdout=output, stderr=output
         )
         try:
-            _wait_until_it_answers(process, f"{url}/api/status?token={token}", log)
+            wait_until_it_answers(process, f"{url}/api/status?token={token}", log)
             yield url, token
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server by its process id."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until a server answers at *url*; its log is shown if it does not."""
     for _ in range(int(PATIENCE / 0.2)):
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server
@@ -207,7 +215,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path
         except subprocess.TimeoutExpired:
             continue
         break
-    raise RuntimeError(f"JupyterLab does not answer:\n{log.read_text(errors='replace')[-4000:]}")
+    raise RuntimeError(f"the server does not answer:\n{log.read_text(errors='replace')[-4000:]}")
 
 
 def free_port() -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fsm_mediator import Happened, Retry, Saga, Step, explore, step
+import threading
+from pathlib import Path
 
-__all__ = ["LOST", "checkout", "explore", "hostile"]
+from fsm_mediator import AsyncMediator, Happened, Mediator, Retry, Saga, Step, explore, step
+
+__all__ = ["LOST", "AsyncMediator", "Mediator", "checkout", "explore", "hostile", "trip"]
 
 LOST = ("the saga begins", "reserve takes effect and returns", "charge times out, after its effect")
 """The way to where the money was taken, and nobody knows."""
@@ -53,3 +56,21 @@ def hostile() -> Saga:
 
     call.__qualname__ = call.__name__ = "<img src=x onerror='pwned=1'><script>pwned=2</script>"
     return Saga("hostile", [step(name="a")(call)])
+
+
+class Opened(Step):
+    """A step that waits for a file, so that a test decides when it returns."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+
+    def execute(self, trip):
+        never = threading.Event()
+        while not (self.folder / str(self.name)).exists():
+            never.wait(0.02)
+
+
+def trip(folder: str | Path) -> Saga:
+    """A saga whose steps return when a file of their name is in *folder*."""
+    return Saga("trip", [Opened("pack", Path(folder)), Opened("fly", Path(folder))])

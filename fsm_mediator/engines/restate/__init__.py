@@ -1,4 +1,6 @@
-"""Sagas on Restate (the extra ``restate``): an execution is a workflow, an attempt a `run`, a verb a shared handler.
+"""Sagas on Restate, with the extra ``restate``.
+
+An execution is a Restate workflow. An attempt is a `run` in it, and a verb calls a shared handler.
 
 ::
 

@@ -1,7 +1,7 @@
-"""Attempts: the turns that run in a worker's process, and the answers that Restate does not have yet.
+"""Attempts: the turns that run in a worker's process, and their answers that Restate does not have yet.
 
-When the Restate server restarts, the steps of a living worker continue. The server requests the same turn again. It
-gets the answer of the turn that is already running, and no step is repeated.
+When the Restate server restarts, the steps in a worker continue. The server then requests the same turn again, and gets
+the answer of the turn that is already running. So no step is repeated.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Final
 from fsm_mediator.engines.replay import Data
 
 REMEMBERED: Final = 10_000
-"""The most answers that are kept until Restate has them. A turn whose answer is forgotten counts as crashed."""
+"""The maximum number of turns that are remembered. If the answer of a turn is dropped before Restate has it, the turn
+counts as crashed."""
 
 DELIVERY: Final = 5.0
-"""Seconds for which a worker that stops waits until Restate has the answers of its last turns."""
+"""The seconds that a stopping worker waits until Restate has the answers of its last turns."""
 
 
 class Attempts:
@@ -27,8 +28,8 @@ class Attempts:
 
     Args:
         most: The maximum number of turns at the same time that may call user functions.
-        apart: The duration of a turn, in seconds, from which the next turn needs a separate announcement, because
-            Restate may have suspended the execution meanwhile.
+        apart: A duration in seconds. After a turn of at least this duration, the next turn needs a separate
+            announcement, because Restate may have suspended the execution during the turn.
 
     Attributes:
         id: The id of this process in Restate's log. It changes if undelivered answers were dropped.
@@ -43,7 +44,10 @@ class Attempts:
         self._delivered = asyncio.Event()
 
     async def announce(self) -> Data:
-        """Announce a turn. A worker that stops does not announce a turn, so that Restate asks another worker."""
+        """Announce the next turn: return the id of this process for Restate's log.
+
+        In a stopping worker this call never returns, so that Restate asks another worker.
+        """
         if self._closing:
             await asyncio.Event().wait()
         return {"by": self.id}
@@ -53,12 +57,15 @@ class Attempts:
         return self._tasks.get(invocation, (0,))[0] == number
 
     async def once(self, invocation: str, number: int, make: Callable[[], Awaitable[Data]]) -> Data:
-        """Make a turn once, and return its answer. The answer has ``not_begun`` if the worker stops before the turn."""
+        """Make a turn, unless this process already makes it, and return its answer.
+
+        The answer has the key ``not_begun`` if the worker is stopping and the turn has not begun.
+        """
         if not self.knows(invocation, number):
             if self._closing:
                 return {"not_begun": True}
             if number < self._tasks.get(invocation, (0,))[0]:
-                await asyncio.Event().wait()  # the connection broke; a newer connection is ahead
+                await asyncio.Event().wait()  # this connection is broken; a newer connection has made a later turn
             self._make_room()
             task = asyncio.create_task(self._make(make))
             task.add_done_callback(_look)
@@ -87,7 +94,7 @@ class Attempts:
             return {**done, "by": self.id, "apart": apart}
 
     def forget(self, invocation: str, number: int) -> None:
-        """Drop the answer of a turn, because Restate now has it."""
+        """Drop the answer of a turn, because Restate has the answer now."""
         if self.knows(invocation, number):
             self._tasks[invocation] = (number, None)
         if self._closing and not self._undelivered():
@@ -97,7 +104,10 @@ class Attempts:
         return [task for _, task in self._tasks.values() if task is not None]
 
     async def close(self, grace: float) -> None:
-        """Begin no more turns, and wait *grace* seconds for running turns. Turns that do not end count as crashed."""
+        """Stop beginning turns, and wait at most *grace* seconds for running turns.
+
+        Turns that do not end in this time count as crashed.
+        """
         self._closing = True
         if going_on := [task for task in self._undelivered() if not task.done()]:
             _, left = await asyncio.wait(going_on, timeout=grace)
@@ -110,6 +120,6 @@ class Attempts:
 
 
 def _look(task: asyncio.Task[Data]) -> None:
-    """Retrieve the error of a task, so that asyncio never warns about an error that was not retrieved."""
+    """Read the exception of a task, so that asyncio does not log that it was never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -1,13 +1,13 @@
 """The workflow that drives an execution on Restate. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is a Restate `run`. Its result is in Restate's journal before it is folded. Messages from other executions are
-numbered promises, so that a replay takes them in the same order.
+Each turn is a Restate `run`. The result of a turn is in Restate's journal before it is folded. Messages from other
+executions are numbered promises, so that a replay reads them in the same order.
 
-**Lost turns.** Restate's journal does not show whether a `run` has begun. Therefore the previous `run` announces the
-next turn, and has the id of the process that made it. Only this process may begin the next turn, and it knows whether
-it has begun. Any other process first lets Restate log that a turn was lost; this counts as a crash. After a wait or a
-long turn, Restate may have moved the execution to another process without a crash. In this case an empty `run`
-announces the next turn.
+**Lost turns.** Restate's journal does not show whether a `run` has begun. Therefore each `run` also announces the next
+turn: its result has the id of the process that made it. Only this process may begin the next turn, and it knows whether
+the turn has begun. Any other process first lets Restate log that a turn was lost. This counts as a crash. After a wait
+or a long turn, Restate may have moved the execution to another process without a crash. In this case an additional
+`run` without a turn announces the next turn.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ from fsm_mediator.states import is_ended
 
 SAGA: Final = "fsm_mediator"
 UNDONE: Final = "fsm_mediator_undo"
-"""The names of two services: one drives executions, the other undoes succeeded ones. Both have the saga_id as key."""
+"""The names of two services. `SAGA` drives executions, and `UNDONE` undoes succeeded executions. The key of a workflow
+is the saga_id."""
 
 SAY: Final = "say"
 ALREADY: Final = "promise was already completed"
-"""The message by which Restate refuses to complete a promise again."""
+"""The message of Restate's error if a promise is completed twice."""
 
 JSON: Final[JsonSerde[Any]] = JsonSerde()
 LOGGED: Final[RunOptions[Any]] = RunOptions(serde=JSON)
 
 
 def promise(context: WorkflowContext | WorkflowSharedContext, name: str, number: int) -> Any:
-    """The promise ``message`` or ``answer`` with this number, of the execution."""
+    """The execution's promise *name* (``message`` or ``answer``) with this number."""
     return context.promise(f"{name}-{number}", serde=JSON)
 
 
@@ -58,9 +59,9 @@ class SagaRun(Driving):
         service: The service in which the workflow runs: `SAGA` or `UNDONE`.
         invocation: The id of this run of the workflow.
         heard: The number of received messages.
-        asked: The verbs and items that are not accepted or refused yet, by the number of their message.
+        asked: The items from people that are not accepted or refused yet, by the number of their message.
         announced: Whether Restate's journal has an announcement of the next turn.
-        fresh: Whether this process made that announcement.
+        fresh: Whether this process made the announcement.
     """
 
     inherited: tuple[str, ...] = ("follow",)
@@ -92,7 +93,7 @@ class SagaRun(Driving):
         self._standing: Data = {"items": [], "rests": False}
 
     async def run(self, start: Data) -> Data:
-        """Drive the execution to its end."""
+        """Drive the execution to its end, and return its complete state. *start*: the input of the workflow."""
         begun = {"opening": start["opening"], "invocation": self.invocation, "rows": start.get("rows", [])}
         self.context.set("opening", begun, JSON)
         self.open(start)
@@ -104,7 +105,7 @@ class SagaRun(Driving):
             self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 
     def _keep_standing(self) -> None:
-        """Store the data that readers of the execution need besides its records."""
+        """Store the inbox and whether the execution rests, for `standing`."""
         assert self.execution is not None
         standing = {"items": list(self.items), "rests": self.rests(self.execution)}
         if standing != self._standing:
@@ -114,7 +115,10 @@ class SagaRun(Driving):
     # Restate's log
 
     async def _any(self, *futures: RestateDurableFuture[Any]) -> RestateDurableFuture[Any] | None:
-        """Wait for one of *futures*. None if a message or the end of a branch came first, and was processed."""
+        """Wait for one of *futures*, and return it.
+
+        If a message or the end of a branch comes first, the method processes it and returns None.
+        """
         branches = {name: future for name, (_, _, future) in self._futures.items()}
         completed, _ = await restate.wait_completed(*futures, self._message, *branches.values())
         for future in futures:
@@ -134,7 +138,7 @@ class SagaRun(Driving):
         return None
 
     async def _log(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """Let Restate log the result of *make*. Messages that arrive meanwhile are processed."""
+        """Let Restate log the result of *make*, and return the result. Messages that arrive before it are processed."""
         future = self.context.run_typed(name, make, LOGGED)
         while await self._any(future) is None:
             if not self.closing:
@@ -144,7 +148,7 @@ class SagaRun(Driving):
     # Turns
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Make a turn in a `run`."""
+        """Make a turn in a Restate `run`, and return its result. None if a worker was lost during the turn."""
         await self._judge()
         self._keep_standing()
         done = await self._made(request)
@@ -184,7 +188,7 @@ class SagaRun(Driving):
         return await self._attempts.once(self.invocation, number, turn)
 
     async def follow(self) -> None:
-        """Update the projection, if there is one, with all records of the execution."""
+        """Write all records of the execution to the projection, if there is one."""
         if self.start.get("follow"):
             await self._log("follow", self._follow)
             self.announced = False
@@ -197,11 +201,11 @@ class SagaRun(Driving):
     # Time
 
     async def now(self) -> float:
-        """The time of the first call. A replay returns the same time."""
+        """The current time, in seconds since the epoch. A replay returns the same time again."""
         return await self.context.time()
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait for a condition or a time."""
+        """Wait for a condition or a time. Returns whether the time was reached."""
         await self._judge()
         if not holds() and rests and self._is_long(until):
             await self.follow()
@@ -237,7 +241,7 @@ class SagaRun(Driving):
         elif what == NEWS:
             saga_id, summary = words
             group, name = group_of(saga_id), branch_name(saga_id)
-            if self._futures.get(name, ("",))[0] == group:  # the result may have come first
+            if self._futures.get(name, ("",))[0] == group:  # otherwise the branch has ended
                 self.note(group, name, summary)
         elif what == COMMAND:
             self.verbs.append((*words, None))
@@ -247,7 +251,7 @@ class SagaRun(Driving):
             self.verbs.append((*words, number))
 
     async def _judge(self) -> None:
-        """Accept or refuse the verbs and items that people sent, in their order."""
+        """Accept or refuse the items that people sent, in the order of their messages."""
         while self.asked:
             number = min(self.asked)
             item = self.asked.pop(number)
@@ -265,19 +269,19 @@ class SagaRun(Driving):
             return {"news": False, "refusal": str(refusal)}
 
     async def answer(self, asked: int | None, refusal: str | None) -> None:
-        """Resolve the promise that the handler waits for."""
+        """Complete the promise for which the handler of the verb *asked* waits."""
         if asked is not None:
             self._keep_standing()
             await promise(self.context, "answer", asked).resolve({"refusal": refusal})
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
-        """Call the handler of another workflow, which stores a message."""
+        """Store a message for another execution, by a call of its workflow's handler."""
         service: str = self._services.get(saga_id) or self.start["of"]
         message = msgspec.json.encode({"what": what, "words": words})
         await self.context.generic_call(service, "tell", message, key=saga_id)
 
     async def finish(self) -> None:
-        """Answer all received verbs."""
+        """Accept or refuse all received items."""
         await self._judge()
 
     # Branches
@@ -290,7 +294,7 @@ class SagaRun(Driving):
         self._futures[name] = (path, start, self.context.generic_call(service, "run", begun, key=saga_id))
 
     async def report(self, execution: Execution) -> None:
-        """As of every engine; the log has one entry more, so that the next turn is announced apart."""
+        """As `Driving.report`. After a message to the parent, the next turn needs a separate announcement."""
         before = self.reported
         await super().report(execution)
         if self.reported != before:
@@ -298,7 +302,7 @@ class SagaRun(Driving):
 
 
 async def tell(context: WorkflowSharedContext, message: Data) -> int:
-    """Store a message for the execution, exactly once even if a worker is lost, and return its number."""
+    """Store a message for the execution, and return its number. It is stored exactly once, even if a worker is lost."""
     mine = context.request().id
     number: int = await context.get("heard", JSON) or 0
     while True:
@@ -315,7 +319,7 @@ async def tell(context: WorkflowSharedContext, message: Data) -> int:
 
 
 async def say(context: WorkflowSharedContext, words: Data) -> Data:
-    """Pass a cancel, a signal or a verb to the execution, and return its answer."""
+    """Send a cancel, a signal or a verb to the execution, and return its answer: ``refusal`` is None if accepted."""
     number = await tell(context, {"what": SAY, "words": [words]})
     answer = promise(context, "answer", number)
     begun = await context.get("opening", JSON)
@@ -326,7 +330,7 @@ async def say(context: WorkflowSharedContext, words: Data) -> Data:
     if (answered := await answer.peek()) is not None:
         return dict(answered)
     state = (await ended)["rows"][-1][3]
-    refusal = f"execution {context.key()!r} has ended in {state!r}: it takes nothing any more"
+    refusal = f"execution {context.key()!r} has ended in {state!r}: it accepts no more commands"
     return {"refusal": refusal}
 
 

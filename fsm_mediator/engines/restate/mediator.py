@@ -18,10 +18,10 @@ from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, U
 from fsm_mediator.states import SUCCEEDED
 
 PAUSE: Final = 0.5
-"""Seconds before Restate is asked again, where it did not answer, or the execution has not begun."""
+"""The pause in seconds before the next request, if Restate did not answer."""
 
 PATIENCE: Final = 10.0
-"""Seconds for which a worker may be silent that is asked how an execution stands."""
+"""The time limit in seconds for a worker's answer about the state of an execution."""
 
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
@@ -43,9 +43,9 @@ class RestateMediator(EngineMediator):
 
     Args:
         sagas: The sagas that the mediator knows.
-        client: An HTTP client. Its ``base_url`` is the URL of Restate's ingress; it sends the required headers.
-        follow: Whether the workers' projection follows the executions: see `fsm_mediator.engines.projection`.
-        settings: The same as for `Turns`.
+        client: An HTTP client with the URL of Restate's ingress as its ``base_url``, and with the required headers.
+        follow: Whether the workers copy the executions into a journal (`fsm_mediator.engines.projection`).
+        settings: As for `Turns`.
     """
 
     engine: str = "Restate"
@@ -77,7 +77,7 @@ class RestateMediator(EngineMediator):
                 return _Absent.UNKNOWN
             if answer.status_code == CONFLICT and "already invoked" in message:
                 return _Absent.STARTED_BEFORE
-            why = "has a worker made itself known?" if method == "POST" else "was the workflow ended by hand?"
+            why = "has a worker been registered?" if method == "POST" else "was the workflow ended by hand?"
             raise JournalError(f"Restate answers {answer.status_code} to {path}: {message} ({why})")
         return _Absent.GOES_ON if answer.is_error else answer.json()
 
@@ -103,12 +103,20 @@ class RestateMediator(EngineMediator):
         return None if result is _Absent.STARTED_BEFORE else _end(result)
 
     async def _result(self, saga_id: str, service: str, how: str = "output") -> Any:
-        """The result of an execution. *how* is ``output``, or ``attach`` to wait for the result."""
+        """The result of an execution in *service*. *how*: ``output``, or ``attach`` to wait for the result.
+
+        Returns:
+            The result, or an `_Absent` if there is no result.
+        """
         path = f"/restate/workflow/{service}/{_key(saga_id)}/{how}"
         return await self._ask(path, method="GET", timeout=PATIENCE if how == "output" else 0)
 
     async def _last(self, saga_id: str, how: str = "output") -> tuple[str, Any]:
-        """The service that ran an execution last, and the result."""
+        """The service that ran an execution last, and the execution's result, as from `_result`.
+
+        Raises:
+            UnknownExecutionError: Restate has no execution with this id.
+        """
         result = await self._result(saga_id, SAGA, how)
         if result is _Absent.UNKNOWN:
             raise UnknownExecutionError(f"Restate knows no execution {saga_id!r}, or its retention is over")
@@ -148,15 +156,15 @@ class RestateMediator(EngineMediator):
         service, result = await self._last(saga_id)
         if result is not _Absent.GOES_ON:
             state = result["rows"][-1][3]
-            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it takes nothing any more")
+            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it accepts no more commands")
         try:
             answer = await self._ask(f"/{service}/{_key(saga_id)}/say", words, timeout=timeout)
         except JournalError as error:
             if not isinstance(error.__cause__, httpx.TimeoutException):
                 raise
             message = (
-                f"execution {saga_id!r}: no worker has answered in {timeout:g} seconds. What was said may still be "
-                f"taken: look at its outcome, and see that a worker runs that Restate knows"
+                f"execution {saga_id!r}: no worker has answered in {timeout:g} seconds. The command may still take "
+                f"effect: check its outcome, and check that a worker runs that is registered at Restate"
             )
             raise StillRunningError(saga_id, "unknown", timeout, message) from None
         if answer["refusal"] is not None:

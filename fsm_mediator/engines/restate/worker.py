@@ -26,10 +26,10 @@ from fsm_mediator.engines.settings import TurnsSettings
 from fsm_mediator.errors import JournalError
 
 RETENTION: Final = 30 * 86_400.0
-"""Seconds for which Restate keeps an execution after its end, unless another time is named."""
+"""The default time in seconds for which Restate stores an execution after its end."""
 
 INACTIVITY: Final = 60.0
-"""Seconds without a message after which Restate suspends an execution, which then costs a worker nothing."""
+"""The seconds without a message after which Restate suspends an execution. It then uses no resources of a worker."""
 
 FOREVER: Final = timedelta(days=3650)
 RETRIES: Final[Any] = InvocationRetryPolicy(
@@ -38,30 +38,30 @@ RETRIES: Final[Any] = InvocationRetryPolicy(
     max_interval=timedelta(seconds=10),
     max_attempts=10**9,  # Restate's default pauses after 70 attempts
 )
-"""When Restate asks a worker again after one was lost, or did not know the definition."""
+"""The policy by which Restate asks a worker again, after a worker was lost or did not have the definition."""
 
 STREAMS: Final = 100_000
-"""The most executions that Restate may have open on one connection: an execution that runs or waits for a branch is
-open."""
+"""The maximum number of executions that Restate can drive at the same time on one connection."""
 
 
 class _Listener(socket.socket):
     """A listening socket that stores its connections, so that the worker can close them.
 
-    When a connection is closed, Restate asks another worker. The HTTP server sees the same as if Restate had closed it.
+    When a connection is closed, Restate asks another worker. To the HTTP server it looks as if Restate had closed the
+    connection.
     """
 
     connections: weakref.WeakSet[socket.socket]
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection."""
+        """Accept a connection, and store it."""
         connection, address = super().accept()
         self.connections.add(connection)
         return connection, address
 
 
 class _Listening(Config):
-    """Hypercorn's settings, with listening sockets of the class above."""
+    """Hypercorn's settings, with listening sockets that store their connections (`_Listener`)."""
 
     def __init__(self, bind: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class _Listening(Config):
         self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def create_sockets(self) -> Sockets:
-        """Create the listening sockets."""
+        """Create the listening sockets, each a `_Listener`."""
         sockets = super().create_sockets()
         for number, each in enumerate(sockets.insecure_sockets):
             sockets.insecure_sockets[number] = listener = _Listener(fileno=each.detach())
@@ -125,14 +125,14 @@ async def worker(
         admin: The URL of Restate's admin API, to register the worker there. None if the worker is already registered.
         url: The URL at which Restate reaches the worker. None for ``http://`` and *bind*.
         max_workers: The maximum number of attempts at the same time.
-        close_grace: Seconds for which running attempts may continue when the worker stops. After that they count as
-            crashed.
-        retention: Seconds for which Restate keeps an execution after its end. During this time a start with the same id
-            joins the execution, and the execution can be undone.
-        projection: Copies the executions into a journal.
-        identity_keys: The keys with which Restate signs its requests. If given, requests without a valid signature are
-            refused.
-        settings: The same as for `Turns`.
+        close_grace: The seconds for which running attempts may continue when the worker stops. Attempts that run longer
+            count as crashed.
+        retention: The seconds for which Restate stores an execution after its end. During this time the execution can
+            be undone, and a start with the same id returns the same execution.
+        projection: The projection that copies the executions into a journal. None for no copy.
+        identity_keys: The keys with which Restate signs its requests. If you pass keys, requests without a valid
+            signature are refused.
+        settings: As for `Turns`.
 
     Raises:
         JournalError: Restate does not accept the worker.

@@ -1,4 +1,6 @@
-"""Sagas on Temporal (the extra ``temporal``): an execution is a workflow, an attempt an activity, a verb an update.
+"""Sagas on Temporal, with the extra ``temporal``.
+
+An execution is a Temporal workflow. An attempt is an activity, and a verb is an update.
 
 ::
 

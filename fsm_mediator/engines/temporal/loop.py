@@ -1,9 +1,11 @@
 """The workflow that drives an execution on Temporal. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is an activity. Its result is in Temporal's history before it is folded. A turn that calls no user function is
-a local activity. A replay of the history folds the rows again, so that settings and functions may change meanwhile.
-Only the order of the commands must never change. Therefore `LOOPS` has every loop that was ever released, and the input
-of a workflow names its loop. A branch is a child workflow with the branch's id.
+Each turn is an activity. The result of a turn is in Temporal's history before it is folded. A turn that calls no user
+function is a local activity. A branch is a child workflow with the branch's id.
+
+A replay of the history folds the same rows again. So settings and functions may change between a run and its replay.
+Only the order of Temporal's commands must never change. Therefore `LOOPS` has every loop that was ever released, and
+the input of a workflow has the number of its loop.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ from fsm_mediator.records import SIGNAL
 WORKFLOW: Final = "fsm_mediator.saga"
 
 LOOP: Final = 1
-"""The number of the loop that new executions run on; see `LOOPS`."""
+"""The number of the loop in `LOOPS` that drives new executions."""
 
 TURN: Final = "fsm_mediator.turn"
 FOLLOW: Final = "fsm_mediator.follow"
 TURNS: Final = "fsm_mediator_turns"
-"""The extern function by which a worker hands its `Turns` to workflows."""
+"""The name of the extern function that gives the worker's `Turns` to workflows."""
 
 NOT_BEGUN: Final = "fsm_mediator.NotBegun"
-"""The type of the error of an activity that has called nothing: this worker cannot drive the execution."""
+"""The type of an activity's error if the worker cannot load the execution. No user function was called."""
 
 REFUSED: Final = "RefusedError"
 
@@ -49,7 +51,7 @@ ONCE: Final[Any] = RetryPolicy(maximum_attempts=1)
 FOREVER: Final = timedelta(days=3650)
 LOCAL: Final = timedelta(seconds=60)
 MOST_PAUSE: Final = 60.0
-"""The longest pause, in seconds, before a worker is asked again that may know the definition."""
+"""The longest pause, in seconds, between two requests of a turn, if a worker does not have the definition."""
 
 
 @workflow.defn(name=WORKFLOW)
@@ -88,12 +90,12 @@ class SagaWorkflow(Driving):
 
     @workflow.signal
     def command(self, verb: Data) -> None:
-        """Take a verb from the parent of this branch."""
+        """Store a verb from the parent of this branch."""
         self.verbs.append((verb, {}))
 
     @workflow.update
     async def say(self, verb: Data) -> None:
-        """Take a cancel, a signal or a verb, after `check` has accepted it."""
+        """Process a cancel, a signal or a verb, after `check` has accepted it."""
         if "item" in verb:
             self.put(verb["item"])
             return
@@ -105,7 +107,7 @@ class SagaWorkflow(Driving):
 
     @say.validator
     def check(self, verb: Data) -> None:
-        """Refuse a verb or an item that does not fit. A refusal is not written to the history."""
+        """Raise an error if a verb or an item does not fit the state. A refusal is not written to the history."""
         execution = self.execution
         if execution is None:
             return
@@ -120,18 +122,21 @@ class SagaWorkflow(Driving):
             raise ApplicationError(str(refusal), type=REFUSED, non_retryable=True) from None
 
     async def answer(self, asked: Data, refusal: str | None) -> None:
-        """Answer the update that waits for the verb."""
+        """Set the answer of the update that waits for the verb."""
         asked["refusal"] = refusal
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
-        """Signal another workflow, unless it has ended."""
+        """Send a Temporal signal to another workflow, unless it has ended."""
         with contextlib.suppress(FailureError):
             await workflow.get_external_workflow_handle(saga_id).signal(what, args=list(words))
 
     # Turns
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Make a turn in an activity. A worker without the definition leaves the turn to another worker."""
+        """Make a turn in an activity, and return its result. None if the worker was lost during the turn.
+
+        If the worker does not have the definition, the turn is requested again, so that another worker can make it.
+        """
         pause = 1.0
         while True:
             try:
@@ -162,11 +167,11 @@ class SagaWorkflow(Driving):
     # Time
 
     async def now(self) -> float:
-        """The workflow's time."""
+        """The time of the workflow, in seconds since the epoch."""
         return workflow.time()
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait for a condition or a time."""
+        """Wait for a condition or a time. Returns whether the time was reached."""
         if until is None or until > workflow.time():
             if rests and (until is None or until - workflow.time() > 1.0):
                 await self.follow()
@@ -178,7 +183,7 @@ class SagaWorkflow(Driving):
     # Branches, and the length of the history
 
     def begin_branch(self, path: str, name: str, start: Data) -> None:
-        """Begin a child workflow."""
+        """Start a child workflow for the branch."""
         task = asyncio.create_task(self._branch(path, name, start))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -197,7 +202,7 @@ class SagaWorkflow(Driving):
             self.branch_ended(path, name, kept)
 
     async def renew(self) -> None:
-        """Before the history is too long, continue as a new run with the records and the inbox."""
+        """If the history becomes too long, continue as a new run of the workflow, with the records and the inbox."""
         if not workflow.info().is_continue_as_new_suggested() or self.tasks or self.verbs:
             return
         await self.finish()
@@ -210,7 +215,7 @@ class SagaWorkflow(Driving):
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def follow(self) -> None:
-        """Update the projection, if there is one, with all records of the execution."""
+        """Write all records of the execution to the projection, if there is one."""
         if self.start.get("follow"):
             await workflow.execute_local_activity(
                 FOLLOW, args=[self.start["opening"], self.rows], start_to_close_timeout=LOCAL
@@ -218,4 +223,4 @@ class SagaWorkflow(Driving):
 
 
 LOOPS: Final[dict[int, Callable[[SagaWorkflow], Awaitable[Data]]]] = {1: SagaWorkflow.drive}
-"""Every loop that was released, by number. A loop never changes the order of its commands; a new one is added."""
+"""Every loop that was released, by number. The order of a loop's commands never changes. A new order is a new loop."""

@@ -37,11 +37,11 @@ class TemporalMediator(EngineMediator):
         sagas: The sagas that the mediator knows.
         client: Temporal's client.
         task_queue: The task queue of the executions. The workers must use the same queue.
-        heartbeat: Seconds without a heartbeat during an attempt after which a worker counts as lost. If this is too
-            short for a busy machine, attempts of living workers count as crashed.
-        follow: Whether the workers' projection follows the executions: see `fsm_mediator.engines.projection`.
-        task_timeout: Seconds after which Temporal gives a workflow task to another worker.
-        settings: The same as for `Turns`.
+        heartbeat: The seconds without a heartbeat during an attempt after which the worker counts as lost. If this time
+            is too short for a busy machine, running attempts count as crashed.
+        follow: Whether the workers copy the executions into a journal (`fsm_mediator.engines.projection`).
+        task_timeout: The seconds after which Temporal gives a workflow task to another worker.
+        settings: As for `Turns`.
     """
 
     engine: str = "Temporal"
@@ -131,8 +131,8 @@ class TemporalMediator(EngineMediator):
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
             state = "unknown"
             message = (
-                f"execution {saga_id!r}: no worker has answered in {timeout:g} seconds. What was said may still be "
-                f"taken: look at its outcome, and see that a worker runs for the task queue {self._task_queue!r}"
+                f"execution {saga_id!r}: no worker has answered in {timeout:g} seconds. The command may still take "
+                f"effect: check its outcome, and check that a worker runs for the task queue {self._task_queue!r}"
             )
             raise StillRunningError(saga_id, state, timeout, message) from None
         except RPCError as error:
@@ -140,7 +140,7 @@ class TemporalMediator(EngineMediator):
                 raise
             standing = await self._standing(saga_id)
             state = self._load(standing).state
-            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it takes nothing any more") from None
+            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it accepts no more commands") from None
 
     async def _undo(self, standing: Data, verb: Data) -> None:
         known = {name: standing[name] for name in ("opening", "rows", "branches")}

@@ -28,7 +28,7 @@ from fsm_mediator.engines.temporal.loop import FOLLOW, NOT_BEGUN, TURN, TURNS, S
 from fsm_mediator.errors import MediatorError
 
 QUEUE = "fsm_mediator"
-"""The task queue of executions, unless another is named."""
+"""The default task queue of executions."""
 
 
 class _HandsTurns(Interceptor):
@@ -41,7 +41,7 @@ class _HandsTurns(Interceptor):
         self,
         input: WorkflowInterceptorClassInput,  # noqa: A002 - Temporal's name
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Add the function that returns the `Turns`."""
+        """Add the extern function that returns the worker's `Turns`."""
         input.unsafe_extern_functions[TURNS] = lambda: self._turns
         return None
 
@@ -53,14 +53,14 @@ class _Activities:
 
     @activity.defn(name=FOLLOW)
     async def follow(self, opening: Data, rows: list[Row]) -> None:
-        """Update the projection."""
+        """Write the records of an execution to the projection."""
         if self._projection is None:
             raise ApplicationError("this worker was given no projection=, which the execution's follow=True asks for")
         await self._projection.follow_apart(self._turns, opening, rows)
 
     @activity.defn(name=TURN)
     async def turn(self, opening: Data, rows: list[Row], request: Data) -> Data:
-        """Make a turn. Heartbeats show meanwhile that this worker is alive."""
+        """Make a turn, and return its result. During the turn, heartbeats show that this worker is alive."""
         try:
             execution = self._turns.load(opening, rows)
         except MediatorError as error:
@@ -104,11 +104,11 @@ def worker(
         client: Temporal's client.
         task_queue: The task queue of the executions, the same as for their `TemporalMediator`.
         max_workers: The maximum number of attempts at the same time.
-        close_grace: Seconds for which running attempts may continue when the worker stops. After that they count as
-            crashed.
-        projection: Copies the executions into a journal.
+        close_grace: The seconds for which running attempts may continue when the worker stops. Attempts that run longer
+            count as crashed.
+        projection: The projection that copies the executions into a journal. None for no copy.
         temporal: More arguments for `temporalio.worker.Worker`, as a dictionary.
-        settings: The same as for `Turns`.
+        settings: As for `Turns`.
     """
     turns = Turns(*sagas, max_workers=max_workers, **settings)
     more: dict[str, Any] = {"max_concurrent_activities": max_workers, **(temporal or {})}
@@ -117,7 +117,7 @@ def worker(
         task_queue=task_queue,
         workflows=[SagaWorkflow],
         activities=_activities(turns, projection),
-        workflow_runner=UnsandboxedWorkflowRunner(),  # the workflow only folds; a sandbox would import every saga again
+        workflow_runner=UnsandboxedWorkflowRunner(),  # a sandbox would import every saga again
         graceful_shutdown_timeout=timedelta(seconds=close_grace),
         interceptors=[_HandsTurns(turns), *more.pop("interceptors", ())],
         **more,
@@ -130,7 +130,7 @@ def _activities(turns: Turns, projection: Projection | None) -> list[Any]:
 
 
 def replayer(*sagas: Saga, **settings: Unpack[EngineSettings]) -> Replayer:
-    """Replays saved histories with *sagas*, to show that a changed library or definition still fits these histories."""
+    """A Temporal `Replayer` for *sagas*. With it you can check that a new version still fits saved histories."""
     turns = Turns(*sagas, **settings)
     return Replayer(
         workflows=[SagaWorkflow], workflow_runner=UnsandboxedWorkflowRunner(), interceptors=[_HandsTurns(turns)]

@@ -117,13 +117,13 @@ class _Batch:
     """Writes of any kind, for different executions. All are read in one query, then planned, then executed by kind."""
 
     def __init__(self, cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> None:
-        ids.drivers.clear()  # a driver may be dismissed by now; its new executions would have no owner
         self._cursor = cursor
         self._ids = ids
         self._writes = writes
         self._found, self._highest = self._load()
         self._forgotten: set[str] = set()
         if opened := [write.commit.saga_id for write in writes if write.commit.acceptance is not None]:
+            ids.drivers.clear()  # another process may have dismissed one: what it opened would have no living owner
             self._forgotten.update(*cursor.execute(sql.FORGOTTEN_OF, (sql.as_json(opened),)).fetchall())
         self._opened: list[Row] = []
         self._records: list[Row] = []

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from fsm_mediator.journal.attributes import Scalar, attribute_text
-from fsm_mediator.journal.finding import FAILURES, Filter, conditions, place_of_cursor
+from fsm_mediator.journal.finding import FAILURES, Filter, conditions, full_page, place_of_cursor
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.reading import JournalReader
@@ -80,8 +80,12 @@ class FindingTables(JournalReader):
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
         """As `FindingJournal.search`."""
-        numbers = self._numbers_of(chosen, after, limit)
-        rows = self._read(sql.LISTED, (sql.as_json(numbers),)) if numbers else []
+        rows = full_page(
+            lambda after, left: self._numbers_of(chosen, after, left),
+            lambda numbers: self._read(sql.LISTED, (sql.as_json(numbers),)),
+            after,
+            limit,
+        )
         entries = self._entries_of(rows)
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
 

@@ -33,7 +33,8 @@ from fsm_mediator.journal.rows import (
     is_text,
     item_row,
 )
-from fsm_mediator.journal.sqlite import leases, pruning, sql, transaction
+from fsm_mediator.journal.sqlite import claims, leases, pruning, sql, transaction
+from fsm_mediator.journal.sqlite.claims import Claim
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.copying import CopyTables
@@ -124,6 +125,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._ids = leases.IdCache()
         self._liveness = LivenessCheck(self._clock)
         self._slots = SlotJudge(self._is_alive, self._clock, self._lease)
+        self._more_claimable = False
 
     # Writing
 
@@ -218,25 +220,28 @@ class SQLiteJournal(ChangeTable, CopyTables):
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """As `Journal.claim`."""
-        abandoned = self._perform(lambda cursor: leases.claim(cursor, self._ids, saga_id, driver_id, self._is_alive))
-        entry = None if abandoned is None else self.find(saga_id)
-        return None if entry is None else msgspec.structs.replace(entry, abandoned=abandoned)
+        entry: Entry | None = self._perform(Claim(saga_id, driver_id, self._is_alive, self.codec.cipher))
+        return entry
 
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`. If nothing can be claimed, nothing is written and no lock is taken."""
-        if not self._read(sql.DRIVER, (driver_id,)):
-            raise leases.unknown_driver(driver_id)
+        """As `Journal.claim_some`. Nothing is written, and no lock taken, where nothing can be claimed.
+
+        If the last call found as many as it was to find, more can be claimed, and this one does not look before.
+        """
         chosen = (sql.as_json(skip), sql.as_json(leave))
-        dead = self._dead_owners()
-        if not leases.find_claimable(self._read, dead, at, 1, *chosen):
-            return []
+        if not self._more_claimable:
+            if not self._read(sql.DRIVER, (driver_id,)):
+                raise leases.unknown_driver(driver_id)
+            if not claims.find_claimable(self._read, self._dead_owners(), at, 1, *chosen):
+                return []
         claimed: list[Entry] = self._perform(
-            lambda cursor: leases.claim_some(
+            lambda cursor: claims.claim_some(
                 cursor, self._ids, driver_id, self._is_alive, self.codec.cipher, at, limit, *chosen
             )
         )
+        self._more_claimable = len(claimed) >= limit
         return claimed
 
     def release(self, saga_id: str, epoch: int) -> None:

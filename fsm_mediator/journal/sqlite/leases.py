@@ -5,16 +5,11 @@ Every function works in a transaction that the caller began. A function that ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from sqlite3 import Cursor
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from fsm_mediator.ciphers import Cipher
-from fsm_mediator.errors import LeaseLostError, UnknownExecutionError
-from fsm_mediator.journal.protocol import Driver, Entry
-from fsm_mediator.journal.rows import NOW, Row, entry_of, execution_row, is_text, is_too_late, takes
+from fsm_mediator.errors import LeaseLostError
+from fsm_mediator.journal.rows import Row, execution_row, is_text, is_too_late, takes
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
 from fsm_mediator.states import ENDED, STUCK_PHASES, is_settled
@@ -107,101 +102,6 @@ def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
     """Whether *item* is a signal that comes after the end of the wait for it."""
     found = cursor.execute(sql.DUE_AT, (saga_id,)).fetchone()
     return found is not None and is_too_late(item, *found)
-
-
-def claim(
-    cursor: Cursor, ids: IdCache, saga_id: str, driver_id: str, is_alive: Callable[[int, Sequence[Any]], bool]
-) -> bool | None:
-    """Give an execution to a driver.
-
-    Args:
-        cursor: A cursor in a transaction.
-        ids: The numbers of drivers.
-        saga_id: The execution.
-        driver_id: The new owner.
-        is_alive: Returns whether the driver with this number and row is alive.
-
-    Returns:
-        Whether a dead driver owned the execution. None if another living driver owns it; nothing is changed then.
-
-    Raises:
-        UnknownExecutionError: There is no such execution.
-        LeaseLostError: There is no such driver.
-    """
-    found = _execution(cursor, saga_id)
-    if found is None:
-        raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
-    number, _, owner, mail, *_ = found
-    ids.drivers.pop(driver_id, None)
-    own = ids.driver(cursor, driver_id)
-    if own is None:
-        raise unknown_driver(driver_id)
-    if owner == own:  # the answer to its claim was lost
-        return bool(cursor.execute(sql.CLAIMED, (number,)).fetchone()[0])
-    if owner is not None:
-        row = cursor.execute(sql.DRIVER_ROW, (owner,)).fetchone()
-        if row is not None and is_alive(owner, row):
-            return None
-    cursor.execute(sql.CLAIM, (own, NOW if mail else None, owner is not None, number))
-    return owner is not None
-
-
-def find_claimable(
-    read: Callable[[str, Sequence[Any]], list[Row]], dead: Iterable[int], at: float, limit: int, skip: str, leave: str
-) -> list[tuple[int, int | None]]:
-    """The number and owner of each execution that `Journal.claim_some` claims, in its order.
-
-    Args:
-        read: Executes a query.
-        dead: The numbers of dead drivers.
-        at: The time, in seconds since the epoch.
-        limit: The maximum number of executions.
-        skip: The fingerprints of definitions that are skipped, as JSON.
-        leave: The ids of executions that are left out, as JSON.
-    """
-    found: list[Row] = []
-    for owner in dead:
-        for attention in (None, NOW):
-            found += read(sql.ABANDONED, (owner, skip, *SETTLED, leave, attention, limit))
-    found = sorted(found)[:limit]
-    for query, *time in ((sql.FREE_NOW,), (sql.FREE_DUE, at), (sql.FREE_PENDING,)):
-        if len(found) < limit:
-            found += read(query, (*time, skip, leave, limit - len(found)))
-    return [(number, owner) for number, owner in found]
-
-
-def claim_some(
-    cursor: Cursor,
-    ids: IdCache,
-    driver_id: str,
-    is_alive: Callable[[int, Sequence[Any]], bool],
-    cipher: Cipher | None,
-    at: float,
-    limit: int,
-    skip: str,
-    leave: str,
-) -> list[Entry]:
-    """Give the executions that `find_claimable` finds to a driver. Returns their entries."""
-    ids.drivers.pop(driver_id, None)
-    own = ids.driver(cursor, driver_id)
-    if own is None:
-        raise unknown_driver(driver_id)
-    drivers = {number: row for number, *row in cursor.execute(sql.OWNERS).fetchall()}
-    dead = [number for number, row in drivers.items() if number != own and not is_alive(number, row)]
-
-    def read(query: str, parameters: Sequence[Any]) -> list[Row]:
-        return cursor.execute(query, parameters).fetchall()
-
-    owners = dict(find_claimable(read, dead, at, limit, skip, leave))
-    if not owners:
-        return []
-    numbers = sql.as_json(owners)
-    cursor.execute(sql.CLAIM_ALL, (own, numbers))
-    listed = read(sql.LISTED, (numbers,))
-    row = listed[0][sql.OF_OWNER :]
-    me, alive = Driver(*row[2:]), is_alive(own, row)
-    entries = {each[0]: entry_of(each[: sql.OF_OWNER], me, alive, cipher=cipher) for each in listed}
-    return [msgspec.structs.replace(entries[each], abandoned=owners[each] is not None) for each in owners]
 
 
 def release(cursor: Cursor, ids: IdCache, saga_id: str, epoch: int) -> None:

@@ -110,10 +110,9 @@ LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
 ROWS_FROM: Final = """
     SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
 COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
-CLAIM: Final = """
-    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL, abandoned = ?
-    WHERE number = ?"""
 CLAIMED: Final = "SELECT abandoned FROM executions WHERE number = ?"
+OWNER_OF_EACH: Final = f"""
+    SELECT e.saga_id, e.number, {_OWNER} FROM json_each(?) k JOIN {_WITH_LAST_RECORD} WHERE e.saga_id = k.value"""
 
 # Planned branches. The number of the new execution is computed from the branch's number in its group.
 
@@ -308,7 +307,7 @@ ABANDONED: Final = LEFT_BY.replace("e.saga_id FROM", "e.driver FROM").replace(
 )
 CLAIM_ALL: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = iif(mail > 0, -9e999, NULL), ended_at = NULL,
-        abandoned = driver IS NOT NULL
+        abandoned = number IN (SELECT value FROM json_each(?))
     WHERE number IN (SELECT value FROM json_each(?))"""
 
 # Ended executions that can be deleted. Each is deleted with all its branches, when none of them can change any more. A

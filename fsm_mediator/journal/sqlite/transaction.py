@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from fsm_mediator.errors import MediatorError
 from fsm_mediator.journal.group_commit import Waiter
 from fsm_mediator.journal.sqlite.batch import execute_batch
+from fsm_mediator.journal.sqlite.claims import Claim, execute_claims
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, is_statement_error, to_journal_error
 from fsm_mediator.journal.sqlite.leases import IdCache
@@ -22,8 +23,8 @@ from fsm_mediator.journal.sqlite.leases import IdCache
 PAUSE: Final = 0.0005
 """Seconds between two attempts to begin while another process writes."""
 
-Job: TypeAlias = Write | Callable[[sqlite3.Cursor], Any]
-"""A commit, or a function that works in a transaction and returns its result.
+Job: TypeAlias = Write | Claim | Callable[[sqlite3.Cursor], Any]
+"""A commit, a claim, or a function that does its work within a transaction and returns the result.
 
 The function raises a `MediatorError` to refuse.
 """
@@ -109,12 +110,16 @@ def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[A
     connection = cursor.connection
     results: list[Any] = [None] * len(jobs)
     writes = {index: job for index, job in enumerate(jobs) if isinstance(job, Write)}
+    claims = {index: job for index, job in enumerate(jobs) if isinstance(job, Claim)}
     try:
         if writes:
             for index, result in zip(writes, execute_batch(cursor, ids, list(writes.values())), strict=True):
                 results[index] = result
+        if claims:
+            for index, entry in zip(claims, execute_claims(cursor, ids, list(claims.values())), strict=True):
+                results[index] = entry
         for index, job in enumerate(jobs):
-            if index in writes:
+            if isinstance(job, (Write, Claim)):
                 continue
             changes = connection.total_changes
             try:
@@ -145,9 +150,12 @@ def _do_in_savepoint(cursor: sqlite3.Cursor, job: Job, ids: IdCache, path: str) 
 
 
 def _do(cursor: sqlite3.Cursor, job: Job, ids: IdCache) -> Any:
-    if not isinstance(job, Write):
+    if isinstance(job, Write):
+        (result,) = execute_batch(cursor, ids, (job,))
+    elif isinstance(job, Claim):
+        (result,) = execute_claims(cursor, ids, (job,))
+    else:
         return job(cursor)
-    (result,) = execute_batch(cursor, ids, (job,))
     if isinstance(result, MediatorError):
         raise result
     return result

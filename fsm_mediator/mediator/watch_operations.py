@@ -1,0 +1,221 @@
+"""Watch operations: the method of mediators that follows executions, and the iterators that it returns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Unpack
+
+from fsm_mediator.errors import DefinitionError, MissingExtraError
+from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.mediator.watching import POLL, Moment, WatchOfMany, WatchOfOne, watch_of
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Look, View
+    from fsm_mediator.diagram.live_widget import LiveWidget
+    from fsm_mediator.mediator.diagrams import RunReader
+
+
+class _Shown:
+    """The part of a watch that a notebook shows: a picture that moves.
+
+    Args:
+        core: The mediator's driver.
+        saga_id: The execution. None in a watch of many, which has no picture.
+        poll: Seconds between two queries to the journal.
+        begin: Begins to watch.
+    """
+
+    def __init__(
+        self, core: ExecutionDriver, saga_id: str | None, poll: float, begin: Callable[[], WatchOfOne | WatchOfMany]
+    ) -> None:
+        self._core = core
+        self._saga_id = saga_id
+        self._poll = poll
+        self._begin = begin
+
+    def live(self, view: View = "detail", **look: Unpack[Look]) -> LiveWidget:
+        """The picture of the execution as a widget for a notebook. It changes when any process commits a record.
+
+        Args:
+            view: ``detail`` (every state) or ``steps`` (one box for each step).
+            **look: Attributes of `Diagram`.
+
+        Raises:
+            DefinitionError: This is a watch of many executions, or an argument cannot be used.
+            MissingExtraError: anywidget is not installed.
+            UnknownExecutionError: There is no such execution.
+        """
+        from fsm_mediator.mediator.diagrams import diagram_of  # loaded when it is used
+
+        if self._saga_id is None:
+            raise DefinitionError("a watch of many executions has no picture: watch one execution by its id")
+        return diagram_of(self._core, self._saga_id, view).with_(**look).live(poll=self._poll)
+
+    @property
+    def reader(self) -> Callable[[], RunReader]:
+        """Makes a reader of the execution, for `Diagram.live`."""
+        from fsm_mediator.mediator.diagrams import RunReader  # loaded when it is used
+
+        return partial(RunReader, self._core, str(self._saga_id))
+
+    @cached_property
+    def _widget(self) -> LiveWidget:
+        return self.live()
+
+    def _display_(self) -> Any:
+        """The object that marimo shows: the widget, or a text in its place."""
+        try:
+            return repr(self) if self._saga_id is None else self._widget
+        except MissingExtraError as error:
+            return f"{self!r}: {error}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
+        """The content for a notebook: the widget and a still picture, or a text in their place."""
+        shown = self._display_()
+        return {"text/plain": shown} if isinstance(shown, str) else shown.mimebundle()
+
+    def __repr__(self) -> str:
+        return f"<Watch of {'many executions' if self._saga_id is None else repr(self._saga_id)}>"
+
+
+class Watch(_Shown, Iterator[Moment]):
+    """Yields the moments of executions: the return value of `Mediator.watch`.
+
+    A notebook shows a watch of one execution as a picture that moves, without iterating it.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._closed = threading.Event()
+        self._moments = self._each()
+
+    def __iter__(self) -> Watch:
+        return self
+
+    def __next__(self) -> Moment:
+        if self._closed.is_set():
+            raise StopIteration
+        return next(self._moments)
+
+    def close(self) -> None:
+        """End the iteration. Another thread that waits for the next moment gets none."""
+        self._closed.set()
+
+    def _each(self) -> Iterator[Moment]:
+        watch = run_blocking(requests.ask, self._core, self._begin)
+        while not self._closed.is_set():
+            yield from (moments := run_blocking(requests.ask, self._core, watch.look))
+            if watch.ended:
+                return
+            if not moments:
+                self._closed.wait(self._poll)
+
+
+class AsyncWatch(_Shown, AsyncIterator[Moment]):
+    """Yields the moments of executions: the return value of `AsyncMediator.watch`.
+
+    A notebook shows a watch of one execution as a picture that moves, without iterating it.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._moments = self._each()
+
+    def __aiter__(self) -> AsyncWatch:
+        return self
+
+    async def __anext__(self) -> Moment:
+        return await anext(self._moments)
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        await self._moments.aclose()
+
+    async def _each(self) -> AsyncGenerator[Moment]:
+        import asyncio  # not loaded by what needs no event loop
+
+        watch = await requests.ask(self._core, self._begin)
+        while True:
+            moments = await requests.ask(self._core, watch.look)
+            for moment in moments:
+                yield moment
+            if watch.ended:
+                return
+            if not moments:
+                await asyncio.sleep(self._poll)
+
+
+class WatchOperations:
+    """The method of `Mediator` that watches executions."""
+
+    _core: ExecutionDriver
+
+    def watch(
+        self,
+        saga_id: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        from_seq: int = 1,
+        cursor: str = "",
+        poll: float = POLL,
+    ) -> Watch:
+        """Yield the records of an execution, then each new record when it is committed, in any process.
+
+        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
+        a journal in SQLite or PostgreSQL.
+        A notebook shows a watch of one execution as a picture that moves (extra ``notebook``).
+
+        Args:
+            saga_id: The execution; None: all executions with *attributes*.
+            attributes: Only executions with all these attributes; None: all.
+            from_seq: For one execution: the number of the first record that is yielded.
+            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            poll: Seconds between two queries to the journal.
+
+        Raises:
+            UnknownExecutionError: There is no such execution.
+            DefinitionError: The arguments do not go together.
+            JournalError: The journal cannot be followed.
+        """
+        begin = partial(watch_of, self._core, saga_id, attributes, from_seq, cursor, poll)
+        return Watch(self._core, saga_id, poll, begin)
+
+
+class AsyncWatchOperations:
+    """The method of `AsyncMediator` that watches executions."""
+
+    _core: ExecutionDriver
+
+    def watch(
+        self,
+        saga_id: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        from_seq: int = 1,
+        cursor: str = "",
+        poll: float = POLL,
+    ) -> AsyncWatch:
+        """Yield the records of an execution, then each new record when it is committed, in any process.
+
+        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
+        a journal in SQLite or PostgreSQL.
+        A notebook shows a watch of one execution as a picture that moves (extra ``notebook``).
+
+        Args:
+            saga_id: The execution; None: all executions with *attributes*.
+            attributes: Only executions with all these attributes; None: all.
+            from_seq: For one execution: the number of the first record that is yielded.
+            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            poll: Seconds between two queries to the journal.
+
+        Raises:
+            UnknownExecutionError: There is no such execution.
+            DefinitionError: The arguments do not go together.
+            JournalError: The journal cannot be followed.
+        """
+        begin = partial(watch_of, self._core, saga_id, attributes, from_seq, cursor, poll)
+        return AsyncWatch(self._core, saga_id, poll, begin)
