@@ -258,12 +258,12 @@ class Diagram:
         return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
 
     def live(self, mediator: Any = None, *, poll: float = POLL) -> LiveWidget:
-        """A widget for the last line of a notebook's cell: the picture moves as the execution does, in any process.
+        """A widget for the last line of a notebook's cell. Its picture changes whenever any process commits a record.
 
-        It ends with the outcome. ``close()`` ends it earlier.
+        The picture stops moving when the execution ends, or when ``close()`` of the widget is called.
 
         Args:
-            mediator: The mediator that reads the execution. A diagram of `Mediator.diagram` knows its mediator.
+            mediator: The mediator that reads the execution. It can be left out for a diagram of `Mediator.diagram`.
             poll: Seconds between two queries to the journal.
 
         Raises:

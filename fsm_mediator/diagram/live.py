@@ -1,4 +1,4 @@
-"""Live: draws the picture of an execution again whenever the execution has moved, in a thread of its own.
+"""Live: a thread that follows an execution and draws its picture again after each change.
 
 This module does not import notebook libraries.
 """
@@ -14,10 +14,10 @@ from fsm_mediator.diagram.history import Run
 from fsm_mediator.error_types import MediatorError
 
 POLL: Final = 0.2
-"""The default number of seconds between two looks at an execution."""
+"""The default number of seconds between two queries to the journal."""
 
 SHARE: Final = 10
-"""The wait between two looks is at least this many times as long as a look takes."""
+"""The pause between two queries is at least this many times as long as a query takes."""
 
 MOVING: Final = "moving"
 ENDED: Final = "ended"
@@ -30,35 +30,45 @@ class Reader(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the execution had ended at the last look."""
+        """Whether the execution had ended when it was last read."""
 
     def look(self) -> Run | None:
-        """The run with its branches. None if it has not changed since the last look."""
+        """Read the execution. Returns its run with its branches, or None if nothing has changed since the last call."""
 
 
 class Drawn(Protocol):
-    """The part of a `Diagram` that is shown. `Diagram` is above this module."""
+    """The methods of `Diagram` that this module needs.
+
+    `Diagram` itself cannot be imported here, because its module imports this one.
+    """
 
     @property
     def run(self) -> Run | None:
-        """The execution."""
+        """The execution that is shown."""
 
     @property
     def alt(self) -> str:
         """The alternative text."""
 
     def to_svg(self) -> str:
-        """The picture."""
+        """The picture as SVG."""
 
     def _repr_mimebundle_(self) -> Mapping[str, Any]: ...
 
 
 Show = Callable[[Run | None, str, str], object]
-"""Called with the run if it has changed, with ``moving``, ``ended`` or ``stopped``, and with the reason of a stop."""
+"""A function that shows a change. Its first argument is the run, or None if the run has not changed.
+
+The second argument is ``moving``, ``ended`` or ``stopped``. The third argument is the reason for ``stopped``, otherwise
+an empty text.
+"""
 
 
 def drawing_of(diagram: Drawn) -> dict[str, str]:
-    """The SVG of *diagram* and its alternative text. If it cannot be drawn, the reason is ``instead`` of the SVG."""
+    """The SVG of *diagram* as ``svg``, and its alternative text as ``alt``.
+
+    If the diagram cannot be drawn, ``svg`` is empty and ``instead`` has the reason.
+    """
     try:
         return {"svg": diagram.to_svg(), "alt": diagram.alt, "instead": ""}
     except MediatorError as error:  # without Graphviz there is no picture; the rest works
@@ -66,15 +76,15 @@ def drawing_of(diagram: Drawn) -> dict[str, str]:
 
 
 class Follower:
-    """Follows an execution in a thread, and shows each new state of it.
+    """Follows an execution in a thread, and shows each of its new states.
 
-    The thread ends when the execution ends, when `stop` is called, or when the execution cannot be read.
+    The thread ends when the execution ends or cannot be read, when *wanted* returns False, or after `stop`.
 
     Args:
         reader: Reads the execution.
         show: Called in the thread after each change.
-        wanted: Returns whether the execution is still to be followed.
-        poll: Seconds between two looks.
+        wanted: Returns whether to continue.
+        poll: Seconds between two queries to the journal.
     """
 
     def __init__(self, reader: Reader, show: Show, wanted: Callable[[], bool], poll: float = POLL) -> None:
@@ -87,11 +97,11 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread soon. Nothing is shown after that."""
+        """Let the thread end soon. Later changes are not shown."""
         self._stopped.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the thread has ended, at most *timeout* seconds. Returns whether it has."""
+        """Wait until the thread has ended, at most *timeout* seconds. Returns whether the thread has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

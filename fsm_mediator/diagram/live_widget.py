@@ -1,4 +1,4 @@
-"""The picture that moves, as an anywidget. This module imports anywidget, and is imported only when needed."""
+"""LiveWidget: a picture that moves, as an anywidget. Only this module of the diagrams imports anywidget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsm_mediator.diagram.live import ENDED, MOVING, PAUSED, STOPPED, Drawn, Fol
 if TYPE_CHECKING:  # its metaclass has no type annotations
 
     class AnyWidget(traitlets.HasTraits):
-        """Any widget."""
+        """The base class `anywidget.AnyWidget`, as type checkers see it."""
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -31,13 +31,13 @@ else:
 class LiveWidget(AnyWidget):
     """Shows an execution in a notebook as a picture that moves, until the execution ends or the widget is closed.
 
-    A thread looks for new records, so a cell that runs meanwhile does not stop the picture. When no page shows the
-    widget any more, the thread ends; it continues when a page shows the widget again.
+    A thread reads new records, so the picture also moves while a cell runs. The thread ends when no page shows the
+    widget any more. It starts again when a page shows the widget again.
 
     Args:
-        diagram: The picture to begin with.
-        make: Makes a reader of the execution. None if the execution does not move any more.
-        poll: Seconds between two looks at the execution.
+        diagram: The first picture.
+        make: Makes a reader of the execution. None if the execution has ended.
+        poll: Seconds between two queries to the journal.
 
     Attributes:
         shown: The data for the front end: the SVG, the alternative text, the state of the execution, its summary, and
@@ -67,7 +67,10 @@ class LiveWidget(AnyWidget):
         super().close()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the picture does not move any more, at most *timeout* seconds. Returns whether that is so."""
+        """Wait until the picture does not move any more, at most *timeout* seconds.
+
+        Returns False if the picture still moves.
+        """
         return self._follower is None or self._follower.join(timeout)
 
     def mimebundle(self) -> dict[str, Any]:
@@ -84,7 +87,10 @@ class LiveWidget(AnyWidget):
             self._follower = Follower(self._make(), self._show, self._is_open, self._poll)
 
     def _is_open(self) -> bool:
-        """Whether the widget can still be shown. marimo closes only the widget's comm when a cell runs again."""
+        """Whether the widget can still be shown.
+
+        If a cell runs again, marimo does not close the widget, only its comm.
+        """
         return self.comm is not None and not getattr(self.comm, "_closed", False)
 
     def _show(self, run: Run | None, motion: str, reason: str) -> None:
@@ -93,7 +99,7 @@ class LiveWidget(AnyWidget):
         self.shown = _shown(self.diagram, motion, reason)
 
     def _take(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
-        """Carry out a message of a page: it shows the widget, or does not show it any more."""
+        """Execute a message of a page: the page shows the widget, or does not show it any more."""
         if content.get("do") == "open":
             self._views += 1
             if self._follower is not None and self._follower.join(0):

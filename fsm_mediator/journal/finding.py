@@ -219,13 +219,15 @@ def full_page(
     after: str | None,
     limit: int,
 ) -> list[tuple[Any, ...]]:
-    """The rows of a page, for a journal that reads numbers of executions first, and then the rows of these numbers.
+    """The rows of one page.
 
-    An execution can be deleted between the two reads. So the page ends where the numbers end, not where rows are
-    missing: otherwise a reader would take a page with a missing row for the last page.
+    For a journal that reads the numbers of executions first, and then the rows of these numbers.
+
+    An execution can be deleted between the two reads. Then more numbers are read, until the page is full or no number
+    is left. Otherwise a reader would take a page with a missing row for the last page.
 
     Args:
-        numbers_of: Returns the numbers after a cursor, newest first. Its second argument is the most that it returns.
+        numbers_of: Takes a cursor and a maximum. Returns at most so many numbers after the cursor, newest first.
         rows_of: Returns the rows of these numbers that still exist.
         after: As for `FindingJournal.search`.
         limit: As for `FindingJournal.search`.

@@ -1,4 +1,4 @@
-"""Diagrams: collects the data that a diagram shows of an execution and its branches, once or repeatedly."""
+"""Diagrams: collects the data of an execution and its branches that a diagram shows, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class RunReader:
 
     @property
     def ended(self) -> bool:
-        """Whether the execution had ended at the last look."""
+        """Whether the execution had ended when it was last read."""
         return self._watch.ended
 
     def look(self) -> Run | None:
-        """The run with its branches. None if it has not changed since the last look.
+        """Read the execution. Returns its run with its branches, or None if nothing has changed since the last call.
 
         Raises:
             MediatorClosedError: The mediator is closed.

@@ -26,7 +26,7 @@ class _Shown:
         core: The mediator's driver.
         saga_id: The execution. None in a watch of many, which has no picture.
         poll: Seconds between two queries to the journal.
-        begin: Begins to watch.
+        begin: Returns the `WatchOfOne` or `WatchOfMany` that reads the journal.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class _Shown:
 
     @property
     def reader(self) -> Callable[[], RunReader]:
-        """Makes a reader of the execution, for `Diagram.live`."""
+        """A function that makes a reader of the execution, for `Diagram.live`."""
         from fsm_mediator.mediator.diagrams import RunReader  # loaded when it is used
 
         return partial(RunReader, self._core, str(self._saga_id))
@@ -85,7 +85,7 @@ class _Shown:
 class Watch(_Shown, Iterator[Moment]):
     """Yields the moments of executions: the return value of `Mediator.watch`.
 
-    A notebook shows a watch of one execution as a picture that moves, without iterating it.
+    If a cell of a notebook ends with a watch of one execution, the notebook shows a picture that moves.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -102,7 +102,7 @@ class Watch(_Shown, Iterator[Moment]):
         return next(self._moments)
 
     def close(self) -> None:
-        """End the iteration. Another thread that waits for the next moment gets none."""
+        """End the iteration. If another thread waits for the next moment, its iteration ends too."""
         self._closed.set()
 
     def _each(self) -> Iterator[Moment]:
@@ -118,7 +118,7 @@ class Watch(_Shown, Iterator[Moment]):
 class AsyncWatch(_Shown, AsyncIterator[Moment]):
     """Yields the moments of executions: the return value of `AsyncMediator.watch`.
 
-    A notebook shows a watch of one execution as a picture that moves, without iterating it.
+    If a cell of a notebook ends with a watch of one execution, the notebook shows a picture that moves.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -165,20 +165,22 @@ class WatchOperations:
     ) -> Watch:
         """Yield the records of an execution, then each new record when it is committed, in any process.
 
-        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
-        a journal in SQLite or PostgreSQL.
-        A notebook shows a watch of one execution as a picture that moves (extra ``notebook``).
+        A watch of one execution ends with a moment that has the outcome. A watch of many executions never ends by
+        itself, and needs a journal in SQLite or PostgreSQL.
+
+        A notebook shows a watch of one execution as a picture that moves. This needs the extra ``notebook``.
 
         Args:
-            saga_id: The execution; None: all executions with *attributes*.
-            attributes: Only executions with all these attributes; None: all.
-            from_seq: For one execution: the number of the first record that is yielded.
-            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            saga_id: The execution. None for all executions with *attributes*.
+            attributes: Only executions with all these attributes. None for all executions.
+            from_seq: In a watch of one execution: the number of the first record that is yielded.
+            cursor: In a watch of many: the `Moment.cursor` after which the watch begins, so that no record is missed.
+                Empty for the beginning of the journal.
             poll: Seconds between two queries to the journal.
 
         Raises:
             UnknownExecutionError: There is no such execution.
-            DefinitionError: The arguments do not go together.
+            DefinitionError: The arguments cannot be combined.
             JournalError: The journal cannot be followed.
         """
         begin = partial(watch_of, self._core, saga_id, attributes, from_seq, cursor, poll)
@@ -201,20 +203,22 @@ class AsyncWatchOperations:
     ) -> AsyncWatch:
         """Yield the records of an execution, then each new record when it is committed, in any process.
 
-        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
-        a journal in SQLite or PostgreSQL.
-        A notebook shows a watch of one execution as a picture that moves (extra ``notebook``).
+        A watch of one execution ends with a moment that has the outcome. A watch of many executions never ends by
+        itself, and needs a journal in SQLite or PostgreSQL.
+
+        A notebook shows a watch of one execution as a picture that moves. This needs the extra ``notebook``.
 
         Args:
-            saga_id: The execution; None: all executions with *attributes*.
-            attributes: Only executions with all these attributes; None: all.
-            from_seq: For one execution: the number of the first record that is yielded.
-            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            saga_id: The execution. None for all executions with *attributes*.
+            attributes: Only executions with all these attributes. None for all executions.
+            from_seq: In a watch of one execution: the number of the first record that is yielded.
+            cursor: In a watch of many: the `Moment.cursor` after which the watch begins, so that no record is missed.
+                Empty for the beginning of the journal.
             poll: Seconds between two queries to the journal.
 
         Raises:
             UnknownExecutionError: There is no such execution.
-            DefinitionError: The arguments do not go together.
+            DefinitionError: The arguments cannot be combined.
             JournalError: The journal cannot be followed.
         """
         begin = partial(watch_of, self._core, saga_id, attributes, from_seq, cursor, poll)

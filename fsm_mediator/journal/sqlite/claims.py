@@ -1,7 +1,7 @@
-"""Claims: drivers take executions, many in as few statements as one.
+"""Claims: give executions to drivers. Many claims take as few statements as one claim.
 
 In a recovery many threads claim at the same time, and the thread that leads the group commit executes all their claims.
-Each statement releases the interpreter's lock, for which the other threads wait.
+The number of statements matters, because each statement releases the interpreter's lock and waits to get it back.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Claim:
 
     Attributes:
         saga_id: The execution.
-        driver_id: Its new owner.
-        is_alive: Whether the driver with this number and row is alive.
+        driver_id: The new owner.
+        is_alive: Returns whether the driver with this number and row is alive.
         cipher: Opens the texts of the entry.
     """
 
@@ -42,11 +42,12 @@ class Claim:
 
 
 def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> list[Entry | MediatorError | None]:
-    """Give executions to drivers, within a transaction that the caller began.
+    """Give executions to drivers, in a transaction that the caller began.
 
     Returns:
-        The entry of each execution, which says whether a dead driver owned it. None: another living driver owns it. An
-        error: there is no such execution, or no such driver.
+        One result for each claim. It is the execution's entry, which says whether a dead driver owned the execution. It
+        is None if another living driver owns the execution, or if its rows are damaged. It is an error if there is no
+        such execution or no such driver.
     """
     results: list[Entry | MediatorError | None] = [None] * len(claims)
     first = {claim.saga_id: index for index, claim in reversed(list(enumerate(claims)))}
@@ -85,15 +86,15 @@ def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> lis
 def find_claimable(
     read: Callable[[str, Sequence[Any]], list[Row]], dead: Iterable[int], at: float, limit: int, skip: str, leave: str
 ) -> list[tuple[int, int | None]]:
-    """Number and owner of the executions that `Journal.claim_some` claims, in its order.
+    """The number and owner of each execution that `Journal.claim_some` claims, in its order.
 
     Args:
         read: Executes a query.
         dead: The numbers of dead drivers.
         at: The time, in seconds since the epoch.
-        limit: At most so many.
-        skip: Fingerprints, as JSON.
-        leave: Ids, as JSON.
+        limit: The maximum number of executions.
+        skip: The fingerprints of definitions that are skipped, as JSON.
+        leave: The ids of executions that are left out, as JSON.
     """
     found: list[Row] = []
     for owner in dead:
@@ -117,7 +118,11 @@ def claim_some(
     skip: str,
     leave: str,
 ) -> list[Entry]:
-    """Give the executions that `find_claimable` finds to a driver."""
+    """Give the executions that `find_claimable` finds to a driver. Returns their entries.
+
+    Raises:
+        LeaseLostError: There is no such driver.
+    """
     ids.drivers.pop(driver_id, None)
     own = ids.driver(cursor, driver_id)
     if own is None:
@@ -140,7 +145,7 @@ def claim_some(
 def _claimed_entries(
     cursor: Cursor, numbers: Iterable[int], is_alive: _IsAlive, cipher: Cipher | None
 ) -> dict[int, Entry]:
-    """The entries of owned executions, by number."""
+    """The entries of the executions with these *numbers*, by number. Each of them has an owner."""
     entries = {}
     owners: dict[int, tuple[Driver, bool]] = {}
     for row in cursor.execute(sql.LISTED, (sql.as_json(numbers),)).fetchall():

@@ -226,9 +226,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`. Nothing is written, and no lock taken, where nothing can be claimed.
+        """As `Journal.claim_some`. If nothing can be claimed, nothing is written and no lock is taken.
 
-        If the last call found as many as it was to find, more can be claimed, and this one does not look before.
+        If the last call found *limit* executions, there are probably more. This call then claims without looking for
+        them first.
         """
         chosen = (sql.as_json(skip), sql.as_json(leave))
         if not self._more_claimable:
