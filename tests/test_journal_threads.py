@@ -52,7 +52,7 @@ def test_a_commit_wakes_one_thread_and_the_loop_once(tmp_path):
     tasks: list[object] = []
 
     class Loop(asyncio.SelectorEventLoop):
-        def call_soon_threadsafe(self, *arguments, **settings):
+        def call_soon_threadsafe(self, *arguments, **settings):  # type: ignore[override]
             wakes.append(threading.current_thread().name)
             return super().call_soon_threadsafe(*arguments, **settings)
 
@@ -174,7 +174,7 @@ def test_one_thread_is_enough_where_the_system_has_no_more(monkeypatch):
         assert await asyncio.gather(*(threads.call(len, "abc") for _ in range(3))) == [3, 3, 3]
         assert len(named()) == 1
 
-    monkeypatch.setattr(journal_threads.threading, "Thread", Thread)
+    monkeypatch.setattr("fsm_mediator.mediator.journal_threads.threading.Thread", Thread)
     on_threads(work)
 
 
