@@ -10,7 +10,6 @@ import weakref
 import pytest
 
 from fsm_mediator import AsyncMediator, Saga, SQLiteJournal, step
-from fsm_mediator.mediator import journal_threads
 from fsm_mediator.mediator.journal_threads import JournalThreads
 from fsm_mediator.testing import VirtualClock
 from tests.drivers import eventually, impatient
