@@ -10,7 +10,6 @@ import weakref
 import pytest
 
 from fsm_mediator import AsyncMediator, Saga, SQLiteJournal, step
-from fsm_mediator.mediator import journal_threads
 from fsm_mediator.mediator.journal_threads import JournalThreads
 from fsm_mediator.testing import VirtualClock
 from tests.drivers import eventually, impatient
@@ -52,7 +51,7 @@ def test_a_commit_wakes_one_thread_and_the_loop_once(tmp_path):
     tasks: list[object] = []
 
     class Loop(asyncio.SelectorEventLoop):
-        def call_soon_threadsafe(self, *arguments, **settings):
+        def call_soon_threadsafe(self, *arguments, **settings):  # type: ignore[override]
             wakes.append(threading.current_thread().name)
             return super().call_soon_threadsafe(*arguments, **settings)
 
@@ -174,7 +173,7 @@ def test_one_thread_is_enough_where_the_system_has_no_more(monkeypatch):
         assert await asyncio.gather(*(threads.call(len, "abc") for _ in range(3))) == [3, 3, 3]
         assert len(named()) == 1
 
-    monkeypatch.setattr(journal_threads.threading, "Thread", Thread)
+    monkeypatch.setattr("fsm_mediator.mediator.journal_threads.threading.Thread", Thread)
     on_threads(work)
 
 
