@@ -247,7 +247,10 @@ def _shapes_of(spec: str | None) -> tuple[Shape, ...]:
 
 
 def _sagas_of(spec: str | None) -> tuple[Saga, ...]:
-    """The sagas of *spec*. A file of shapes has no sagas, and so no types."""
+    """The sagas of ``module:object``.
+
+    Empty if *spec* is a file of shapes, because such a file has no sagas and no types.
+    """
     return () if _is_file(spec) else load_app(spec).sagas
 
 

@@ -320,7 +320,10 @@ def resolve(
     journal: str | None,
     **by_whom: Any,
 ) -> None:
-    """Settle the step in which an execution is stuck, by a person's decision, then drive it as after `retry`."""
+    """Settle the step in which an execution is stuck, by a person's decision.
+
+    With --drive, the execution is then driven here.
+    """
     value = None if result is None else options.parse_json(result, "--result")
     say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
 

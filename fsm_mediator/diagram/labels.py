@@ -19,7 +19,8 @@ from fsm_mediator.states import (
 def phase_in_words(phase: str) -> str:
     """The phase in one word.
 
-    Forward and back, retrying has the same word, and so has stuck. The node's position shows the difference.
+    An attempt and a compensation have the same word for retrying, and the same word for stuck. The node's position
+    shows the difference.
     """
     return phase.partition("_")[0]
 

@@ -424,7 +424,7 @@ class Operations:
     def abandon(self, saga_id: str, *, reason: str, actor: str | None = None) -> list[str]:
         """Give up an execution that no living driver can drive.
 
-        It is closed as ``failed`` with its branches; nothing is undone.
+        The execution and its branches are closed as ``failed``. Nothing is undone.
 
         Args:
             saga_id: The execution.
