@@ -695,6 +695,44 @@ def test_all_hooks_together_run_in_the_order_of_stock(plan, does):
     assert noted >= (always if does == "no" else {*always, "before", "after", "on_enter", "on_exit"}), noted
 
 
+@pytest.mark.parametrize("slot", ["before_state_change", "after_state_change", "prepare_event", "finalize_event"])
+def test_a_hook_that_is_appended_to_a_list_of_the_machine_is_called(slot):
+    """I may read a list of callbacks before any move and append to it later, without assigning it."""
+    machine: Any = saga_of(THREE).machine
+    callbacks = getattr(machine, slot)
+    body, noted = Body(), []
+    assert machine.events["start"].move(body)
+    callbacks.append(lambda event: noted.append(event.event.name))
+
+    assert machine.events["executed"].move(body)
+
+    assert (body.state, noted) == ("executing.charge", ["executed"])
+
+
+@pytest.mark.parametrize("slot", ["prepare", "before", "after"])
+@pytest.mark.parametrize("given", ["when made", "assigned", "appended"])
+def test_callback_of_a_move_is_called_however_it_was_given(slot, given):
+    """A callback of one transition runs, whether I pass it, assign its list or append to it; the others stay fast."""
+    machine: Any = saga_of(THREE).machine
+    body, noted = Body(), []
+
+    def callback(event: Any) -> None:
+        noted.append(event.event.name)
+
+    known = machine.events["start"].transitions
+    if given == "when made":
+        known["pending"].clear()
+        machine.add_transition("start", "pending", "executing.reserve", **{slot: callback})
+    elif given == "assigned":
+        setattr(known["pending"][0], slot, [callback])
+    else:
+        getattr(known["pending"][0], slot).append(callback)
+    machine.events["start"].move(body)
+    machine.events["executed"].move(body)
+
+    assert (body.state, noted) == ("executing.charge", ["start"])
+
+
 def test_a_copied_machine_minds_its_own_callbacks():
     """Whoever copies a machine and hangs a hook on the copy gets it called there, and nowhere else."""
     machine = saga_of(THREE).machine

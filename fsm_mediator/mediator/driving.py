@@ -231,7 +231,7 @@ class ExecutionDriver(WaitingDriver):
             at = clock()
             record: Any = None
             if execution.deadline_at is None:
-                record = execution.begin(at)
+                record = execution.succeed(None, at)  # as `begin`
             while record is not None and record.children is None:
                 if observers:
                     report(observers, active, (record,))

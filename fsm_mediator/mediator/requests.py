@@ -64,7 +64,7 @@ async def run(  # noqa: C901 - one path, read as a whole
     attributes: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run a saga to its end for a waiting caller: see `Mediator.run`."""
-    if not core.membership.opened or not core.runtime.is_bound():
+    if not core.membership.opened or (core.runtime.detaches and not core.runtime.is_bound()):
         await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
     if attributes is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -139,7 +140,7 @@ class ExecutionStore:
                 at,
                 None if deadline is None else at + deadline,
                 original=original,
-                carrier=self.carried(),
+                carrier=None if self.carrier is None else self.carrier(),
             ),
         )
         execution.encoding, execution.around = self._encoding, self.around_decision
@@ -367,8 +368,8 @@ def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
 
 _RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
-_begun = (-1, 0)
-"""The millisecond of the last new id, and the common bits of all ids of that millisecond."""
+_begun = (math.inf, 0.0, 0)
+"""The millisecond of the last new id: its begin, its end, and the common beginning of its ids."""
 
 
 def uuid7_hex(at: float) -> str:
@@ -378,10 +379,10 @@ def uuid7_hex(at: float) -> str:
     commit that opens many executions would write another page of the index for each of them.
     """
     global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
-    millisecond = int(at * 1000)
-    begun, beginning = _begun
-    if begun != millisecond:
+    begins, ends, beginning = _begun
+    if not begins <= at < ends:
+        millisecond = int(at * 1000)
         beginning = (millisecond & 0xFFFF_FFFF_FFFF) << 80 | _VERSION_7
-        _begun = millisecond, beginning
+        _begun = millisecond / 1000, (millisecond + 1) / 1000, beginning
     number = beginning | _ids.getrandbits(80) & _RANDOM
     return number.to_bytes(16, "big").hex()
