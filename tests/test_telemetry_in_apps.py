@@ -168,7 +168,9 @@ FORK = """
 
     path, url = sys.argv[1:]
     tracing = TracerProvider()
-    tracing.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url + "/v1/traces")))
+    # It exports when it is shut down, and not while the process forks: the child would get the SDK's locks as they are.
+    exporter = OTLPSpanExporter(url + "/v1/traces")
+    tracing.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
     telemetry = Telemetry(tracing)
     begun, go = threading.Event(), threading.Event()
 
