@@ -30,11 +30,12 @@ class Address:
 
     Args:
         url: A URL or a text of key=value pairs, as libpq takes them: ``postgresql://app@db/shop``,
-            ``postgresql:///shop?service=production``; and ``?schema=NAME``, which is ours. Other settings come from
-            libpq's environment variables, its service file and its password file.
+            ``postgresql:///shop?service=production``; and ``schema=NAME`` and ``stats_schema=NAME``, which are ours.
+            Other settings come from libpq's environment variables, its service file and its password file.
 
     Attributes:
         schema: The schema that the URL names; None: it names none.
+        stats_schema: The schema of the side store that the URL names; None: it names none.
         parameters: The settings of a connection, with the password.
         shown: The URL without any secret, for people.
 
@@ -43,9 +44,11 @@ class Address:
     """
 
     schema: str | None
+    stats_schema: str | None
 
     def __init__(self, url: str) -> None:
-        url, self.schema = _without_schema(url)
+        url, self.schema = _without("schema", url)
+        url, self.stats_schema = _without("stats_schema", url)
         try:
             settings = conninfo_to_dict(url)
         except (ProgrammingError, UnicodeError, TypeError):  # whose messages can show a part of the password
@@ -69,9 +72,9 @@ class Address:
         )
 
 
-def _without_schema(url: str) -> tuple[str, str | None]:
-    """The URL without its parameter ``schema``, and the value of that."""
-    found = re.search(r"[?&]schema=([^&]*)", url) if isinstance(url, str) else None
+def _without(parameter: str, url: str) -> tuple[str, str | None]:
+    """The URL without this parameter, and the value of that."""
+    found = re.search(rf"[?&]{parameter}=([^&]*)", url) if isinstance(url, str) else None
     if found is None:
         return url, None
     before, after = url[: found.start()], url[found.end() :]
