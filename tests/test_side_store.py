@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -20,6 +22,7 @@ from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.finding import KEYS, Filter
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.finding import count_in, find
+from fsm_mediator.records import Failure
 from fsm_mediator.states import ENDED
 from fsm_mediator.statistics import FailureGroup, SagaNumbers, side_store, side_tables
 from fsm_mediator.statistics.numbers import SPAN, first_span, read_numbers, span_of
@@ -27,7 +30,7 @@ from fsm_mediator.statistics.side_batches import Batch
 from fsm_mediator.statistics.side_sqlite import SQLiteHome
 from fsm_mediator.statistics.side_store import FRESH, filled_store_of, filling, side_store_of
 from fsm_mediator.testing.strategies import HISTORY_AT, acceptance_of, histories, sagas
-from tests.commits import DRIVER, Clock, opening
+from tests.commits import DRIVER, Clock, opening, record
 from tests.drivers import World, eventually
 from tests.postgres_server import connections_of, server
 from tests.test_finding import FILTERS, populated, saga_of
@@ -66,6 +69,13 @@ def store_of(journal, clock=None):
     store = side_store_of(journal, clock)
     assert store is not None
     return store
+
+
+def where(journal):
+    """The path or URL of a journal."""
+    if isinstance(journal, SQLiteJournal):
+        return journal.path
+    return f"{server().url()}&schema={connections_of(journal).schema}"
 
 
 def change(store, statement):
@@ -190,9 +200,96 @@ def test_kill_in_the_midst_leaves_what_was_counted(journal, monkeypatch):
         with pytest.raises(JournalError, match=r"nowhere|table is missing"):
             store.refresh()
     assert 0 < store.count(Filter(), None)[""] < 30
+    assert not store.exists  # it was never complete
     store.refresh()
+    assert store.exists
     assert store.count(Filter(), "state") == {"succeeded": 30}
     assert store.numbers("s", None, None) == read_numbers(journal, "s", None, None)
+
+
+KILLED = """
+import sys, time
+from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.statistics import side_store, side_tables
+from fsm_mediator.statistics.side_batches import Batch
+side_store.BATCH = 7
+count, calls = Batch.count, []
+def stopping(self, moves):
+    calls.append(moves)
+    count(self, moves)
+    if len(calls) == 3:
+        print("counted", flush=True)
+        time.sleep(600)
+Batch.count = stopping
+side_store.side_store_of(open_journal(sys.argv[1])).refresh()
+"""
+
+
+def test_killed_process_leaves_what_was_counted_and_no_lock(journal):
+    """The next refresh goes on behind the last whole transaction, and waits for nobody."""
+    fill(journal)
+    with subprocess.Popen([sys.executable, "-c", KILLED, where(journal)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "counted\n"
+        process.kill()
+    store = store_of(journal)
+    assert store.count(Filter(), None) == {"": 5}  # of 14 changes: the third portion is undone
+    assert not store.exists
+    assert store.refresh() == 90 - 14
+    assert store.count(Filter(), "state") == {"succeeded": 30}
+    assert store.numbers("s", None, None) == read_numbers(journal, "s", None, None)
+
+
+def test_store_that_catches_up_keeps_its_age_until_it_has(journal, monkeypatch):
+    """A refresh that ends in the midst has counted something, and the age does not hide what is missing."""
+    clock = Clock(1000.0)
+    store = store_of(journal, clock)
+    fill(journal, 2)
+    store.refresh()
+    clock.now = 1500.0
+    for number in range(2, 12):
+        journal.write(opening(f"o-{number}", "executing.a", "succeeded", held=False))
+    monkeypatch.setattr(side_store, "BATCH", 7)
+
+    def end():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.refresh(progress=end)
+    assert 2 < store.count(Filter(), None)[""] < 12
+    assert store.age() == 500.0
+    assert not store.is_fresh()
+    store.refresh()
+    assert store.age() == 0
+    journal.write(opening("late", "executing.a"))
+    clock.now = 1507.0
+    assert store.age() == 7.0
+
+
+def test_rebuild_counts_everything_again(journal):
+    """What is wrong in the tables is gone."""
+    fill(journal, 3)
+    store = store_of(journal)
+    store.refresh()
+    change(store, "UPDATE places SET count = 77")
+    assert store.count(Filter(), None) == {"": 77}
+    assert store.refresh() == 0
+    assert store.rebuild() == 9
+    assert store.count(Filter(), None) == {"": 3}
+    assert store.numbers("s", None, None) == read_numbers(journal, "s", None, None)
+
+
+def test_texts_that_json_escapes_are_no_obstacle(journal):
+    """Beside a NUL in a message and backslashes in a result, the type of the error is found."""
+    failure = Failure("shop.Declined", "a \0 and C:\\users and \\\\u0000")
+    failed = record("o-1", 1, "failed", error=failure, step="pay")
+    value = {"path": "C:\\users\\new\\u0041", "nul": "\0\x01", "end": "\\"}
+    failed = msgspec.structs.replace(failed, event="rejected", value=value)
+    journal.write(msgspec.structs.replace(opening("o-1", held=False, driver=None), records=(failed,)))
+    store = store_of(journal)
+    store.refresh()
+    for by, key in (("error", "shop.Declined"), ("step", "pay"), ("state", "failed")):
+        assert store.count(Filter(), by) == journal.count(Filter(), by) == {key: 1}
+    assert store.count(Filter(error="Declined"), None) == journal.count(Filter(error="Declined"), None) == {"": 1}
 
 
 def test_deleted_executions_are_forgotten_though_their_number_comes_again(journal):
@@ -382,14 +479,8 @@ def test_commands_fill_it_and_say_where_counts_come_from(journal):
     """`stats --refresh` makes it, `--rebuild` makes it anew, and `count` says that it was asked."""
     fill(journal, 4)
 
-    where = (
-        journal.path
-        if isinstance(journal, SQLiteJournal)
-        else f"{server().url()}&schema={connections_of(journal).schema}"
-    )
-
     def run(*words):
-        return CliRunner().invoke(cli, [*words, "--journal", where], catch_exceptions=False)
+        return CliRunner().invoke(cli, [*words, "--journal", where(journal)], catch_exceptions=False)
 
     assert "side store" not in run("count").stderr
     assert "4 executions" in run("stats", "--refresh").stderr
