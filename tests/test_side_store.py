@@ -229,6 +229,7 @@ def test_killed_process_leaves_what_was_counted_and_no_lock(journal):
     """The next refresh goes on behind the last whole transaction, and waits for nobody."""
     fill(journal)
     with subprocess.Popen([sys.executable, "-c", KILLED, where(journal)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "counted\n"
         process.kill()
     store = store_of(journal)

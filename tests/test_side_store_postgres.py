@@ -15,15 +15,15 @@ import pytest
 from fsm_mediator import DefinitionError, JournalError, Mediator, Saga
 from fsm_mediator.journal.finding import Filter
 from fsm_mediator.journal.postgres import PostgresJournal
+from fsm_mediator.journal.postgres.counting import CHANGED, MOVES
 from fsm_mediator.mediator.finding import count_in
 from fsm_mediator.statistics import side_store, side_tables
 from fsm_mediator.statistics.numbers import read_numbers
 from fsm_mediator.statistics.side_postgres import WITH_TEXT, PostgresHome
 from fsm_mediator.statistics.side_store import LOOKS, SideStore, filled_store_of, filling
-from tests.commits import DRIVER, ROOT, Clock, ending, going_on, opening
+from tests.commits import DRIVER, ROOT, Clock, opening
 from tests.drivers import World, eventually, in_thread
-from tests.postgres_server import connections_of, server
-from tests.test_finding import populated
+from tests.postgres_server import changed, connections_of, server
 
 pytestmark = pytest.mark.postgres
 
@@ -36,9 +36,14 @@ def journal() -> Iterator[PostgresJournal]:
         yield made
 
 
-def store_of(journal: Any, clock: Any = None, sleep: Any = None) -> SideStore:
+def store_of(journal: Any, clock: Any = None, sleep: Any = pytest.fail) -> SideStore:
     """The side store of *journal*. A sleep that is not expected fails."""
-    return SideStore(journal, PostgresHome(journal), clock, sleep or pytest.fail)
+    return SideStore(journal, PostgresHome(journal), clock, sleep)
+
+
+def schema_of(journal: Any) -> str:
+    """The schema of the side store of *journal*."""
+    return PostgresHome(journal).schema
 
 
 def fill(journal: Any, count: int = 30) -> None:
@@ -53,16 +58,16 @@ def fill(journal: Any, count: int = 30) -> None:
 def test_schema_has_the_name_of_the_journal_s_or_that_which_is_given(journal):
     """In the URL or as an argument; a name that would be too long is cut, and stays another one for another journal."""
     schema = connections_of(journal).schema
-    assert store_of(journal).home.schema == f"{schema}_stats"
+    assert schema_of(journal) == f"{schema}_stats"
     for named in (
         PostgresJournal(f"{server().url()}&schema={schema}&stats_schema=numbers"),
         PostgresJournal(server().url(), schema=schema, stats_schema="numbers"),
     ):
         with closing(named):
-            assert store_of(named).home.schema == "numbers"
+            assert schema_of(named) == "numbers"
     long = [f"{'x' * 60}{number}" for number in range(2)]
     with closing(server().journal(long[0])) as first, closing(server().journal(long[1])) as second:
-        names = {store_of(each).home.schema for each in (first, second)}
+        names = {schema_of(each) for each in (first, second)}
     assert len(names) == 2
     assert all(len(name) == 63 for name in names)
     for bad, why in ((schema, "schema of its own"), ('a"b', "stats_schema='a\"b' must be a name")):
@@ -94,7 +99,7 @@ def test_store_of_another_format_or_journal_is_built_again(journal):
     assert filled_store_of(journal) is None
     assert store.refresh() == 9
     with store.home.reading() as tables:
-        named = tables.read("SELECT tablename::text FROM pg_tables WHERE schemaname = ?", (store.home.schema,))
+        named = tables.read("SELECT tablename::text FROM pg_tables WHERE schemaname = ?", (schema_of(journal),))
     assert ("older",) not in named
     assert ("place",) in named
     journal.close()
@@ -140,6 +145,7 @@ def test_documented_roles_suffice_for_a_store():
         worker.enlist(DRIVER)
         fill(worker, 3)
         assert store_of(counter).refresh() == 9
+        server().execute("GRANT USAGE ON SCHEMA counted_stats TO viewer")
         for each in (worker, viewer):  # they may not read it, and count in the journal
             assert filled_store_of(each) is None
             assert count_in(each, Filter(), None) == ({"": 3}, None)
@@ -166,7 +172,7 @@ def test_daemon_says_once_that_it_may_not_fill_a_store(journal, caplog):
     """A role that may only read the store is reported once, and the daemon goes on."""
     fill(journal, 1)
     store_of(journal).refresh()
-    schema, stats = connections_of(journal).schema, store_of(journal).home.schema
+    schema, stats = connections_of(journal).schema, schema_of(journal)
     server().execute(
         f"""DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN;
         GRANT USAGE ON SCHEMA {schema}, {stats} TO reader;
@@ -228,7 +234,8 @@ def test_processes_that_refresh_at_once_count_each_change_once(journal, monkeypa
 
 def test_age_counts_from_before_a_transaction_that_is_open(journal):
     """A change that is committed, and held back by an earlier transaction, is missing: the store does not hide that."""
-    clock, pauses = Clock(1000.0), []
+    clock = Clock(1000.0)
+    pauses: list[float] = []
     store = store_of(journal, clock, pauses.append)
     with Mediator(Saga("shop", [World().step("a")]), journal=journal) as mediator:
         store.refresh()
@@ -345,17 +352,23 @@ def test_texts_and_periods_are_found_by_indexes(journal):
 
 
 def test_following_reads_no_table_as_a_whole(journal):
-    """A page of moves and the look for newer changes read by the index of the transactions."""
-    from fsm_mediator.journal.postgres import counting
-
-    populated(journal)
-    journal.write(opening("o-1", "executing.a"))
-    journal.write(going_on("o-1", 2))
-    journal.write(ending("o-1", 3))
-    chosen = {"low": 0, "high": 10**9, "last": 0, "execution": 0, "seq": 0, "limit": 10}
-    with connections_of(journal).session("read") as session:
-        session.connection.execute("SET enable_seqscan = off")
-        for query in (counting.MOVES, counting.CHANGED):
-            plan = "\n".join(line for (line,) in session.execute(f"EXPLAIN {query}", chosen).fetchall())
-            assert "Index Scan on changes" in plan
-            assert "Seq Scan" not in plan
+    """In a large journal a page of moves and the look for newer changes read by the index of the transactions."""
+    journal.moves()
+    large = """
+        INSERT INTO executions (saga_id, saga, version, fingerprint, state, changed_at, seq, epoch, mail)
+        SELECT 'n' || n, 's', '1', 'f', 'executing.a', n, 1, 1, 0 FROM generate_series(1, 20000) n;
+        INSERT INTO records (execution, seq, event, source, target, at, details, transaction)
+        SELECT n, seq, 'executed', 'a', 'b', n, '{}', n FROM generate_series(1, 20000) n, generate_series(0, 1) seq;
+        INSERT INTO removed SELECT n, n FROM generate_series(1, 20000) n"""
+    changed(journal, large)
+    for table in ("executions", "records", "removed"):
+        server().execute(f"VACUUM ANALYZE {connections_of(journal).schema}.{table}")
+    chosen = {"low": 700, "high": 900, "last": 700, "execution": 0, "seq": 0, "limit": 10}
+    for mode in ("force_generic_plan", "force_custom_plan"):
+        with connections_of(journal).session("read") as session:
+            session.connection.execute(f"SET plan_cache_mode = {mode}".encode())
+            session.connection.prepare_threshold = 0
+            for query in (MOVES, CHANGED):
+                plan = "\n".join(line for (line,) in session.execute(f"EXPLAIN {query}", chosen).fetchall())
+                assert "Index Scan on changes" in plan
+                assert "Seq Scan" not in plan

@@ -44,9 +44,13 @@ MOVES: Final = f"""
             OFFSET 0 -- so that the details are decoded once
         ) AS d ON true
     ORDER BY 1, 2, 3"""
+# Not EXISTS: for the first of many expected rows the server would read the table from its beginning.
 CHANGED: Final = f"""
-    SELECT EXISTS (SELECT 1 FROM journal.records WHERE {_OF_RECORDS})
-        OR EXISTS (SELECT 1 FROM journal.removed WHERE {_OF_REMOVED})"""
+    SELECT min(transaction) FROM (
+        SELECT transaction FROM journal.records WHERE {_OF_RECORDS} AND transaction < %(high)s
+        UNION ALL
+        SELECT transaction FROM journal.removed WHERE {_OF_REMOVED} AND transaction < %(high)s
+    ) AS later"""
 
 _IDENTITY: Final = """
     SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -111,6 +115,12 @@ class CountedChanges(ChangeOrder):
     def is_changed(self, after: str) -> bool:
         """As `CountedJournal.is_changed`. Changes above those that are decided count."""
         last, execution, seq = places_in(after or "0:0:0", 3)
-        chosen = {"low": last, "last": last, "execution": execution, "seq": seq}
-        ((is_changed,),) = self._connections.read(CHANGED, chosen)
-        return bool(is_changed)
+        chosen = {"last": last, "execution": execution, "seq": seq}
+        low, end, step = last, self.last_change() + 1, 1000
+        while low < end:
+            high = min(end, low + step)
+            ((found,),) = self._connections.read(CHANGED, {**chosen, "low": low, "high": high})
+            if found is not None:
+                return True
+            low, step = high, 8 * step
+        return False
