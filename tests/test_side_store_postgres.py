@@ -113,9 +113,10 @@ def test_store_of_another_format_or_journal_is_built_again(journal):
         assert store_of(second).count(Filter(), None) == {"": 1}
 
 
-def test_one_connection_of_the_journal_is_enough():
+@pytest.mark.parametrize("pooled", [False, True])
+def test_one_connection_of_the_journal_is_enough(pooled):
     """The store has connections of its own, and waits for none of the journal while it keeps one of these."""
-    with closing(server().journal(most_connections=1)) as journal:
+    with closing(server().journal(most_connections=1, pooled=pooled)) as journal:
         journal.enlist(DRIVER)
         fill(journal, 2)
         store = store_of(journal)
@@ -257,6 +258,31 @@ def test_age_counts_from_before_a_transaction_that_is_open(journal):
         journal.write(opening("newest", "executing.a"))
         clock.now = 1230.0
         assert store.age() == 30.0
+
+
+def test_age_advances_though_some_transaction_is_always_open(journal):
+    """A later refresh, which sees other transactions, knows that those of the earlier one ended."""
+    clock = Clock(1000.0)
+    store = store_of(journal, clock)
+    with Mediator(Saga("shop", [World().step("a")]), journal=journal) as mediator:
+        store.refresh()
+        url = server().url()
+        with psycopg.connect(url) as one, psycopg.connect(url) as other:
+            clock.now = 1200.0
+            mediator.enqueue("shop", saga_id="lower", connection=one)
+            mediator.enqueue("shop", saga_id="higher")
+            store.refresh(looks=0)
+            assert store.age() == 200.0
+            mediator.enqueue("shop", saga_id="other", connection=other)
+            one.commit()
+            mediator.enqueue("shop", saga_id="newest")
+            clock.now = 1300.0
+            store.refresh(looks=0)
+            assert store.age() == 100.0
+            store_of(journal, clock).refresh(looks=0)
+            assert store.age() == 100.0
+    assert store.refresh() == 2
+    assert store.age() == 0
 
 
 def test_first_fill_that_a_transaction_holds_back_is_no_store_yet(journal):

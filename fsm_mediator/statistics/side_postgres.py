@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.postgres.connections import Connections, Session
+from fsm_mediator.journal.postgres.counting import MAY_READ
 from fsm_mediator.journal.postgres.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.postgres.schema import lock_class
 from fsm_mediator.journal.rows import is_text
@@ -19,7 +20,7 @@ _SHORT: Final = 3
 """Characters; the index of texts has none that are shorter."""
 
 MARK: Final = "side_store"
-"""The table that says that a schema is a side store's, and of which format."""
+"""The table with the format of a side store. A schema without this table is no side store."""
 
 TABLES: Final = f"""
     CREATE TABLE {MARK} (format int NOT NULL);
@@ -87,10 +88,6 @@ TABLES: Final = f"""
 _TABLES_OF: Final = "SELECT tablename::text FROM pg_tables WHERE schemaname = ?"
 _IS_OTHERS: Final = """
     SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? LIMIT 1"""
-_IS_THERE: Final = f"""
-    SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = ? AND c.relname = '{MARK}' AND has_schema_privilege(n.oid, 'USAGE')
-        AND has_table_privilege(c.oid, 'SELECT')"""
 _NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _KEEP_ID: Final = "INSERT INTO ids (number, saga_id) VALUES (?, ?)"
 _REMOVE_ID: Final = "DELETE FROM ids WHERE number = ? AND saga_id = ?"
@@ -110,13 +107,16 @@ class StoredJournal(Protocol):
     def identity(self) -> str:
         """A text that no other journal in this database has. It is read by a connection of the journal's own."""
 
+    def may_read(self, schema: str, table: str) -> bool:
+        """Whether there is this table, and the user may read it. A connection of the journal's own is used."""
+
     @property
     def side_connections(self) -> Connections:
         """Connections for the schema of the side store."""
 
 
 class PostgresTables:
-    """The `Tables` of a schema. They are the ones that names without a schema mean."""
+    """The `Tables` of a schema. A transaction finds them by the search path, so that statements need no schema."""
 
     def __init__(self, session: Session, schema: str) -> None:
         self._connection = session.connection
@@ -149,7 +149,8 @@ class PostgresTables:
 
     def are_made(self) -> bool:
         """As `Tables.are_made`."""
-        return bool(self.read(_IS_THERE, (self._schema,))) and self.read(f"SELECT format FROM {MARK}") == [(FORMAT,)]
+        may_read = bool(self._connection.execute(MAY_READ, (self._schema, MARK)).fetchall())
+        return may_read and self.read(f"SELECT format FROM {MARK}") == [(FORMAT,)]
 
     def make(self) -> None:
         """As `Tables.make`. Tables of this format are emptied, so that the rights on them stay as they were."""
@@ -190,7 +191,7 @@ class PostgresHome:
 
     def is_there(self) -> bool:
         """Whether there is a store in the schema that this user may read."""
-        return bool(self._connections.read(_IS_THERE.replace("?", "%s"), (self.schema,)))
+        return self._journal.may_read(self.schema, MARK)
 
     def source(self) -> str:
         """The identity of the journal."""
@@ -211,7 +212,7 @@ class PostgresHome:
     def writing(self) -> Iterator[PostgresTables]:
         """As `Home.writing`. An advisory lock keeps others out, also while there are no tables.
 
-        What a crash of the server takes from the store is counted again: no commit waits for the disk.
+        No commit waits for the disk. If the server crashes, the next refresh counts the lost changes again.
         """
         with self._opened("SET LOCAL synchronous_commit = off") as tables:
             tables.read("SELECT 1 FROM pg_advisory_xact_lock(?::int, 0)", (lock_class(self.schema),))

@@ -3,8 +3,8 @@
 The store is filled by following the journal. No driver writes to the store. You can delete its file, or drop its
 schema, at any time: the store is built again from the journal.
 
-This module decides which changes are counted and which numbers follow. What differs from one database to the other is
-in ``side_sqlite`` and ``side_postgres``.
+This module decides which changes are counted and which numbers follow. The modules ``side_sqlite`` and
+``side_postgres`` have the connections, locks and tables of one database each.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ LOOKS: Final = 20
 PAUSE: Final = 0.05
 """Seconds between two of these looks."""
 
+RARELY: Final = 10
+"""How many times less often a daemon looks for a store that is not there."""
+
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
@@ -78,40 +81,43 @@ class SideStore:
         self.home: Final = home
         self._clock = clock or home.now
         self._sleep = sleep
+        self._begun: tuple[float, int] | None = None
 
     @property
     def exists(self) -> bool:
         """Whether the store was ever filled from this journal."""
         return self._filled() is not None
 
-    def refresh(self, progress: Callable[[], object] | None = None) -> int:
+    def refresh(self, progress: Callable[[], object] | None = None, *, looks: int = LOOKS) -> int:
         """Count the journal's changes since the last refresh, and return the number of changes.
 
         Several processes may do this at the same time, and any of them may be killed. Changes are counted in
         transactions. Each transaction also stores the position in the journal at which the next transaction continues.
 
         If open transactions hold committed changes back, the refresh waits for them for about a second. If they are
-        still open then, the store keeps its earlier age.
+        still open then, the store keeps its earlier age, until a later refresh finds that these transactions ended.
 
         Args:
             progress: Called after each transaction.
+            looks: How often to look again for changes that are held back.
 
         Raises:
             JournalError: The journal cannot be followed, or the store cannot be written.
         """
-        counted, looks = 0, 0
-        begun = self._clock(), self._journal.last_change()
+        counted = 0
         while True:
-            moves, is_complete = self._count_page(*begun)
+            # On a busy server some transaction is always open. So the time stays until all changes before it are read.
+            self._begun = self._begun or (self._clock(), self._journal.last_change())
+            moves, is_complete = self._count_page(*self._begun)
             counted += moves
             if progress is not None:
                 progress()
-            if moves == BATCH:
-                begun = self._clock(), self._journal.last_change()
-            elif is_complete or looks == LOOKS:
+            if is_complete or moves == BATCH:
+                self._begun = None
+            if is_complete or (moves < BATCH and looks <= 0):
                 return counted
-            else:
-                looks += 1
+            if moves < BATCH:
+                looks -= 1
                 self._sleep(PAUSE)
 
     def _count_page(self, begun: float, newest: int) -> tuple[int, bool]:
@@ -131,7 +137,9 @@ class SideStore:
             Batch(tables).count(moves)
             cursor = moves[-1].cursor if moves else place.cursor
             is_complete = len(moves) < BATCH and (decided >= newest or not self._journal.is_changed(cursor))
-            at = begun if is_complete else place.at
+            at = place.at
+            if is_complete and not begun < at <= self._clock():  # else another process has filled it since
+                at = begun
             tables.write(sql.SET_PLACE, [(cursor, at, self.home.source())])
         return len(moves), is_complete
 
@@ -321,13 +329,15 @@ def filling(journal: Journal, every: float = 1.0) -> Iterator[None]:
 
 
 def _fill(store: SideStore, ended: threading.Event, every: float) -> None:
-    logged = ""
-    while not ended.wait(every):
+    logged, is_there, pause = "", False, every
+    while not ended.wait(pause):
         try:
-            if store.home.is_there() and not store.is_just_filled(every):
-                store.refresh()
+            is_there = store.home.is_there()
+            if is_there and not store.is_just_filled(every):
+                store.refresh(looks=1)
             logged = ""
         except JournalError as error:  # an error in counting must not stop the daemon
-            if str(error) != logged:
+            if is_there and str(error) != logged:
                 logged = str(error)
                 logger.warning("the side store is not filled: %s", error)
+        pause = every if is_there else RARELY * every

@@ -14,7 +14,7 @@ FORMAT: Final = 2
 """The number of the format of the tables. A store of another format is built again."""
 
 NAMES: Final = ("place", "definitions", "moves", "executions", "ids", "samples", "places")
-"""The tables. Whoever reads them reads ``place`` first."""
+"""The tables. A transaction reads ``place`` before all others."""
 
 
 class Tables(Protocol):
@@ -39,7 +39,7 @@ class Tables(Protocol):
         """Whether there are tables of this format, and this user may read them."""
 
     def make(self) -> None:
-        """Make empty tables in place of those that are there.
+        """Make empty tables. Old tables are removed.
 
         Raises:
             JournalError: The tables belong to another application.

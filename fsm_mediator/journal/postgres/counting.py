@@ -1,4 +1,4 @@
-"""CountedChanges: the changes of a PostgreSQL journal without their values, deletions included, for those who count.
+"""CountedChanges: the changes of a PostgreSQL journal, without values and with deletions, for a side store.
 
 Changes come in the order of `ChangeOrder`. A trigger notes deletions, from the first call of `moves` on.
 """
@@ -44,7 +44,7 @@ MOVES: Final = f"""
             OFFSET 0 -- so that the details are decoded once
         ) AS d ON true
     ORDER BY 1, 2, 3"""
-# Not EXISTS: for the first of many expected rows the server would read the table from its beginning.
+# This is no EXISTS: the server would expect many rows, and look for the first row from the beginning of the table.
 CHANGED: Final = f"""
     SELECT min(transaction) FROM (
         SELECT transaction FROM journal.records WHERE {_OF_RECORDS} AND transaction < %(high)s
@@ -55,6 +55,11 @@ CHANGED: Final = f"""
 _IDENTITY: Final = """
     SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND c.relname = 'executions'"""
+
+MAY_READ: Final = """
+    SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s AND has_schema_privilege(n.oid, 'USAGE')
+        AND has_table_privilege(c.oid, 'SELECT')"""
 
 
 class CountedChanges(ChangeOrder):
@@ -112,8 +117,12 @@ class CountedChanges(ChangeOrder):
         ((number,),) = self._connections.read(_IDENTITY, (self._connections.schema,))
         return str(number)
 
+    def may_read(self, schema: str, table: str) -> bool:
+        """Whether there is this table, and the user may read it."""
+        return bool(self._connections.read(MAY_READ, (schema, table)))
+
     def is_changed(self, after: str) -> bool:
-        """As `CountedJournal.is_changed`. Changes above those that are decided count."""
+        """As `CountedJournal.is_changed`. Changes that are not decided count, too."""
         last, execution, seq = places_in(after or "0:0:0", 3)
         chosen = {"last": last, "execution": execution, "seq": seq}
         low, end, step = last, self.last_change() + 1, 1000
