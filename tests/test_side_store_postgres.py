@@ -340,6 +340,19 @@ def test_deletions_cost_nothing_while_nobody_counts(journal):
     assert [move.seq for move in journal.moves(journal.moves("", 6)[-1].cursor, 9)] == [-1]
 
 
+def test_records_with_numbers_of_another_server_are_not_left_out(journal):
+    """After a restore from a dump the order of the transactions is lost: the store says so, and is not filled."""
+    fill(journal, 3)
+    changed(journal, "UPDATE records SET transaction = transaction + 1000000000 WHERE execution = 2")
+    with pytest.raises(JournalError, match=r"another server's transactions.*Next: UPDATE") as caught:
+        store_of(journal).refresh()
+    assert filled_store_of(journal) is None
+    statement = str(caught.value).split("Next: ")[1].split(", then")[0]
+    server().execute(statement)
+    assert store_of(journal).rebuild() == 9
+    assert store_of(journal).count(Filter(), None) == {"": 3}
+
+
 def test_journal_that_was_never_counted_is_not_changed_by_a_reader(journal):
     """A journal that is opened for reading begins no store; it reads the one that is there."""
     fill(journal, 1)

@@ -52,6 +52,7 @@ CHANGED: Final = f"""
         SELECT transaction FROM journal.removed WHERE {_OF_REMOVED} AND transaction < %(high)s
     ) AS later"""
 
+_FOREIGN: Final = f"SELECT min(transaction) FROM journal.records WHERE transaction > %s AND transaction < {2**62}"
 _IDENTITY: Final = """
     SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND c.relname = 'executions'"""
@@ -78,6 +79,8 @@ class CountedChanges(ChangeOrder):
                     f"reading. Next: fsm-mediator stats --refresh"
                 )
             self._connections.write(_TURN_ON, ())
+        if not after:
+            self._check_numbers()
         end = self.decided() + 1
         low, step = place[0], limit
         found: list[Move] = []
@@ -87,6 +90,21 @@ class CountedChanges(ChangeOrder):
             found += page
             low, step = high, step if page else 8 * step
         return found
+
+    def _check_numbers(self) -> None:
+        """Check that the records have numbers of this server's transactions.
+
+        Raises:
+            JournalError: A record has a number that no transaction of this server had yet.
+        """
+        ((found,),) = self._connections.read(_FOREIGN, (self.last_change(),))
+        if found is not None:
+            schema = self._connections.schema
+            raise JournalError(
+                f"the journal {self._connections.address.shown!r} cannot be counted: record numbers of another "
+                f"server's transactions are in it, as after a restore from a dump. Next: UPDATE {schema}.records SET "
+                f"transaction = txid_current(), then fsm-mediator stats --rebuild"
+            )
 
     def _page(self, place: list[int], low: int, high: int, limit: int) -> list[Move]:
         last, execution, seq = place
