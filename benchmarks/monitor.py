@@ -25,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from fsm_mediator import Mediator, Retry, Saga, Signal, SQLiteJournal, StepRejectedError, step
 from fsm_mediator.mediator.finding import count_in, filter_of, find
 from fsm_mediator.mediator.numbers import numbers_in
+from fsm_mediator.statistics.side_sqlite import SQLiteHome
 from fsm_mediator.statistics.side_store import SideStore
 from fsm_mediator.ui import Monitor, Operator
 from fsm_mediator.ui.caching import Cached
@@ -195,12 +196,12 @@ def main(count: int, folder: Path, rounds: int, *, without_store: bool) -> int:
     print("milliseconds: of the first request, the median, and the median of the processor's time")
     with Mediator(Shop("1").saga, Shop("2").saga, journal=str(path)) as mediator:
         journal: Any = mediator.journal
-        store = SideStore(journal, journal.path)
+        store = SideStore(journal, SQLiteHome(journal.path))
         if not without_store:
             began = time.perf_counter()
             changes = store.refresh()
             took = time.perf_counter() - began
-            size = store.path.stat().st_size / 1e6
+            size = Path(store.home.name).stat().st_size / 1e6
             print(f"the side store: {changes:,} changes in {took:.0f} s, {size:,.0f} MB")
         monitor = Monitor(mediator, authorize=lambda _: Operator.acting("anna"))
         with closing(Browser(monitor)) as browser, patch.object(Cached, "get", computed):

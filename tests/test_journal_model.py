@@ -17,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fsm_mediator import AesGcm, JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.finding import Filter, for_finding
-from fsm_mediator.journal.following import REMOVED, is_counted
+from fsm_mediator.journal.following import REMOVED, is_counted, number_in
 from fsm_mediator.journal.notes import ATTRIBUTES, Note, for_notes
 from fsm_mediator.journal.operators import Fault, for_operators
 from fsm_mediator.journal.optional import inbox_after
@@ -821,7 +821,8 @@ class JournalRemembers(RuleBasedStateMachine):
             for move in moves:
                 self.count_move(move)
             self.moved = moves[-1].cursor
-        assert self.journal.last_change() >= int(self.moved or 0)
+        assert self.journal.last_change() >= self.journal.decided() >= number_in(self.moved)
+        assert not self.journal.is_changed(self.moved)
         assert self.counted == {name: len(row["records"]) for name, row in self.rows.items()}
         assert sorted(self.numbers.values()) == sorted(self.rows)
 

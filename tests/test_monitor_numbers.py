@@ -10,22 +10,26 @@ import pytest
 
 from fsm_mediator import Mediator, OutcomeUnknownError, Saga, Signal, SQLiteJournal
 from fsm_mediator.journal.archive import Archive
-from fsm_mediator.statistics.side_store import SideStore
+from fsm_mediator.statistics.side_store import side_store_of
 from fsm_mediator.ui import Monitor
 from fsm_mediator.ui.live import digest_of
 from fsm_mediator.ui.reading import Reader
 from tests.asgi import get
 from tests.commits import DRIVER, opening
 from tests.drivers import ONCE, World
+from tests.postgres_server import server
 from tests.test_monitor import acting, order
 
 PLACES = ("/", "/machines", "/machines/order/1")
 
 
-@pytest.fixture
-def mediator(tmp_path):
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def mediator(request, tmp_path):
     """An order that waits, one that was cancelled, and executions of which the definition is not known here."""
-    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    if request.param == "sqlite":
+        journal: Any = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    else:
+        journal = server().journal()
     with closing(journal), Mediator(order(World()), journal=journal) as made:
         made.run("order", saga_id="waiting", check=False)
         made.run("order", saga_id="cancelled", check=False)
@@ -39,6 +43,13 @@ def mediator(tmp_path):
         yield made
 
 
+def refresh(mediator: Mediator) -> None:
+    """Fill the side store of the mediator's journal."""
+    store = side_store_of(mediator.journal)
+    assert store is not None
+    store.refresh()
+
+
 def text_of(monitor: Any, place: str) -> str:
     """The page at *place*, which must be there."""
     answer = get(monitor, place)
@@ -50,7 +61,7 @@ def text_of(monitor: Any, place: str) -> str:
 def test_versions_that_are_not_registered_are_counted(mediator, with_store):
     """Now and Machines tell all executions of the journal, those of an earlier version of a known saga included."""
     if with_store:
-        SideStore(mediator.journal, mediator.journal.path).refresh()
+        refresh(mediator)
     counts, _ = Reader(mediator.journal, mediator.sagas, str).counts()
     assert counts == {
         ("order", "1"): {"waiting.approve": 1, "failed": 1},
@@ -66,9 +77,9 @@ def test_counts_come_from_the_side_store_which_says_how_old_it_is(mediator, monk
     """With a side store no page counts the journal; what is missing there is said, and no event is sent for its age."""
     plain = [text_of(Monitor(mediator, authorize=acting), place) for place in PLACES]
     assert all("side store" not in page for page in plain)
-    SideStore(mediator.journal, mediator.journal.path).refresh()
+    refresh(mediator)
     with monkeypatch.context() as patched:
-        patched.setattr("fsm_mediator.journal.sqlite.finding.FindingTables.count", None)
+        patched.setattr(type(mediator.journal), "count", None)
         patched.setattr("fsm_mediator.ui.reading.Statistics.read", None)
         stored = [text_of(Monitor(mediator, authorize=acting), place) for place in PLACES]
     assert "looked up in the side store now" in stored[0]

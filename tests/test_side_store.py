@@ -1,10 +1,12 @@
-"""The side store: counts beside a SQLite journal are those of its records, whatever happens to either."""
+"""The side store: counts beside a journal are those of its records, whatever happens to either."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -20,14 +22,17 @@ from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.finding import KEYS, Filter
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.finding import count_in, find
+from fsm_mediator.records import Failure
 from fsm_mediator.states import ENDED
 from fsm_mediator.statistics import FailureGroup, SagaNumbers, side_store, side_tables
 from fsm_mediator.statistics.numbers import SPAN, first_span, read_numbers, span_of
 from fsm_mediator.statistics.side_batches import Batch
-from fsm_mediator.statistics.side_store import FRESH, SideStore, filled_store_of, filling, side_store_of
+from fsm_mediator.statistics.side_sqlite import SQLiteHome
+from fsm_mediator.statistics.side_store import FRESH, filled_store_of, filling, side_store_of
 from fsm_mediator.testing.strategies import HISTORY_AT, acceptance_of, histories, sagas
-from tests.commits import DRIVER, Clock, opening
+from tests.commits import DRIVER, Clock, opening, record
 from tests.drivers import World, eventually
+from tests.postgres_server import connections_of, server
 from tests.test_finding import FILTERS, populated, saga_of
 
 HOUR = span_of(HISTORY_AT) + 1
@@ -35,17 +40,48 @@ SINCE = (None, float(HOUR * SPAN), float((HOUR + 2) * SPAN))
 NAMES = ("order", "other")
 
 
+KINDS = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
+
+
+def journal_in(kind, folder):
+    """A new journal, in a file or on a server."""
+    return SQLiteJournal(folder / "sagas.db", durability="normal") if kind == "sqlite" else server().journal()
+
+
+@pytest.fixture(params=KINDS)
+def journal(request, tmp_path):
+    """A journal that can have a side store."""
+    with closing(journal_in(request.param, tmp_path)) as made:
+        made.enlist(DRIVER)
+        yield made
+
+
 @pytest.fixture
-def journal(tmp_path):
+def in_file(tmp_path):
     """A journal in a file."""
-    with closing(SQLiteJournal(tmp_path / "sagas.db", durability="normal")) as made:
+    with closing(journal_in("sqlite", tmp_path)) as made:
         made.enlist(DRIVER)
         yield made
 
 
 def store_of(journal, clock=None):
     """The side store of *journal*."""
-    return SideStore(journal, journal.path, *(() if clock is None else (clock,)))
+    store = side_store_of(journal, clock)
+    assert store is not None
+    return store
+
+
+def where(journal):
+    """The path or URL of a journal."""
+    if isinstance(journal, SQLiteJournal):
+        return journal.path
+    return f"{server().url()}&schema={connections_of(journal).schema}"
+
+
+def change(store, statement):
+    """Change the tables of a store by hand."""
+    with store.home.writing() as tables:
+        tables.write(statement, [()])
 
 
 def check_equal(journal, store):
@@ -65,18 +101,19 @@ def check_equal(journal, store):
         for by in (None, *KEYS):
             assert store.count(chosen, by) == journal.count(chosen, by)
     nothing = "SELECT 1 FROM samples WHERE count <= 0 UNION ALL SELECT 1 FROM places WHERE count <= 0"
-    with closing(sqlite3.connect(store.path)) as kept:
-        assert not kept.execute(nothing).fetchall()
+    with store.home.reading() as tables:
+        assert not tables.read(nothing)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_numbers_are_the_same_with_and_without_it(data, tmp_path_factory):
+def test_numbers_are_the_same_with_and_without_it(kind, data, tmp_path_factory):
     """Of any histories, written and counted in any portions, with some deleted in between: the same text."""
     folder = tmp_path_factory.mktemp("numbers")
     saga = data.draw(sagas(most=3))
     with (
-        closing(SQLiteJournal(folder / "sagas.db", durability="normal")) as journal,
+        closing(journal_in(kind, folder)) as journal,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(side_store, "BATCH", data.draw(st.sampled_from([1, 3, 5000])))
@@ -156,16 +193,104 @@ def test_kill_in_the_midst_leaves_what_was_counted(journal, monkeypatch):
         def dying(self, moves):
             calls.append(moves)
             if len(calls) == 4:  # samples are written by then, rows are not
-                patched.setattr(side_tables, "KEEP", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+                patched.setattr(side_tables, "KEEP", side_tables.KEEP.replace("INTO executions", "INTO nowhere"))
             count(self, moves)
 
         patched.setattr(Batch, "count", dying)
-        with pytest.raises(JournalError, match="nowhere"):
+        with pytest.raises(JournalError, match=r"nowhere|table is missing"):
             store.refresh()
     assert 0 < store.count(Filter(), None)[""] < 30
+    assert not store.exists  # it was never complete
     store.refresh()
+    assert store.exists
     assert store.count(Filter(), "state") == {"succeeded": 30}
     assert store.numbers("s", None, None) == read_numbers(journal, "s", None, None)
+
+
+KILLED = """
+import sys, time
+from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.statistics import side_store, side_tables
+from fsm_mediator.statistics.side_batches import Batch
+side_store.BATCH = 7
+count, calls = Batch.count, []
+def stopping(self, moves):
+    calls.append(moves)
+    count(self, moves)
+    if len(calls) == 3:
+        print("counted", flush=True)
+        time.sleep(600)
+Batch.count = stopping
+side_store.side_store_of(open_journal(sys.argv[1])).refresh()
+"""
+
+
+def test_killed_process_leaves_what_was_counted_and_no_lock(journal):
+    """The next refresh goes on behind the last whole transaction, and waits for nobody."""
+    fill(journal)
+    with subprocess.Popen([sys.executable, "-c", KILLED, where(journal)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "counted\n"
+        process.kill()
+    store = store_of(journal)
+    assert store.count(Filter(), None) == {"": 5}  # of 14 changes: the third portion is undone
+    assert not store.exists
+    assert store.refresh() == 90 - 14
+    assert store.count(Filter(), "state") == {"succeeded": 30}
+    assert store.numbers("s", None, None) == read_numbers(journal, "s", None, None)
+
+
+def test_store_that_catches_up_keeps_its_age_until_it_has(journal, monkeypatch):
+    """A refresh that ends in the midst has counted something, and the age does not hide what is missing."""
+    clock = Clock(1000.0)
+    store = store_of(journal, clock)
+    fill(journal, 2)
+    store.refresh()
+    clock.now = 1500.0
+    for number in range(2, 12):
+        journal.write(opening(f"o-{number}", "executing.a", "succeeded", held=False))
+    monkeypatch.setattr(side_store, "BATCH", 7)
+
+    def end():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.refresh(progress=end)
+    assert 2 < store.count(Filter(), None)[""] < 12
+    assert store.age() == 500.0
+    assert not store.is_fresh()
+    store.refresh()
+    assert store.age() == 0
+    journal.write(opening("late", "executing.a"))
+    clock.now = 1507.0
+    assert store.age() == 7.0
+
+
+def test_rebuild_counts_everything_again(journal):
+    """What is wrong in the tables is gone."""
+    fill(journal, 3)
+    store = store_of(journal)
+    store.refresh()
+    change(store, "UPDATE places SET count = 77")
+    assert store.count(Filter(), None) == {"": 77}
+    assert store.refresh() == 0
+    assert store.rebuild() == 9
+    assert store.count(Filter(), None) == {"": 3}
+    assert store.numbers("s", None, None) == read_numbers(journal, "s", None, None)
+
+
+def test_texts_that_json_escapes_are_no_obstacle(journal):
+    """Beside a NUL in a message and backslashes in a result, the type of the error is found."""
+    failure = Failure("shop.Declined", "a \0 and C:\\users and \\\\u0000")
+    failed = record("o-1", 1, "failed", error=failure, step="pay")
+    value = {"path": "C:\\users\\new\\u0041", "nul": "\0\x01", "end": "\\"}
+    failed = msgspec.structs.replace(failed, event="rejected", value=value)
+    journal.write(msgspec.structs.replace(opening("o-1", held=False, driver=None), records=(failed,)))
+    store = store_of(journal)
+    store.refresh()
+    for by, key in (("error", "shop.Declined"), ("step", "pay"), ("state", "failed")):
+        assert store.count(Filter(), by) == journal.count(Filter(), by) == {key: 1}
+    assert store.count(Filter(error="Declined"), None) == journal.count(Filter(error="Declined"), None) == {"": 1}
 
 
 def test_deleted_executions_are_forgotten_though_their_number_comes_again(journal):
@@ -239,7 +364,8 @@ def test_store_that_lags_behind_says_its_age_and_answers_no_count(journal):
     clock.now = 1000.0 + FRESH
     assert store.is_fresh()
     assert store.count(Filter(), None) == {"": 2}
-    os.utime(store.path)
+    if isinstance(journal, SQLiteJournal):
+        os.utime(store.home.path)
     assert count_in(journal, Filter(), None) == ({"": 3}, None)  # by the real clock, the store is old
     store.refresh()
     assert store.age() == 0
@@ -260,27 +386,27 @@ def test_another_journal_at_the_same_path_is_counted_anew(tmp_path):
             each.rename(tmp_path / f"old-{saga_id}-{each.name}")  # so that the file's number is not given again
 
 
-def test_file_of_another_application_is_left_alone(journal):
+def test_file_of_another_application_is_left_alone(in_file):
     """What is no store of ours is not emptied, and the error says what to do."""
-    store = store_of(journal)
-    with closing(sqlite3.connect(store.path)) as other:
+    store = store_of(in_file)
+    with closing(sqlite3.connect(store.home.path)) as other:
         other.execute("CREATE TABLE mine (a)")
     with pytest.raises(JournalError, match="another application"):
         store.refresh()
-    with closing(sqlite3.connect(store.path)) as other:
+    with closing(sqlite3.connect(store.home.path)) as other:
         assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("mine",)]
-    store.path.write_bytes(b"no database at all, but some text that is long enough" * 20)
+    store.home.path.write_bytes(b"no database at all, but some text that is long enough" * 20)
     with pytest.raises(JournalError, match="cannot be used: file is not a database"):
         store.refresh()
 
 
-def test_store_is_for_its_owner_alone(journal):
+def test_store_is_for_its_owner_alone(in_file):
     """It has the ids of executions, and is as private as the journal."""
-    store = store_of(journal)
+    store = store_of(in_file)
     store.refresh()
-    assert store.path.name == "sagas.stats.db"
-    assert store.path.stat().st_mode & 0o777 == 0o600
-    assert store_of(journal).path != SideStore(journal, journal.path.removesuffix(".db")).path.with_suffix("")
+    assert store.home.path.name == "sagas.stats.db"
+    assert store.home.path.stat().st_mode & 0o777 == 0o600
+    assert store.home.path != SQLiteHome(in_file.path.removesuffix(".db")).path.with_suffix("")
 
 
 def test_journals_without_a_file_have_none():
@@ -289,10 +415,10 @@ def test_journals_without_a_file_have_none():
         assert side_store_of(in_memory) is side_store_of(MemoryJournal()) is None
 
 
-def test_no_look_up_reads_all_executions(journal, monkeypatch):
+def test_no_look_up_reads_all_executions(in_file, monkeypatch):
     """Counts, numbers and texts are read by indexes and from counts: EXPLAIN shows it."""
-    populated(journal)
-    store = store_of(journal)
+    populated(in_file)
+    store = store_of(in_file)
     store.refresh()
     plans: list[str] = []
     connect = sqlite3.connect
@@ -311,19 +437,19 @@ def test_no_look_up_reads_all_executions(journal, monkeypatch):
         store.age()
     asked = [query for query in plans if query.lstrip().startswith("SELECT") and "fts" not in query]
     assert len(asked) > 6
-    with closing(connect(store.path)) as connection:
+    with closing(connect(store.home.path)) as connection:
         for query in asked:
             plan = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {query.replace('Inf', '9e999')}")]
             assert not [step for step in plan if step.startswith(("SCAN e", "SCAN executions", "SCAN samples"))], plan
 
 
-def test_changes_are_read_by_their_number(journal):
+def test_changes_are_read_by_their_number(in_file):
     """A refresh reads what is new, however large the journal is."""
-    fill(journal)
-    journal.moves()
+    fill(in_file)
+    in_file.moves()
     from fsm_mediator.journal.sqlite import following
 
-    with closing(sqlite3.connect(journal.path)) as connection:
+    with closing(sqlite3.connect(in_file.path)) as connection:
         plan = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {following.MOVES}", (3, 5))]
     assert not [step for step in plan if step.startswith("SCAN")], plan
 
@@ -333,20 +459,19 @@ def test_daemon_fills_a_store_that_is_there(journal):
     fill(journal, 2)
     store = store_of(journal)
     with filling(journal, every=0.001):
-        assert not store.path.exists()
+        assert not store.home.is_there()
         store.refresh()
         journal.write(opening("late", "executing.a"))
         assert eventually(lambda: store.count(Filter(), None) == {"": 3})
-        with closing(sqlite3.connect(store.path)) as connection, connection:
-            connection.execute("UPDATE place SET file = 'another'")  # as after the journal was replaced
+        change(store, "UPDATE place SET source = 'another'")  # as after the journal was replaced
         assert eventually(lambda: store.exists)
     assert not any(thread.name == "side store" for thread in threading.enumerate())
 
 
-def test_daemon_goes_on_without_a_store_that_cannot_be_written(journal, caplog):
+def test_daemon_goes_on_without_a_store_that_cannot_be_written(in_file, caplog):
     """What is wrong with the store is logged once, and the daemon drives on."""
-    store_of(journal).path.write_bytes(b"no database at all, but some text that is long enough" * 20)
-    with filling(journal, every=0.001):
+    store_of(in_file).home.path.write_bytes(b"no database at all, but some text that is long enough" * 20)
+    with filling(in_file, every=0.001):
         assert eventually(lambda: "is not a database" in caplog.text)
     assert caplog.text.count("the side store is not filled") == 1
 
@@ -356,7 +481,7 @@ def test_commands_fill_it_and_say_where_counts_come_from(journal):
     fill(journal, 4)
 
     def run(*words):
-        return CliRunner().invoke(cli, [*words, "--journal", journal.path], catch_exceptions=False)
+        return CliRunner().invoke(cli, [*words, "--journal", where(journal)], catch_exceptions=False)
 
     assert "side store" not in run("count").stderr
     assert "4 executions" in run("stats", "--refresh").stderr

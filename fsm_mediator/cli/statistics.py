@@ -47,9 +47,10 @@ def stats(
 
     An execution that cannot be read is counted and named. Executions that no living driver can drive are counted.
 
-    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside the journal. Counts,
-    searches for texts, and the operator's pages read it. If the side store exists, `serve` fills it too.
-    """  # noqa: D301 - click's mark for lines that must not be joined
+    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside a SQLite journal or
+    a schema beside a PostgreSQL one, from which counts, texts and the operator's page are read. `serve` fills it too,
+    once it is there.
+    """  # noqa: D301 - click's mark of lines that are not to be joined
     if refresh or rebuild:
         fill_store(app, journal, rebuild=rebuild)
         return
@@ -83,11 +84,14 @@ def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
         store = side_store_of(opened)
         if store is None:
             raise JournalError(
-                "only a SQLite journal in a file can have a side store; the counts of others are computed"
+                "only a SQLite journal in a file or a journal on PostgreSQL can have a side store; the counts of "
+                "others are computed"
             )
         counted = store.rebuild(advance) if rebuild else store.refresh(advance)
         kept = sum(states.total() for states in store.states().values())
-    err.print(f"{store.path}: {counted} changes read, {kept} executions", style="dim", markup=False, highlight=False)
+    err.print(
+        f"{store.home.name}: {counted} changes read, {kept} executions", style="dim", markup=False, highlight=False
+    )
 
 
 COMMANDS = (stats,)

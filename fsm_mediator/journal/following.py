@@ -60,8 +60,8 @@ class Move(NamedTuple):
     """One row of a journal without the values that a cipher seals. These fields are enough to count executions.
 
     Attributes:
-        cursor: The position after this row, as in `Change`.
-        execution: The number of the execution in this journal. The number of a deleted execution may be used again.
+        cursor: The place after this row, as in `Change`.
+        execution: The number of the execution in this journal. SQLite may use the number of a deleted execution again.
         seq: The number of the record; 0 for the acceptance of the execution, `REMOVED` for its deletion.
         saga_id: The execution. This field and all fields below are empty if the execution was deleted.
         saga: The name of the execution's saga.
@@ -109,12 +109,26 @@ class CountedJournal(Protocol):
         """
 
     def last_change(self) -> int:
-        """The number of the last change. 0 if there is no change yet."""
+        """The number of the last change, 0 if there is no change yet. Transactions that are still open count.
+
+        A cursor begins with the number of its change.
+        """
+
+    def decided(self) -> int:
+        """The number up to which no open transaction can add a change any more: `moves` returns the changes so far."""
+
+    def is_changed(self, after: str) -> bool:
+        """Whether there is any change after a cursor, even if `moves` does not return it yet."""
 
 
 def is_counted(journal: object) -> TypeGuard[CountedJournal]:
     """Whether *journal* is a `CountedJournal`. Members that ``__getattr__`` provides count."""
     return hasattr(journal, "moves")
+
+
+def number_in(cursor: str) -> int:
+    """The number of the change that a cursor begins with. 0 for an empty cursor."""
+    return int(cursor.partition(":")[0] or 0)
 
 
 def places_in(after: str, count: int) -> list[int]:

@@ -120,7 +120,7 @@ def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str
     Returns:
         The counts, and the seconds by which they may be out of date. None for the seconds if the journal counted.
     """
-    from fsm_mediator.statistics.side_store import fresh_store_of  # loads sqlite3, which most processes do not need
+    from fsm_mediator.statistics.side_store import fresh_store_of
 
     store = fresh_store_of(journal)
     counted = None if store is None else store.count(chosen, by)

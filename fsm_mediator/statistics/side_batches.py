@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +16,10 @@ from fsm_mediator.statistics import side_tables as sql
 from fsm_mediator.statistics.durations import size_of
 from fsm_mediator.statistics.machines import samples
 from fsm_mediator.statistics.numbers import span_of
+from fsm_mediator.statistics.side_tables import Tables
+
+_LOADED: Final = 500
+"""How many executions are read at a time. SQLite allows 999 parameters in a statement, or more."""
 
 
 class _Made(NamedTuple):
@@ -52,18 +55,20 @@ class _Row:
 class Batch:
     """Changes that are counted in one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._moves = {row[0]: row[1:] for row in connection.execute(sql.MOVES)}
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._moves = {row[0]: row[1:] for row in tables.read(sql.MOVES)}
         self._numbers: dict[Any, int] = {move: number for number, move in self._moves.items()}
         self._definitions: dict[tuple[str, str], int] = {}
         self._rows: dict[int, _Row | None] = {}
         self._kept: set[int] = set()
+        self._removed: list[tuple[int, str]] = []
         self._samples: Counter[tuple[Any, ...]] = Counter()
         self._places: Counter[tuple[Any, ...]] = Counter()
 
     def count(self, moves: Sequence[Move]) -> None:
         """Count *moves*, and write the resulting counts."""
+        self._load({move.execution for move in moves})
         later: dict[int, list[Move]] = {}
         for move in moves:
             if move.seq > 0 and move.saga_id:
@@ -75,30 +80,33 @@ class Batch:
                     self._accept(move)
         for number, more in later.items():
             self._add(number, more)
-        execute = self._connection.executemany
+        write = self._tables.write
         changed = [(*key, count) for key, count in self._samples.items() if count]
-        execute(sql.ADD_SAMPLES, changed)
-        execute(sql.DROP_SAMPLES, [row[:-1] for row in changed if row[-1] < 0])
+        write(sql.ADD_SAMPLES, changed)
+        write(sql.DROP_SAMPLES, [row[:-1] for row in changed if row[-1] < 0])
         places = [(*key, count) for key, count in self._places.items() if count]
-        execute(sql.ADD_PLACES, places)
-        execute(sql.DROP_PLACES, [row[:-1] for row in places if row[-1] < 0])
+        write(sql.ADD_PLACES, places)
+        write(sql.DROP_PLACES, [row[:-1] for row in places if row[-1] < 0])
+        self._tables.remove_ids(self._removed)
+        write(sql.REMOVE, [(number,) for number, _ in self._removed])
         kept = [(number, row) for number, row in self._rows.items() if row is not None]
-        execute(sql.KEEP, [row.values(number) for number, row in kept])
-        execute(sql.KEEP_ID, [(number, row.saga_id) for number, row in kept if number not in self._kept])
+        write(sql.KEEP, [row.values(number) for number, row in kept])
+        self._tables.keep_ids([(number, row.saga_id) for number, row in kept if number not in self._kept])
 
-    def _row(self, number: int) -> _Row | None:
-        if number not in self._rows:
-            found = self._connection.execute(sql.EXECUTION, (number,)).fetchone()
-            self._rows[number] = None if found is None else _Row(found)
-            if found is not None:
+    def _load(self, numbers: Iterable[int]) -> None:
+        """Read the rows of these executions."""
+        ordered = sorted(numbers)
+        for at in range(0, len(ordered), _LOADED):
+            some = ordered[at : at + _LOADED]
+            for number, *row in self._tables.read(sql.EXECUTIONS.format(", ".join("?" * len(some))), some):
+                self._rows[number] = _Row(row)
                 self._kept.add(number)
-        return self._rows[number]
 
     def _accept(self, move: Move) -> None:
         key = move.saga, move.version
         if key not in self._definitions:
-            self._connection.execute(sql.DEFINE, key)
-            (self._definitions[key],) = self._connection.execute(sql.DEFINITION, key).fetchone()
+            self._tables.write(sql.DEFINE, [key])
+            ((self._definitions[key],),) = self._tables.read(sql.DEFINITION, key)
         at = move.at
         row = _Row((move.saga_id, self._definitions[key], move.is_branch, at, PENDING, at, "", "", "", 0, b"[]"))
         self._rows[move.execution] = row
@@ -106,8 +114,8 @@ class Batch:
 
     def _add(self, number: int, moves: Sequence[Move]) -> None:
         """Count further records of an execution."""
-        row = self._row(number) if moves else None
-        if row is None:
+        row = self._rows.get(number)
+        if row is None or not moves:
             return
         known = sum(1 for _ in self._samples_of(row))
         self._places[row.place] -= 1
@@ -125,7 +133,7 @@ class Batch:
 
     def _forget(self, number: int) -> None:
         """Subtract a deleted execution from the counts."""
-        row = self._row(number)
+        row = self._rows.get(number)
         if row is None:
             return
         self._places[row.place] -= 1
@@ -133,8 +141,7 @@ class Batch:
         self._rows[number] = None
         if number in self._kept:
             self._kept.discard(number)
-            self._connection.execute(sql.REMOVE_ID, (number, row.saga_id))
-            self._connection.execute(sql.REMOVE, (number,))
+            self._removed.append((number, row.saga_id))
 
     def _samples_of(self, row: _Row) -> Iterator[tuple[Any, ...]]:
         moves = ((self._moves[number], at) for number, at in row.history)
@@ -145,7 +152,7 @@ class Batch:
     def _number_of(self, move: Move) -> int:
         key = move.event, move.source, move.target, move.in_doubt
         if key not in self._numbers:
-            self._connection.execute(sql.NAME_MOVE, key)
-            ((number,),) = self._connection.execute(sql.MOVE, key)
+            self._tables.write(sql.NAME_MOVE, [key])
+            ((number,),) = self._tables.read(sql.MOVE, key)
             self._moves[number], self._numbers[key] = key, int(number)
         return self._numbers[key]

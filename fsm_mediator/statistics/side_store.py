@@ -1,34 +1,34 @@
-"""SideStore: counts of a SQLite journal's executions, in a separate file beside the journal.
+"""SideStore: counts of a journal's executions, in a file beside a SQLite journal or a schema beside a PostgreSQL one.
 
-The store is filled by following the journal. No driver writes to the store. You can delete its file at any time: the
-store is built again from the journal.
+The store is filled by following the journal. No driver writes to the store. You can delete its file, or drop its
+schema, at any time: the store is built again from the journal.
+
+This module decides which changes are counted and which numbers follow. The modules ``side_sqlite`` and
+``side_postgres`` have the connections, locks and tables of one database each.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, NamedTuple
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.finding import Filter
-from fsm_mediator.journal.following import is_counted
+from fsm_mediator.journal.following import is_counted, number_in
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.states import PENDING, is_ended
 from fsm_mediator.statistics import side_tables as sql
 from fsm_mediator.statistics.machines import MachineStatistics
 from fsm_mediator.statistics.numbers import SPAN, SagaNumbers, is_failing, numbers_from, span_of
 from fsm_mediator.statistics.side_batches import Batch
+from fsm_mediator.statistics.side_tables import Home, Tables
 
 BATCH: Final = 5000
 """The maximum number of changes that are counted in one transaction."""
@@ -36,94 +36,136 @@ BATCH: Final = 5000
 FRESH: Final = 60.0
 """Seconds. If the store lacks newer changes and was filled longer ago than this, it does not answer counts."""
 
-ENDING: Final = ".stats.db"
+LOOKS: Final = 20
+"""How often a refresh looks again if open transactions hold changes back."""
+
+PAUSE: Final = 0.05
+"""Seconds between two of these looks."""
+
+RARELY: Final = 10
+"""How many times less often a daemon looks for a store that is not there."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
-_SHORT: Final = 3
-"""The minimum number of characters of a text that the text index can find."""
+
+class _Place(NamedTuple):
+    """How far a store has come.
+
+    Attributes:
+        cursor: The cursor of the last change that is counted.
+        at: All changes before this time are counted. 0 if the store was never complete.
+    """
+
+    cursor: str = ""
+    at: float = 0.0
 
 
 class SideStore:
     """The side store of a journal.
 
     Args:
-        journal: A journal in a file.
-        path: The path of the journal.
-        clock: Returns the time, in seconds since the epoch.
+        journal: The journal.
+        home: The place for the tables.
+        clock: The time, in seconds since the epoch. None: the clock of *home*.
+        sleep: Waits for a number of seconds.
     """
 
-    def __init__(self, journal: Any, path: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        journal: Any,
+        home: Home,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._journal = journal
-        self._source = path
-        self._clock = clock
-        where = Path(path)
-        self.path: Final = where.with_suffix(ENDING) if where.suffix == ".db" else where.with_name(where.name + ENDING)
+        self.home: Final = home
+        self._clock = clock or home.now
+        self._sleep = sleep
+        self._begun: tuple[float, int] | None = None
 
     @property
     def exists(self) -> bool:
         """Whether the store was ever filled from this journal."""
-        if not self.path.exists():
-            return False
-        with self._opened() as connection:
-            return self._place(connection) is not None
+        return self._filled() is not None
 
-    def refresh(self, progress: Callable[[], object] | None = None) -> int:
-        """Count the journal's changes since the last refresh. Returns the number of changes.
+    def refresh(self, progress: Callable[[], object] | None = None, *, looks: int = LOOKS) -> int:
+        """Count the journal's changes since the last refresh, and return the number of changes.
 
         Several processes may refresh the store at the same time, and any of them may be killed. Changes are counted in
         transactions. Each transaction also stores the position in the journal at which the next transaction continues.
 
+        If open transactions hold committed changes back, the refresh waits for them for about a second. If they are
+        still open then, the store keeps its earlier age, until a later refresh finds that these transactions ended.
+
         Args:
             progress: Called after each transaction.
+            looks: How often to look again for changes that are held back.
 
         Raises:
             JournalError: The journal cannot be followed, or the store cannot be written.
         """
         counted = 0
-        with self._opened(writes=True) as connection:
-            while True:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    place = self._place(connection)
-                    if place is None:
-                        _empty(connection)
-                    moves = self._journal.moves("" if place is None else place[0], BATCH)
-                    Batch(connection).count(moves)
-                    cursor = moves[-1].cursor if moves else "0" if place is None else place[0]
-                    connection.execute(sql.SET_PLACE, (cursor, self._clock(), self._file()))
-                    connection.execute("COMMIT")
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                counted += len(moves)
-                if progress is not None:
-                    progress()
-                if len(moves) < BATCH:
-                    return counted
+        while True:
+            # On a busy server some transaction is always open. So the time stays until all changes before it are read.
+            self._begun = self._begun or (self._clock(), self._journal.last_change())
+            moves, is_complete = self._count_page(*self._begun)
+            counted += moves
+            if progress is not None:
+                progress()
+            if is_complete or moves == BATCH:
+                self._begun = None
+            if is_complete or (moves < BATCH and looks <= 0):
+                return counted
+            if moves < BATCH:
+                looks -= 1
+                self._sleep(PAUSE)
+
+    def _count_page(self, begun: float, newest: int) -> tuple[int, bool]:
+        """Count the next changes in one transaction: their number, and whether all before time *begun* are counted.
+
+        Args:
+            begun: A time.
+            newest: The number of the last change at that time.
+        """
+        with self.home.writing() as tables:
+            place = self._place(tables)
+            if place is None:
+                tables.make()
+                place = _Place()
+            decided = self._journal.decided()  # before the changes are read
+            moves = self._journal.moves(place.cursor, BATCH)
+            Batch(tables).count(moves)
+            cursor = moves[-1].cursor if moves else place.cursor
+            is_complete = len(moves) < BATCH and (decided >= newest or not self._journal.is_changed(cursor))
+            at = place.at
+            if is_complete and not begun < at <= self._clock():  # else another process has filled it since
+                at = begun
+            tables.write(sql.SET_PLACE, [(cursor, at, self.home.source())])
+        return len(moves), is_complete
 
     def rebuild(self, progress: Callable[[], object] | None = None) -> int:
         """Delete all counts, then call `refresh`."""
-        with self._opened(writes=True) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            _empty(connection)
-            connection.execute("COMMIT")
+        with self.home.writing() as tables:
+            tables.make()
         return self.refresh(progress)
 
     def age(self) -> float:
         """The seconds since the store was filled. 0 if no newer changes are missing."""
-        with self._opened() as connection:
-            return self._age(connection)
+        place = self._filled()
+        return math.inf if place is None else self._age(place)
 
-    def _age(self, connection: sqlite3.Connection) -> float:
-        place = self._place(connection)
-        assert place is not None
-        cursor, at = place
-        return max(0.0, self._clock() - at) if self._journal.moves(cursor, 1) else 0.0
+    def _age(self, place: _Place) -> float:
+        return max(0.0, self._clock() - place.at) if self._journal.is_changed(place.cursor) else 0.0
 
     def is_fresh(self) -> bool:
         """Whether the store is recent enough to look up counts and texts in it."""
-        return self.exists and self.age() <= FRESH
+        place = self._filled()
+        return place is not None and self._age(place) <= FRESH
+
+    def is_just_filled(self, seconds: float) -> bool:
+        """Whether the store was complete less than *seconds* ago."""
+        place = self._filled()
+        return place is not None and 0 <= self._clock() - place.at < seconds
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
         """As `FindingJournal.count`.
@@ -132,34 +174,33 @@ class SideStore:
         """
         if chosen.attributes or chosen.parent is not None or chosen.text is not None:
             return None
-        asked = [name for name in sql.CONDITIONS if getattr(chosen, name)]
-        named = f"p.definition IN ({sql.OF_SAGA.replace('?1', ':saga').replace('?2', ':version')})"
-        where = " AND ".join([named, *(sql.CONDITIONS[name] for name in asked)])
-        values = {name: getattr(chosen, name) for name in ("saga", "version", "error", "step")}
-        values["states"] = msgspec.json.encode(chosen.phases).decode()
+        where, values = _conditions(chosen)
         query = sql.COUNT.format(key=sql.KEYS[by], where=where)
-        with self._opened() as connection:
-            return dict(connection.execute(query, {**values, **_bounds(chosen)}).fetchall())
+        parts = (part for bounds in _bounds(chosen) for part in (*bounds, *values))
+        with self.home.reading() as tables:
+            return dict(tables.read(query, tuple(parts)))
 
     def states(self) -> dict[tuple[str, str], Counter[str]]:
         """The number of executions in each state, by saga and version."""
         found: dict[tuple[str, str], Counter[str]] = {}
-        with self._opened() as connection:
-            for saga, version, state, count in connection.execute(sql.COUNTS):
+        with self.home.reading() as tables:
+            for saga, version, state, count in tables.read(sql.COUNTS):
                 found.setdefault((saga, version), Counter())[state] = count
         return found
 
     def numbers(self, saga: str, version: str | None, first: int | None) -> SagaNumbers:
         """As `read_numbers`."""
-        with self._opened() as connection:
-            machine, groups = _counted(connection, saga, version, first)
-            failures = ((*key, count) for key, count in groups.items())
-            return numbers_from(saga, version, first, machine, failures, self._age(connection))
+        with self.home.reading() as tables:
+            place = self._place(tables)
+            machine, groups = _counted(tables, saga, version, first)
+        failures = ((*key, count) for key, count in groups.items())
+        age = math.inf if place is None else self._age(place)
+        return numbers_from(saga, version, first, machine, failures, age)
 
     def machine(self, saga: str, version: str) -> MachineStatistics:
-        """All counts of the executions of one definition."""
-        with self._opened() as connection:
-            return _counted(connection, saga, version, None)[0]
+        """All counts of one definition."""
+        with self.home.reading() as tables:
+            return _counted(tables, saga, version, None)[0]
 
     def with_text(self, text: str, below: int, limit: int) -> list[tuple[int, str, str, str]]:
         """The executions with *text* in their id, newest first, as (number in the journal, id, saga, version).
@@ -169,91 +210,68 @@ class SideStore:
             below: The result has only executions with a number below this number.
             limit: The maximum number of executions.
         """
-        with self._opened() as connection:
-            if len(text) < _SHORT:
-                return connection.execute(sql.WITH_SHORT_TEXT, (below, text, limit)).fetchall()
-            phrase = '"' + text.replace('"', '""') + '"'
-            return connection.execute(sql.WITH_TEXT, (phrase, below, text, limit)).fetchall()
+        with self.home.reading() as tables:
+            return tables.with_text(text, below, limit)
 
-    def _file(self) -> str:
-        return str(Path(self._source).stat().st_ino)
-
-    def _place(self, connection: sqlite3.Connection) -> tuple[str, float] | None:
-        """The cursor, and the time at which it was read.
-
-        None if the store belongs to another journal or has another format.
-        """
-        known = _ids_of(connection) == (sql.APPLICATION_ID, sql.FORMAT)
-        found = connection.execute(sql.PLACE).fetchone() if known else None
-        if found is None or found[2] != self._file() or int(found[0]) > self._journal.last_change():
+    def _filled(self) -> _Place | None:
+        """How far the store has come. None if it was never complete."""
+        if not self.home.is_there():
             return None
-        return found[0], found[1]
+        with self.home.reading() as tables:
+            place = self._place(tables)
+        return place if place is not None and place.at > 0 else None
 
-    @contextmanager
-    def _opened(self, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
-        try:
-            if writes and not self.path.exists():
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # only its owner may read the ids
-            uri = f"{self.path.absolute().as_uri()}?mode={'rw' if writes else 'ro'}"
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)) as connection:
-                connection.execute("PRAGMA cache_size=-65536")
-                if not writes:
-                    connection.execute("BEGIN")  # all reads see the same snapshot
-                yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(
-                f"the side store {str(self.path)!r} cannot be used: {error}. It may be deleted, and built again by "
-                f"fsm-mediator stats --refresh"
-            ) from error
+    def _place(self, tables: Tables) -> _Place | None:
+        """How far the store has come. None if it has another journal or format."""
+        found = tables.read(sql.PLACE) if tables.are_made() else []
+        if not found:
+            return None
+        ((cursor, at, source),) = found
+        is_ours = source == self.home.source() and number_in(cursor) <= self._journal.last_change()
+        return _Place(cursor, at) if is_ours else None
 
 
-def _bounds(chosen: Filter) -> dict[str, float]:
-    """The complete time spans in the period of a filter, and the parts of the period before and after these spans."""
+def _conditions(chosen: Filter) -> tuple[str, list[Any]]:
+    """The conditions of a filter except its period, as SQL and its parameters."""
+    where = [f"p.definition IN ({sql.OF_SAGA})"]
+    values: list[Any] = [chosen.saga, chosen.saga, chosen.version, chosen.version]
+    if chosen.states:
+        where.append(f"({' OR '.join([sql.IN_STATE] * len(chosen.phases))})")
+        values += [value for phase in chosen.phases for value in (phase, len(phase) + 1, f"{phase}.")]
+    if chosen.error is not None:
+        where.append(f"({sql.WITH_ERROR})")
+        values += [chosen.error, len(chosen.error), len(chosen.error), f".{chosen.error}"]
+    if chosen.step is not None:
+        where.append(sql.AT_STEP)
+        values.append(chosen.step)
+    if chosen.roots:
+        where.append(sql.IS_ROOT)
+    return " AND ".join(where), values
+
+
+def _bounds(chosen: Filter) -> tuple[tuple[float, float], ...]:
+    """The complete time spans within the period of a filter, and the rest of the period before and after the spans."""
     since, until = -math.inf if chosen.since is None else chosen.since, chosen.until
     low = -(2**62) if chosen.since is None else span_of(since) + bool(since % SPAN)
     high = 2**62 if until is None else span_of(until)
     until = math.inf if until is None else until
     if low > high:  # the period is within one span
-        return {"low": low, "high": high, "since": since, "low_at": until, "high_at": until, "until": until}
+        return (low, high), (since, until), (until, until)
     before, after = min(float(low * SPAN), until), max(float(high * SPAN), since)
-    return {"low": low, "high": high, "since": since, "low_at": before, "high_at": after, "until": until}
-
-
-def _ids_of(connection: sqlite3.Connection) -> tuple[int, int]:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application_id, version
-
-
-def _empty(connection: sqlite3.Connection) -> None:
-    """Drop all tables of a store, and create them again.
-
-    Raises:
-        JournalError: The file belongs to another application.
-    """
-    every = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql IS NOT NULL").fetchall()
-    if every and _ids_of(connection)[0] != sql.APPLICATION_ID:
-        raise JournalError("the file of the side store is that of another application; move it away")
-    for (name,) in every:
-        if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
-            connection.execute(f'DROP TABLE "{name}"')
-    for statement in sql.TABLES.split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id={sql.APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={sql.FORMAT}")
+    return (low, high), (since, before), (after, until)
 
 
 def _counted(
-    connection: sqlite3.Connection, saga: str, version: str | None, first: int | None
+    tables: Tables, saga: str, version: str | None, first: int | None
 ) -> tuple[MachineStatistics, Counter[tuple[str, str]]]:
     """The counts of a saga's executions, and the number of failures by step and error."""
     machine = MachineStatistics()
     groups: Counter[tuple[str, str]] = Counter()
     lowest = -(2**62) if first is None else first
-    for (definition,) in connection.execute(sql.OF_SAGA, (saga, version)).fetchall():
-        for kind, name, size, count in connection.execute(sql.SAMPLES, (definition, lowest)):
+    for (definition,) in tables.read(sql.OF_SAGA, (saga, saga, version, version)):
+        for kind, name, size, count in tables.read(sql.SAMPLES, (definition, lowest)):
             machine.count_sample(kind, name, size, count)
-        for state, error, step, span, count in connection.execute(sql.STATES, (definition,)):
+        for state, error, step, span, count in tables.read(sql.STATES, (definition,)):
             if span >= lowest or not is_ended(state):
                 machine.now[state] = machine.now.get(state, 0) + count
             if span >= lowest and error and is_failing(state):
@@ -262,12 +280,21 @@ def _counted(
     return machine, groups
 
 
-def side_store_of(journal: Any) -> SideStore | None:
+def side_store_of(journal: Any, clock: Callable[[], float] | None = None) -> SideStore | None:
     """The side store of a journal, even if it does not exist yet. None if this journal cannot have a side store."""
-    path = getattr(journal, "path", None)
-    if not is_counted(journal) or not isinstance(path, str) or not Path(path).is_file():
+    if not is_counted(journal):
         return None
-    return SideStore(journal, path)
+    stored: Any = journal
+    if hasattr(stored, "side_connections"):
+        from fsm_mediator.statistics.side_postgres import PostgresHome  # loads psycopg
+
+        return SideStore(journal, PostgresHome(stored), clock)
+    path = getattr(stored, "path", None)
+    if not isinstance(path, str) or not Path(path).is_file():
+        return None
+    from fsm_mediator.statistics.side_sqlite import SQLiteHome  # loads sqlite3
+
+    return SideStore(journal, SQLiteHome(path), clock)
 
 
 def filled_store_of(journal: Any) -> SideStore | None:
@@ -305,13 +332,15 @@ def filling(journal: Journal, every: float = 1.0) -> Iterator[None]:
 
 
 def _fill(store: SideStore, ended: threading.Event, every: float) -> None:
-    logged = ""
-    while not ended.wait(every):
+    logged, is_there, pause = "", False, every
+    while not ended.wait(pause):
         try:
-            if store.path.exists():
-                store.refresh()
+            is_there = store.home.is_there()
+            if is_there and not store.is_just_filled(every):
+                store.refresh(looks=1)
             logged = ""
         except JournalError as error:  # an error in counting must not stop the daemon
-            if str(error) != logged:
+            if is_there and str(error) != logged:
                 logged = str(error)
                 logger.warning("the side store is not filled: %s", error)
+        pause = every if is_there else RARELY * every

@@ -29,23 +29,26 @@ class Address:
     """The location of a database, and the settings for connections to it.
 
     Args:
-        url: A URL or a text of key=value pairs, in libpq's format: ``postgresql://app@db/shop`` or
-            ``postgresql:///shop?service=production``. In addition, ``?schema=NAME`` names the schema of the journal.
-            Other settings come from libpq's environment variables, service file and password file.
+        url: A URL or a text of key=value pairs, as libpq takes them: ``postgresql://app@db/shop``,
+            ``postgresql:///shop?service=production``; and ``schema=NAME`` and ``stats_schema=NAME``, which are ours.
+            Other settings come from libpq's environment variables, its service file and its password file.
 
     Attributes:
-        schema: The schema in the URL. None if the URL has no ``schema``.
-        parameters: The settings of a connection, including the password.
-        shown: The URL without any secret, for display.
+        schema: The schema that the URL names; None: it names none.
+        stats_schema: The schema of the side store that the URL names; None: it names none.
+        parameters: The settings of a connection, with the password.
+        shown: The URL without any secret, for people.
 
     Raises:
         DefinitionError: *url* is not a valid URL. The message does not show it.
     """
 
     schema: str | None
+    stats_schema: str | None
 
     def __init__(self, url: str) -> None:
-        url, self.schema = _without_schema(url)
+        url, self.schema = _without("schema", url)
+        url, self.stats_schema = _without("stats_schema", url)
         try:
             settings = conninfo_to_dict(url)
         except (ProgrammingError, UnicodeError, TypeError):  # their messages can show a part of the password
@@ -69,12 +72,9 @@ class Address:
         )
 
 
-def _without_schema(url: str) -> tuple[str, str | None]:
-    """The URL without its parameter ``schema``, and the value of this parameter.
-
-    None if the URL has no such parameter.
-    """
-    found = re.search(r"[?&]schema=([^&]*)", url) if isinstance(url, str) else None
+def _without(parameter: str, url: str) -> tuple[str, str | None]:
+    """The URL without this parameter, and the value of that."""
+    found = re.search(rf"[?&]{parameter}=([^&]*)", url) if isinstance(url, str) else None
     if found is None:
         return url, None
     before, after = url[: found.start()], url[found.end() :]

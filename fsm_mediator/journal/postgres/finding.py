@@ -16,11 +16,21 @@ from fsm_mediator.journal.postgres.reading import JournalReader
 from fsm_mediator.journal.protocol import Entry
 
 
+def without_escapes(details: str) -> str:
+    """The SQL of a record's details without characters that a text of PostgreSQL cannot hold, such as NUL.
+
+    PostgreSQL decodes every text in a JSON when it looks for one of them, and refuses the whole for such a character.
+    """
+    escapes = rf"regexp_replace({details}, '(\\\\)|\\u....', '\1?', 'g')"
+    return rf"(CASE WHEN strpos({details}, '\u') > 0 THEN {escapes} ELSE {details} END)"
+
+
 def _of_failure(what: str) -> str:
-    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
+    """A value of the record that says why an execution failed or is stuck: see `Filter`."""
+    details = f"{without_escapes('x.details')}::json"
     return f"""(
-        SELECT x.details::json {what} FROM journal.records x
-        WHERE x.execution = e.number AND json_typeof(x.details::json -> 'error') = 'array'
+        SELECT {details} {what} FROM journal.records x
+        WHERE x.execution = e.number AND json_typeof({details} -> 'error') = 'array'
         ORDER BY x.event IN ({", ".join(map(repr, FAILURES))}) DESC, x.seq DESC LIMIT 1)"""
 
 

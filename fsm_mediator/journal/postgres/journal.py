@@ -24,11 +24,10 @@ from fsm_mediator.journal.postgres.address import Address
 from fsm_mediator.journal.postgres.commit import Batch, Write, item_parameters, without_nul
 from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.postgres.copying import CopyTables
+from fsm_mediator.journal.postgres.counting import CountedChanges
 from fsm_mediator.journal.postgres.errors import RETRIED, unknown_driver
-from fsm_mediator.journal.postgres.following import ChangeOrder
 from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
-from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, version_of
-from fsm_mediator.journal.postgres.sharing import SharedWrites
+from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, stats_schema_of, version_of
 from fsm_mediator.journal.postgres.transactions import CallersTransactions
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.resealing import Resealed, reseal_all
@@ -46,11 +45,14 @@ from fsm_mediator.records import SIGNAL, VERBS, InboxItem
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import WAITING
 
+_SIDE: Final = 2
+"""The most connections to the side store."""
+
 _TRIES: Final = 5
 """How often a transaction is executed at most, if it conflicts with other transactions."""
 
 
-class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
+class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     """Keeps records in a PostgreSQL database (12 or later), for processes on any number of machines.
 
     When `write` returns, the record is as durable as the database makes it. Drivers survive an outage of the server:
@@ -61,19 +63,19 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     there, so only the lease shows whether a driver is alive.
 
     Args:
-        url: The database: ``postgresql://app@db/shop``, or another format of libpq. No message shows the password of
-            the URL; a password file is safer.
-        schema: The schema of the journal's tables. None for the ``?schema=`` of the URL, or ``fsm_mediator`` if the
-            URL has none.
-        lease: Seconds for which a driver counts as alive after a heartbeat, if this process cannot see the driver's
-            process.
-        most_connections: The maximum number of open connections, besides one for the locks of drivers.
-        pooled: Whether a pooler in transaction mode is used. None to detect this.
-        max_value_bytes: The maximum size in bytes of one payload, result or signal value, as JSON.
-        types: Hooks, as for `SQLiteJournal`.
-        cipher: Seals the texts of users, as for `SQLiteJournal`.
-        read_only: Only read the journal. This works on a standby too.
-        migrate: Whether to create and update the tables. None to leave the tables unchecked until `migrate` is called.
+        url: The database: ``postgresql://app@db/shop``, or as libpq takes it otherwise. No message shows its password;
+            better keep that in a password file.
+        schema: The schema of the journal's tables; None: that of the URL's ``?schema=``, else ``fsm_mediator``.
+        stats_schema: The schema of the side store; None: that of the URL's ``?stats_schema=``, else the name of the
+            journal's schema and ``_stats``.
+        lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
+        most_connections: How many connections are open at a time, besides one for the locks of drivers.
+        pooled: Whether a pooler in transaction mode is in between; None: it is found out.
+        max_value_bytes: The limit of one payload, result or signal value, as JSON.
+        types: Hooks, as of `SQLiteJournal`.
+        cipher: Seals what users write, as of `SQLiteJournal`.
+        read_only: Only read; a standby will do.
+        migrate: Whether to make and update the tables; None: they are not even looked for, until `migrate`.
 
     Raises:
         DefinitionError: An argument cannot be used.
@@ -87,6 +89,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         url: str,
         *,
         schema: str | None = None,
+        stats_schema: str | None = None,
         lease: float = 30.0,
         most_connections: int = 8,
         pooled: bool | None = None,
@@ -99,25 +102,24 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         check_number("PostgresJournal: lease (seconds)", lease, above=True)
         check_number("PostgresJournal: most_connections", most_connections, above=True)
         check_number("PostgresJournal: max_value_bytes", max_value_bytes, above=True)
-        self.read_only: Final = read_only
+        self.read_only = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
         self.codec: Codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._liveness = SecondLook(2 * self.heartbeat)
         address = Address(url)
-        self._connections = Connections(
-            address,
-            check_schema(schema or address.schema or "fsm_mediator"),
-            most=most_connections,
-            pooled=pooled,
-            patience=lease,
-            when_cut_off=self._liveness.forget,
-        )
+        settings: Any = {"pooled": pooled, "patience": lease, "when_cut_off": self._liveness.forget}
+        named = check_schema(schema or address.schema or "fsm_mediator")
+        self._connections = Connections(address, named, most=most_connections, **settings)
+        # Connections of its own: a store reads the journal while its transaction is open.
+        stats_schema = stats_schema_of(named, stats_schema or address.stats_schema)
+        self.side_connections: Final = Connections(address, stats_schema, most=_SIDE, **settings)
         self._locks = SessionLocks(self._connections)
         self._slots = slots.SlotRules(self._connections.schema, self._liveness.is_gone, lease)
         self._numbers: dict[str, int] = {}
         self._writes = SharedWrites(self._execute)
         weakref.finalize(self, self._connections.close)
+        weakref.finalize(self, self.side_connections.close)
         weakref.finalize(self, self._locks.close)
         forking.register(self)
         if migrate is not None:
@@ -396,11 +398,12 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         """As `Journal.close`."""
         self._locks.close()
         self._connections.close()
+        self.side_connections.close()
 
     def reset(self) -> None:
         """Open new connections. A forked child calls this method."""
         self._connections.reset()
-        self._writes = SharedWrites(self._execute)
+        self.side_connections.reset()
         self._locks.reset()
         self._numbers.clear()
         self._liveness.forget()

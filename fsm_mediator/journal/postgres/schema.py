@@ -165,6 +165,34 @@ PARKED: Final = """
     CREATE INDEX parked ON journal.executions (parked, number) WHERE parked IS NOT NULL;
     """
 
+COUNTING: Final = """
+    -- Executions that were deleted after a follower had begun to count: see `CountedJournal`.
+    CREATE TABLE journal.removed (
+        transaction bigint NOT NULL DEFAULT txid_current(),
+        execution bigint NOT NULL,
+        PRIMARY KEY (transaction, execution)
+    );
+    CREATE TABLE journal.counting (is_on boolean NOT NULL);
+    INSERT INTO journal.counting VALUES (false);
+
+    -- The lock on the row of `counting` is held until the deletion commits. So a follower that turns it on waits for
+    -- all deletions that were not noted. The function has the rights of its owner: a role that may delete executions
+    -- needs no right on these two tables.
+    CREATE FUNCTION journal.note_removals() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS '
+        DECLARE
+            noted boolean;
+        BEGIN
+            SELECT is_on INTO noted FROM journal.counting FOR SHARE;
+            IF noted THEN
+                INSERT INTO journal.removed (execution) SELECT number FROM gone;
+            END IF;
+            RETURN NULL;
+        END';
+    CREATE TRIGGER note_removals AFTER DELETE ON journal.executions
+        REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION journal.note_removals();
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE FUNCTION journal.now_seconds() RETURNS float8 LANGUAGE sql VOLATILE
@@ -271,8 +299,13 @@ STEPS: Sequence[str] = (
     ACTORS + NOTES + LATER_ITEMS + FINDING,
     FAILED,
     CARRIERS + PARKED,
+    COUNTING,
 )
 """The SQL from each version to the next version. The schema stores its version in the table ``version``."""
+
+
+LONGEST: Final = 63
+"""The most characters of a name in PostgreSQL."""
 
 
 def lock_class(schema: str) -> int:
@@ -280,18 +313,36 @@ def lock_class(schema: str) -> int:
     return zlib.crc32(f"fsm_mediator.{schema}".encode()) & 0x7FFFFFFF
 
 
-def check_schema(schema: str) -> str:
-    """Return *schema* if it can be the name of the schema.
+def check_schema(schema: str, parameter: str = "schema") -> str:
+    """The name of the schema, if it can be one. *parameter* has that name in the error.
 
     Raises:
         DefinitionError: The name is empty, too long for PostgreSQL, or has a character besides letters, digits and
             ``_``.
     """
-    if not isinstance(schema, str) or not schema.isidentifier() or not schema.isascii() or len(schema) > 63:
+    if not isinstance(schema, str) or not schema.isidentifier() or not schema.isascii() or len(schema) > LONGEST:
         raise DefinitionError(
-            f"PostgresJournal: schema={schema!r} must be a name of letters, digits and _, at most 63 of them"
+            f"PostgresJournal: {parameter}={schema!r} must be a name of letters, digits and _, at most {LONGEST} of "
+            f"them"
         )
     return schema
+
+
+def stats_schema_of(schema: str, stats_schema: str | None) -> str:
+    """The name of the schema of a journal's side store: *stats_schema*, or a name that the journal's schema gives.
+
+    Raises:
+        DefinitionError: *stats_schema* is no name, or the schema of the journal itself.
+    """
+    if stats_schema is None:
+        name = f"{schema}_stats"
+        return name if len(name) <= LONGEST else f"{schema[: LONGEST - 15]}_{zlib.crc32(schema.encode()):08x}_stats"
+    if check_schema(stats_schema, "stats_schema") == schema:
+        raise DefinitionError(
+            f"PostgresJournal: stats_schema={stats_schema!r} is the schema of the journal; the side store needs a "
+            f"schema of its own"
+        )
+    return stats_schema
 
 
 @functools.lru_cache(maxsize=1024)

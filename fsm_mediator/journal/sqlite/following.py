@@ -94,6 +94,14 @@ class ChangeTable(OperatorTables):
         """As `CountedJournal.last_change`."""
         return sum(number for (number,) in self._read("SELECT seq FROM sqlite_sequence WHERE name = 'changes'"))
 
+    def decided(self) -> int:
+        """As `CountedJournal.decided`. One transaction writes at a time, so that this is the last change."""
+        return self.last_change()
+
+    def is_changed(self, after: str) -> bool:
+        """As `CountedJournal.is_changed`."""
+        return bool(self.moves(after, 1))
+
     def _number(self, is_done: str) -> None:
         if not self._read(is_done):
             self._connections.check_writable()

@@ -1,0 +1,204 @@
+"""SQLiteHome: the tables of a side store in a file beside the journal."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from fsm_mediator.errors import JournalError
+from fsm_mediator.statistics.side_tables import FORMAT
+
+APPLICATION_ID: Final = 0x66736D73  # "fsms"
+
+ENDING: Final = ".stats.db"
+
+_SHORT: Final = 3
+"""Characters; the index of texts has none that are shorter."""
+
+TABLES: Final = """
+    CREATE TABLE place (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        cursor TEXT NOT NULL,  -- of the journal's last change that is counted
+        at REAL NOT NULL,      -- all changes before this time are counted, or 0 before the first such time
+        source TEXT NOT NULL   -- the journal
+    ) STRICT;
+    CREATE TABLE definitions (
+        number INTEGER PRIMARY KEY,
+        saga TEXT NOT NULL,
+        version TEXT NOT NULL,
+        UNIQUE (saga, version)
+    ) STRICT;
+    CREATE TABLE moves (
+        number INTEGER PRIMARY KEY,
+        event TEXT NOT NULL,
+        source TEXT NOT NULL,
+        target TEXT NOT NULL,
+        in_doubt INTEGER NOT NULL,
+        UNIQUE (event, source, target, in_doubt)
+    ) STRICT;
+    CREATE TABLE executions (
+        number INTEGER PRIMARY KEY, -- the journal's
+        saga_id TEXT NOT NULL,
+        definition INTEGER NOT NULL,
+        is_branch INTEGER NOT NULL,
+        accepted_at REAL NOT NULL,
+        state TEXT NOT NULL,
+        changed_at REAL NOT NULL,
+        error TEXT NOT NULL,  -- of its failure, see `Filter`, or empty
+        step TEXT NOT NULL,   -- in which it is or, once ended, failed, or empty
+        failed_step TEXT NOT NULL,
+        is_final INTEGER NOT NULL, -- whether the failure gave a part up
+        history TEXT NOT NULL -- JSON: number of the move, and time, of each record
+    ) STRICT;
+    CREATE INDEX executions_by_change ON executions (changed_at);
+    CREATE VIRTUAL TABLE ids USING fts5 (
+        saga_id, content='executions', content_rowid='number', tokenize='trigram case_sensitive 1', columnsize=0
+    );
+    CREATE TABLE samples (
+        definition INTEGER NOT NULL,
+        span INTEGER NOT NULL, -- see `span_of`
+        kind TEXT NOT NULL,    -- see `samples` in ``machines.py``
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (definition, span, kind, name, size)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE places (
+        definition INTEGER NOT NULL,
+        is_branch INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        error TEXT NOT NULL,
+        step TEXT NOT NULL,
+        span INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (definition, state, span, error, step, is_branch)
+    ) STRICT, WITHOUT ROWID;
+    """
+_KEEP_ID: Final = "INSERT INTO ids (rowid, saga_id) VALUES (?, ?)"
+_REMOVE_ID: Final = "INSERT INTO ids (ids, rowid, saga_id) VALUES ('delete', ?, ?)"
+_WITH_TEXT: Final = """
+    SELECT e.number, e.saga_id, d.saga, d.version FROM ids i
+        CROSS JOIN executions e ON e.number = i.rowid CROSS JOIN definitions d ON d.number = e.definition
+    WHERE i.ids MATCH ? AND i.rowid < ? AND instr(e.saga_id, ?) ORDER BY i.rowid DESC LIMIT ?"""
+_WITH_SHORT_TEXT: Final = """
+    SELECT e.number, e.saga_id, d.saga, d.version FROM executions e CROSS JOIN definitions d ON d.number = e.definition
+    WHERE e.number < ? AND instr(e.saga_id, ?) ORDER BY e.number DESC LIMIT ?"""
+
+
+class SQLiteTables:
+    """The `Tables` of a file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """As `Tables.read`."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """As `Tables.write`."""
+        self._connection.executemany(statement, rows)
+
+    def with_text(self, text: str, below: int, limit: int) -> list[tuple[int, str, str, str]]:
+        """As `Tables.with_text`."""
+        if len(text) < _SHORT:
+            return self.read(_WITH_SHORT_TEXT, (below, text, limit))
+        phrase = '"' + text.replace('"', '""') + '"'
+        return self.read(_WITH_TEXT, (phrase, below, text, limit))
+
+    def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
+        """As `Tables.keep_ids`."""
+        self.write(_KEEP_ID, rows)
+
+    def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
+        """As `Tables.remove_ids`."""
+        self.write(_REMOVE_ID, rows)
+
+    def are_made(self) -> bool:
+        """As `Tables.are_made`."""
+        return self._ids() == (APPLICATION_ID, FORMAT)
+
+    def make(self) -> None:
+        """As `Tables.make`."""
+        every = self.read("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
+        if every and self._ids()[0] != APPLICATION_ID:
+            raise JournalError("the file of the side store is that of another application; move it away")
+        for (name,) in every:
+            if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
+                self._connection.execute(f'DROP TABLE "{name}"')
+        for statement in TABLES.split(";"):
+            self._connection.execute(statement)
+        self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version={FORMAT}")
+
+    def _ids(self) -> tuple[int, int]:
+        ((application_id,),), ((version,),) = self.read("PRAGMA application_id"), self.read("PRAGMA user_version")
+        return application_id, version
+
+
+class SQLiteHome:
+    """The `Home` of a store beside a SQLite journal.
+
+    Args:
+        path: The path of the journal.
+
+    Attributes:
+        path: The path of the store.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._source = path
+        where = Path(path)
+        self.path: Final = where.with_suffix(ENDING) if where.suffix == ".db" else where.with_name(where.name + ENDING)
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def is_there(self) -> bool:
+        """Whether there is a file."""
+        return self.path.exists()
+
+    def source(self) -> str:
+        """The number of the journal's file."""
+        return str(Path(self._source).stat().st_ino)
+
+    def now(self) -> float:
+        """The time of this machine."""
+        return time.time()
+
+    @contextmanager
+    def reading(self) -> Iterator[SQLiteTables]:
+        """As `Home.reading`."""
+        with self._opened("ro") as connection:
+            connection.execute("BEGIN")  # all reads see the same snapshot
+            yield SQLiteTables(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[SQLiteTables]:
+        """As `Home.writing`. Makes the file if there is none."""
+        with self._opened("rw") as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield SQLiteTables(connection)  # an error closes the connection, which undoes the transaction
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _opened(self, mode: str) -> Iterator[sqlite3.Connection]:
+        try:
+            if mode == "rw" and not self.path.exists():
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # only its owner may read the ids
+            uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)) as connection:
+                connection.execute("PRAGMA cache_size=-65536")
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(
+                f"the side store {self.name!r} cannot be used: {error}. It may be deleted, and built again by "
+                f"fsm-mediator stats --refresh"
+            ) from error
