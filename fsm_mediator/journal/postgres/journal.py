@@ -28,6 +28,7 @@ from fsm_mediator.journal.postgres.counting import CountedChanges
 from fsm_mediator.journal.postgres.errors import RETRIED, unknown_driver
 from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
 from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, stats_schema_of, version_of
+from fsm_mediator.journal.postgres.sharing import SharedWrites
 from fsm_mediator.journal.postgres.transactions import CallersTransactions
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.resealing import Resealed, reseal_all
