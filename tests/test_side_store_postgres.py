@@ -233,6 +233,19 @@ def test_processes_that_refresh_at_once_count_each_change_once(journal, monkeypa
         assert not tables.read("SELECT 1 FROM samples WHERE count <= 0 UNION ALL SELECT 1 FROM places WHERE count <= 0")
 
 
+def test_rebuild_waits_for_no_reader_and_leaves_it_its_snapshot(journal):
+    """A page that is being computed from the store keeps the rows that it has begun to read."""
+    fill(journal, 3)
+    store = store_of(journal)
+    store.refresh()
+    with store.home.reading() as tables:
+        assert tables.read("SELECT count(*) FROM places") == [(1,)]
+        in_thread(store_of(journal).rebuild)()
+        assert tables.read("SELECT sum(count)::int FROM places") == [(3,)]
+        assert tables.read("SELECT count(*) FROM executions") == [(3,)]
+    assert store.count(Filter(), None) == {"": 3}
+
+
 def test_age_counts_from_before_a_transaction_that_is_open(journal):
     """A change that is committed, and held back by an earlier transaction, is missing: the store does not hide that."""
     clock = Clock(1000.0)

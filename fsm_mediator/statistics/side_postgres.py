@@ -14,10 +14,12 @@ from fsm_mediator.journal.postgres.counting import MAY_READ
 from fsm_mediator.journal.postgres.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.postgres.schema import lock_class
 from fsm_mediator.journal.rows import is_text
-from fsm_mediator.statistics.side_tables import FORMAT, NAMES
+from fsm_mediator.statistics.side_tables import FORMAT
 
 _SHORT: Final = 3
 """Characters; the index of texts has none that are shorter."""
+
+NAMES: Final = ("place", "definitions", "moves", "executions", "ids", "samples", "places")
 
 MARK: Final = "side_store"
 """The table with the format of a side store. A schema without this table is no side store."""
@@ -155,8 +157,8 @@ class PostgresTables:
     def make(self) -> None:
         """As `Tables.make`. Tables of this format are emptied, so that the rights on them stay as they were."""
         if self.are_made():
-            # `place` is locked first, as readers do: no reader waits here for a table while it holds another one.
-            self._connection.execute(f"TRUNCATE {', '.join(NAMES)}".encode())
+            for name in NAMES:  # TRUNCATE would wait for readers, and take the rows from their snapshots
+                self._connection.execute(f"DELETE FROM {name}".encode())
             return
         if not self.read("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._schema,)):
             self._connection.execute(f'CREATE SCHEMA "{self._schema}"'.encode())

@@ -13,9 +13,6 @@ from typing import Any, Final, Protocol
 FORMAT: Final = 2
 """The number of the format of the tables. A store of another format is built again."""
 
-NAMES: Final = ("place", "definitions", "moves", "executions", "ids", "samples", "places")
-"""The tables. A transaction reads ``place`` before all others."""
-
 
 class Tables(Protocol):
     """The tables of a store, within one transaction."""
