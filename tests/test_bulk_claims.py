@@ -21,7 +21,7 @@ from fsm_mediator.mediator import bulk_claims, bulk_operations
 from fsm_mediator.mediator.bulk import Batch, freeze
 from fsm_mediator.mediator.bulk_claims import process_at_it
 from fsm_mediator.ui import Monitor
-from tests.asgi import get, post
+from tests.asgi import ask, get, post
 from tests.drivers import JOURNALS, MARKS, PATIENCE, World
 from tests.test_earlier_journals import Earlier
 from tests.test_monitor import acting
@@ -360,3 +360,31 @@ def test_page_of_a_batch_names_the_process_at_it(tmp_path):
         assert "is carried out by process" in answer.text
         results.close()
         assert "Go on with the 3" in get(monitor, place).text
+
+
+def test_button_that_is_pressed_twice_begins_a_batch_once(tmp_path, monkeypatch, caplog):
+    """The second press shows the page of the batch that this process is at, and nothing is said to be interrupted."""
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    (only,) = mediators(journal, 1)
+    batch, gate, again = frozen(journal), World(), only.again
+    wait = gate.gate()
+
+    def gated(*asked: Any, **words: Any) -> Any:
+        wait()
+        return again(*asked, **words)
+
+    async def press() -> None:
+        monitor, place = Monitor(only, authorize=acting), f"/batches/{batch.name}"
+        for _ in range(2):
+            assert (await ask(monitor, place, {}, {"sec-fetch-site": "same-origin"})).status == 303
+            await asyncio.to_thread(gate.begun)
+        gate.go()
+        while " 0 left" not in (await ask(monitor, place)).text:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(only, "again", gated)
+    with closing(journal), only:
+        asyncio.run(asyncio.wait_for(press(), PATIENCE))
+
+    assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
+    assert "is interrupted" not in caplog.text

@@ -33,7 +33,7 @@ from fsm_mediator import (
 )
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
 from tests.drivers import World, eventually
-from tests.otlp import attributes, exporting, links_of, receiving
+from tests.otlp import attributes, exporting, links_of, measuring, receiving
 
 ROOT = Path(__file__).parent.parent
 
@@ -348,12 +348,20 @@ def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
 
 
 def test_an_execution_that_is_not_sampled_runs(drive, receiver):
-    """Where my sampler says no, nothing is exported, and the saga is as ever."""
-    saga = Saga("s", [World().step("a", ConnectionError("no"), "ok")])
+    """Where my sampler says no, no span is exported, participants are told so, and the metrics are as ever."""
 
-    with exporting(receiver, sampler=ALWAYS_OFF) as provider:
-        assert drive(saga, **both(Telemetry(provider))).run("s").results == {"a": "ok"}
+    def is_sampled(*_: Any) -> bool:
+        return trace.get_current_span().get_span_context().trace_flags.sampled
+
+    saga = Saga("s", [World().step("a", ConnectionError("no"), is_sampled)])
+    with exporting(receiver, sampler=ALWAYS_OFF) as provider, measuring(receiver) as meters:
+        mediator = drive(saga, **both(Telemetry(provider, meters)))
+        assert mediator.run("s", saga_id="o-1").results == {"a": False}
+
     assert receiver.spans == []
+    flags = mediator.journal.records("o-1")[-1].carrier["traceparent"].rpartition("-")[-1]
+    assert int(flags, 16) % 2 == 0
+    assert [point.as_int for point in receiver.points("saga.started")] == [1]
 
 
 def test_without_an_sdk_nothing_is_journaled_and_no_provider_is_set(drive, tmp_path):
