@@ -126,8 +126,8 @@ class SideStore:
         return self.exists and self.age() <= FRESH
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
-        """As `FindingJournal.count`; None: it knows no attributes, parents and texts."""
-        if chosen.attributes or chosen.parent is not None or chosen.text is not None:
+        """As `FindingJournal.count`; None: it knows no attributes, parents and texts, and counts no roots alone."""
+        if chosen.attributes or chosen.parent is not None or chosen.text is not None or chosen.roots:
             return None
         asked = [name for name in sql.CONDITIONS if getattr(chosen, name)]
         named = f"p.definition IN ({sql.OF_SAGA.replace('?1', ':saga').replace('?2', ':version')})"
