@@ -6,13 +6,17 @@ import asyncio
 import multiprocessing
 import os
 import threading
+import time
 from collections import Counter
 from contextlib import closing
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fsm_mediator import AsyncMediator, Mediator, Saga, SQLiteJournal, StepRejectedError
+from fsm_mediator.cli.commands import cli
+from fsm_mediator.cli.console import REFUSED
 from fsm_mediator.errors import JournalError, MediatorError, RefusedError
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import host
@@ -75,6 +79,28 @@ def test_second_mediator_is_refused_while_the_first_goes_on(journal):
         assert process_at_it(journal, batch) is None
         assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
         assert list(second.bulk(batch=batch.name)) == []
+
+
+def test_command_that_prunes_is_refused_while_another_process_prunes(tmp_path):
+    """The command claims the batch as a mediator does, although it needs no app: each execution has one result."""
+    path = tmp_path / "sagas.db"
+    with closing(SQLiteJournal(path)) as journal:
+        (first,) = mediators(journal, 1)
+        batch = freeze(journal, "prune", [f"o-{number}" for number in range(COUNT)], {}, "why", "ann", time.time())
+        command = ["bulk", "--resume", batch.name, "--journal", str(path)]
+        with first:
+            results = first.bulk(batch=batch.name)
+            assert next(results).done
+            refused = CliRunner().invoke(cli, command)
+            assert refused.exit_code == REFUSED
+            assert "is carried out by process" in refused.stderr
+            results.close()  # and the command takes over
+        done = CliRunner().invoke(cli, command)
+        assert "3 done, 0 refused" in done.output
+
+        assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}
+        assert process_at_it(journal, batch) is None
+        assert list(journal.entries()) == []
 
 
 def test_mediators_that_resume_at_the_same_moment_act_once(journal):

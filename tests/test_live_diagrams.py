@@ -197,8 +197,12 @@ def test_an_outcome_is_live_by_its_mediator(live):
 
 def test_only_the_picture_of_one_execution_moves():
     """Not that of a machine, and not a watch of many, which a notebook shows as text."""
-    with Mediator(trip()) as mediator, pytest.raises(DefinitionError, match="the picture of a machine"):
-        trip().diagram().live(mediator)
+    with Mediator(trip()) as mediator:
+        with pytest.raises(DefinitionError, match="the picture of a machine"):
+            trip().diagram().live(mediator)
+        mediator.enqueue("trip", saga_id="t-1")
+        with pytest.raises(DefinitionError, match=r"takes the mediator that reads 't-1', not 'sagas\.db'"):
+            mediator.outcome("t-1").diagram().live("sagas.db")
     watch = Mediator(trip()).watch()
     with pytest.raises(DefinitionError, match="watch one execution by its id"):
         watch.live()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import click
@@ -17,7 +17,6 @@ from fsm_mediator.cli.loading import App, journal_for, load_app, load_journal
 from fsm_mediator.cli.where import parse_where, where
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.bulk import PRUNE, VERBS_IN_BULK, Batch, BulkResult, fitting, freeze
-from fsm_mediator.mediator.bulk_pruning import prune_batch
 from fsm_mediator.mediator.finding import find
 
 SHOWN: int = 10
@@ -78,10 +77,8 @@ def bulk(
         return
     say(f"batch {batch.name}: {batch.verb} of {len(left)}; if it is interrupted: ", "dim")
     say(next_command("bulk", "--resume", batch.name), "dim")
-    if loaded is None:
-        results = _prune(opened, batch, len(left))
-    else:
-        results = drive(loaded, opened, lambda mediator: _run(mediator, batch.name, len(left)))
+    with nullcontext() if loaded else closing(opened):
+        results = drive(loaded or App(()), opened, lambda mediator: _run(mediator, batch.name, len(left)))
     if _report(results):
         sys.exit(DID_NOT_SUCCEED)
 
@@ -122,16 +119,6 @@ async def _run(mediator: Any, batch: str, count: int) -> list[BulkResult]:
             for result in found:
                 results.append(result)
                 advance()
-    return results
-
-
-def _prune(journal: Journal, batch: Batch, count: int) -> list[BulkResult]:
-    """Run a batch of the verb prune and return all its results, with a progress bar. This needs no mediator."""
-    results = []
-    with closing(journal), progress_bar("pruning", f"{{task.completed}} of {count}") as advance:
-        for result in prune_batch(journal, batch, time.time):
-            results.append(result)
-            advance()
     return results
 
 

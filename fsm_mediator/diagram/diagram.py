@@ -275,6 +275,8 @@ class Diagram:
             raise DefinitionError("live() shows an execution, and this is the picture of a machine")
         saga_id, make = self.run.saga_id, self.reader
         if mediator is not None:
+            if not hasattr(mediator, "watch"):
+                raise DefinitionError(f"live() takes the mediator that reads {saga_id!r}, not {mediator!r}")
             make = mediator.watch(saga_id).reader
         if make is None and not is_ended(self.run.state):
             raise DefinitionError(

@@ -12,7 +12,7 @@ from fsm_mediator.journal.notes import ACKNOWLEDGED, Note, for_notes, keeps_note
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.states import ENDED
 
-_SAME_TROUBLE: Final = frozenset({"errored", "retry_due", "compensation_errored", "compensation_due"})
+SAME_TROUBLE: Final = frozenset({"errored", "retry_due", "compensation_errored", "compensation_due"})
 """The events of an attempt that fails and is repeated."""
 
 
@@ -45,4 +45,4 @@ def acknowledgement_of(journal: Journal, saga_id: str) -> Note | None:
     if newest is None:
         return None
     later = (record for record in journal.records(saga_id) if record.seq > newest.value["seq"])
-    return newest if all(record.event in _SAME_TROUBLE for record in later) else None
+    return newest if all(record.event in SAME_TROUBLE for record in later) else None

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 
 from fsm_mediator.errors import RefusedError, UnknownExecutionError
 from fsm_mediator.ids import root_of
 from fsm_mediator.journal.optional import forgotten_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.retention import for_retention, with_branches
-from fsm_mediator.mediator.bulk import Batch, BulkResult
+from fsm_mediator.mediator.bulk import BulkResult
 from fsm_mediator.states import ENDED
-
-
-def prune_batch(journal: Journal, batch: Batch, clock: Callable[[], float]) -> Iterator[BulkResult]:
-    """Delete the executions of *batch* that have no result. Writes and yields a result for each."""
-    for saga_id in batch.left():
-        result = prune_one(journal, saga_id, batch.at)
-        batch.keep(result, clock())
-        yield result
 
 
 def prune_one(journal: Journal, saga_id: str, at: float) -> BulkResult:

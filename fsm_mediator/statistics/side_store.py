@@ -170,9 +170,9 @@ class SideStore:
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
         """As `FindingJournal.count`.
 
-        None if the filter has attributes, a parent or a text, which the store does not know.
+        None if the filter has attributes, a parent, a text or roots alone, which the store does not know.
         """
-        if chosen.attributes or chosen.parent is not None or chosen.text is not None:
+        if chosen.attributes or chosen.parent is not None or chosen.text is not None or chosen.roots:
             return None
         where, values = _conditions(chosen)
         query = sql.COUNT.format(key=sql.KEYS[by], where=where)

@@ -15,7 +15,10 @@ from fsm_mediator.errors import DefinitionError
 LOOK: Final = "look"
 """The permission to read every page."""
 
-VERBS: Final = ("retry", "resolve", "cancel", "signal", "undo", "abandon", "again", "hold", "unhold")
+VERBS: Final = (
+    *("retry", "resolve", "cancel", "signal", "undo", "abandon", "again", "hold", "unhold"),
+    *("acknowledge", "prune"),
+)
 """The verbs that can be permitted to an operator."""
 
 _PERMISSIONS: Final = frozenset({LOOK, *VERBS})

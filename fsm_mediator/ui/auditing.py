@@ -12,7 +12,7 @@ import msgspec
 from fsm_mediator.error_types import SagaCancelledError
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.finding import Filter
-from fsm_mediator.journal.notes import AGAIN, BATCH_CLAIM, HOLD, UNHOLD, Note, keeps_notes
+from fsm_mediator.journal.notes import ACKNOWLEDGED, AGAIN, BATCH_CLAIM, HOLD, UNHOLD, Note, keeps_notes
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.finding import find
 from fsm_mediator.narration import details
@@ -24,7 +24,7 @@ AUDITED: Final = 500
 
 _PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
 _CANCELLED: Final = Failure.of(SagaCancelledError()).type
-_NOTED: Final = {HOLD: "hold", UNHOLD: "lift the hold", AGAIN: "run again"}
+_NOTED: Final = {HOLD: "hold", UNHOLD: "lift the hold", AGAIN: "run again", ACKNOWLEDGED: "acknowledge"}
 
 
 @attrs.frozen

@@ -11,12 +11,12 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, RefusedError
-from fsm_mediator.mediator.bulk import Batch, freeze
+from fsm_mediator.mediator.bulk import PRUNE, Batch, freeze
 from fsm_mediator.mediator.bulk_claims import process_at_it
 from fsm_mediator.ui.offers import Offer, arguments, offer_for_many
 from fsm_mediator.ui.reading import Reader
 
-IN_BULK: Final = ("retry", "resolve", "cancel", "signal", "again", "hold", "unhold")
+IN_BULK: Final = ("retry", "resolve", "cancel", "signal", "again", "hold", "unhold", "acknowledge", PRUNE)
 """The verbs that the pages can give to many executions."""
 
 MOST: Final = 10_000
@@ -43,16 +43,16 @@ class Batches:
         self._mediator = mediator
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    def preview(self, asked: Mapping[str, str | None]) -> tuple[int, list[str]]:
+    def preview(self, verb: str, asked: Mapping[str, str | None]) -> tuple[int, list[str]]:
         """The number of executions that match the filter, and the ids of the newest. The count stops above `MOST`."""
         _check_filtered(asked)
-        fitting = self._reader.executions(asked, None, PREVIEWED)
-        return self._reader.count_fitting(asked, MOST + 1), [entry.saga_id for entry in fitting]
+        newest = self._reader.executions(asked, None, PREVIEWED, verb)
+        return self._reader.count_fitting(asked, MOST + 1, verb), [entry.saga_id for entry in newest]
 
-    def chosen(self, asked: Mapping[str, str | None]) -> list[str]:
+    def chosen(self, verb: str, asked: Mapping[str, str | None]) -> list[str]:
         """The ids of the executions that match the filter, the newest first. At most ``MOST + 1`` ids are read."""
         _check_filtered(asked)
-        return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1)]
+        return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1, verb)]
 
     def offer(self, verb: str, asked: Mapping[str, str | None]) -> Offer:
         """The verb with the fields of its form. If the filter names a saga and a step, the fields have its type."""
@@ -67,7 +67,7 @@ class Batches:
         """
         values = arguments(self.offer(verb, asked), form)
         reason = values.pop("reason")
-        ids = await run_in_threadpool(self.chosen, asked)
+        ids = await run_in_threadpool(self.chosen, verb, asked)
         if len(ids) > MOST:
             raise DefinitionError(f"more than {MOST:,} executions fit: narrow the filter, or use fsm-mediator bulk")
         now = self._reader.clock()

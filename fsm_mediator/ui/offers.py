@@ -71,7 +71,9 @@ class Offer:
     fields: tuple[Field, ...] = (REASON,)
 
 
-def offers(saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note | None = None) -> Iterator[Offer]:
+def offers(
+    saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note | None = None, *, alerted: bool = False
+) -> Iterator[Offer]:
     """The verbs that are allowed for an execution now.
 
     Args:
@@ -79,10 +81,13 @@ def offers(saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note |
         entry: The execution.
         undrivable: The reason why no living driver can drive the execution. None if a driver can drive it.
         hold: The hold that applies to the execution. None if there is no hold.
+        alerted: Whether alerts without an acknowledgement are sent for the execution.
     """
     branch = is_branch(entry.saga_id)
     if undrivable is not None and not branch and not is_ended(entry.state):
         yield Offer("abandon", "Give up", "Closes it as failed. Nothing is undone.", (_WHY,))
+    if alerted:
+        yield Offer("acknowledge", "Acknowledge", "No message about it is sent until it moves. Nothing of it changes.")
     machine = None if saga is None else saga.machine_with(entry.state)
     if saga is None or machine is None:
         return
@@ -122,6 +127,8 @@ _LABELS: Final = {
     "again": ("Run again", "Starts a new execution for each, with its payload."),
     "hold": ("Hold", "No new attempt of a step begins. Compensations go on."),
     "unhold": ("Lift the holds", "Attempts begin again."),
+    "acknowledge": ("Acknowledge", "No message about them is sent until they move."),
+    "prune": ("Delete", "Deletes them for good, each with its branches. Only executions that have ended are deleted."),
 }
 _WHY_EACH: Final = attrs.evolve(REASON, required=True, hint="It is journaled for each.")
 

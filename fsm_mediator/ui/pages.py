@@ -20,6 +20,7 @@ from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, Re
 from fsm_mediator.ids import is_branch
 from fsm_mediator.journal.archive import ArchivedExecution, archived_page
 from fsm_mediator.journal.finding import attributes_of
+from fsm_mediator.journal.notes import keeps_notes
 from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.mediator.diagrams import run_of
@@ -134,7 +135,8 @@ class Pages:
         if len(entries) > A_PAGE and entries[A_PAGE - 1].cursor is not None:
             filters = {name: value for name, value in asked.items() if value is not None}
             more = urlencode({**filters, "after": entries[A_PAGE - 1].cursor})
-        content = {"title": "Executions", "rows": rows, "asked": {**asked, "id": wanted}, "more": more}
+        asked |= {"id": wanted}
+        content = {"title": "Executions", "rows": rows, "asked": asked, "more": more, "in_bulk": IN_BULK}
         return Page("runs.html", content)
 
     async def run(self, request: Request) -> Page:
@@ -185,6 +187,7 @@ class Pages:
             "more_branches": len(branches) > A_PAGE,
             "offers": self._offers(reader, entry, look),
             "hold": reader.hold_of(entry),
+            "acknowledged": reader.acknowledgement_of(entry),
             "is_branch": is_branch(saga_id),
             "trace": trace_of(entry.acceptance.carrier),
             "states": sorted({record.source for record in records} | {record.target for record in records}),
@@ -211,20 +214,25 @@ class Pages:
 
     def _read_stuck(self) -> dict[str, Any]:
         reader, look = self._reader, Drivability(self._reader.journal)
-        groups = [
-            (*group, [each.verb for each in self._offers(reader, group[3][0][0], look) if each.verb in IN_BULK])
-            for group in reader.stuck_groups()
-        ]
+        groups = [(*group, self._in_bulk(group[3][0][0], look)) for group in reader.stuck_groups()]
         looked_at = sum(len(group[3]) for group in groups)
         most = LOOKED_AT if looked_at == LOOKED_AT else None
         return {"title": "Stuck", "groups": groups, "redact": reader.redact, "most": most}
+
+    def _in_bulk(self, entry: Entry, look: Drivability) -> list[str]:
+        """The verbs for the group of a stuck execution. Other members of the group may have no acknowledgement."""
+        verbs = [each.verb for each in self._offers(self._reader, entry, look) if each.verb != "acknowledge"]
+        if verbs and keeps_notes(self._reader.journal):
+            verbs.append("acknowledge")
+        return [verb for verb in verbs if verb in IN_BULK]
 
     def _offers(self, reader: Reader, entry: Entry, look: Drivability) -> list[Offer]:
         """The verbs that are allowed for an execution now. The list is empty for archives and without a mediator."""
         if self._call is None or reader is not self._reader:
             return []
         why = look.why_not(entry) if look.is_undrivable(entry) else None
-        return list(offers(reader.saga_of(entry), entry, why, reader.hold_of(entry)))
+        alerted = reader.is_alerted(entry, look)
+        return list(offers(reader.saga_of(entry), entry, why, reader.hold_of(entry), alerted=alerted))
 
     async def machines(self, _request: Request) -> Page:
         """Every saga and version that this process knows or that the journal has."""
@@ -304,7 +312,7 @@ class Pages:
         if verb not in IN_BULK:
             raise DefinitionError(f"no batch gives {verb!r}; there are {', '.join(IN_BULK)}")
         asked = {name: request.query_params.get(name, "").strip() or None for name in FILTERS}
-        fit, ids = await run_in_threadpool(self.batches.preview, asked)
+        fit, ids = await run_in_threadpool(self.batches.preview, verb, asked)
         offer = await run_in_threadpool(self.batches.offer, verb, asked)
         content = {"title": f"{verb} many", "offer": offer, "asked": asked, "fit": fit, "most": MOST, "ids": ids}
         return Page("bulk.html", content)

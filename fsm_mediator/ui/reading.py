@@ -15,6 +15,7 @@ import msgspec
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.error_types import UnknownExecutionError
 from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.acknowledging import SAME_TROUBLE, acknowledgement_of
 from fsm_mediator.journal.attributes import Scalar, scalar_of
 from fsm_mediator.journal.finding import Filter, FindingJournal, finds, left_alone, newest_by_phase
 from fsm_mediator.journal.lines import plain
@@ -22,6 +23,7 @@ from fsm_mediator.journal.notes import Note, keeps_notes, notes_of
 from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Part
+from fsm_mediator.mediator.bulk import fitting
 from fsm_mediator.mediator.finding import filter_of, find
 from fsm_mediator.mediator.holding import hold_of
 from fsm_mediator.narration import details, in_words, place_in_words, span
@@ -217,7 +219,9 @@ class Reader:
             return entry.changed_at < late and entry.wake_at != float("inf")
         return entry.wake_at is not None and entry.wake_at < late
 
-    def executions(self, asked: Mapping[str, str | None], after: str | None, limit: int) -> list[Entry]:
+    def executions(
+        self, asked: Mapping[str, str | None], after: str | None, limit: int, verb: str | None = None
+    ) -> list[Entry]:
         """The newest executions that match the filter, below the cursor *after*.
 
         Args:
@@ -225,11 +229,12 @@ class Reader:
                 (two hours ago) or a date. ``having`` has attributes, such as ``tenant=acme order=17``.
             after: The cursor of the last execution on the previous page.
             limit: The maximum number of executions.
+            verb: The verb of a batch. For ``prune``, only executions that have ended, and no branches.
 
         Raises:
             DefinitionError: There is no such state, an attribute is not NAME=VALUE, or a time is malformed.
         """
-        return find(self.journal, self._filter_of(asked), after, limit)
+        return find(self.journal, fitting(verb, self._filter_of(asked)), after, limit)
 
     def _filter_of(self, asked: Mapping[str, str | None]) -> Filter:
         named: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
@@ -273,9 +278,9 @@ class Reader:
         machines = {each.name: store.machine(each.name, each.version) for each in all_definitions(saga)}
         return Statistics(saga, saga.version, machines=machines), store.age()
 
-    def count_fitting(self, asked: Mapping[str, str | None], most: int) -> int:
-        """The number of executions that match the filter. The count stops at *most*."""
-        chosen = self._filter_of(asked)
+    def count_fitting(self, asked: Mapping[str, str | None], most: int, verb: str | None = None) -> int:
+        """The number of executions that match the filter of a batch. The count stops at *most*."""
+        chosen = fitting(verb, self._filter_of(asked))
         if not finds(self.journal) or UNDRIVABLE in chosen.states:
             return len(find(self.journal, chosen, None, most))
         store = fresh_store_of(self.journal)
@@ -361,6 +366,23 @@ class Reader:
         """The hold that applies to an execution. None if there is no hold or the execution has ended."""
         journal: Journal = self.journal
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
+
+    def acknowledgement_of(self, entry: Entry) -> Note | None:
+        """The note by which a person has silenced the alerts of an execution in its present state."""
+        try:
+            return None if entry.state in ENDED else acknowledgement_of(self.journal, entry.saga_id)
+        except JournalError:  # its records cannot be read, and its page shows the error
+            return None
+
+    def is_alerted(self, entry: Entry, look: Drivability) -> bool:
+        """Whether alerts without an acknowledgement can be sent for an execution in its present state."""
+        if entry.state in ENDED or not keeps_notes(self.journal):
+            return False
+        if self._trouble_of(entry, look)[1] not in (STUCK, UNDRIVABLE, UNDRIVEN):
+            last = self.last_record(entry)
+            if last is None or last.event not in SAME_TROUBLE or last.attempt < OFTEN:
+                return False
+        return self.acknowledgement_of(entry) is None
 
     def hidden(self, record: Record) -> Record:
         """*record* with its texts redacted. An error's message is redacted alone, and again together with its type."""

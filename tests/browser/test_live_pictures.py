@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import Mediator
-from tests.browser.lab import lab
+from tests.browser.lab import PATIENCE, lab
 from tests.browser.marimo_lab import marimo, run_all
 from tests.browser.sagas import trip
 
@@ -97,3 +97,34 @@ def test_the_picture_moves_when_another_process_drives(notebook, tmp_path):
                 shows(page, "executing.fly", "moving")
                 (tmp_path / "fly").touch()
                 shows(page, "succeeded", "ended")
+
+
+def test_a_cell_that_runs_again_leaves_no_thread_behind(notebook, tmp_path):
+    """The page takes the old picture away, and says so; then only the new one is followed."""
+    followed = "[each.name for each in threading.enumerate()].count('fsm-mediator-live')"
+    cells = [
+        f"{IMPORTS}\nimport threading\nmediator = Mediator(trip({str(tmp_path)!r}))\n{ADMITTED}\nmade = []",
+        "made.append(mediator.watch('t-1', poll=0.05))\nmade[-1]",
+        f"print('made', len(made), 'followed', {followed})",
+    ]
+    from playwright.sync_api import TimeoutError as NotYetError
+
+    with notebook(cells) as page:
+        shows(page, "pending", "moving")
+        page.get_by_text("made 1 followed 1", exact=True).wait_for()
+
+        def run(number):
+            page.locator(".cm-content").nth(number).click()
+            page.keyboard.press("Control+Enter")
+
+        for number in (2, 3):
+            run(1)
+            for _ in range(int(PATIENCE)):
+                run(2)
+                try:
+                    page.get_by_text(f"made {number} followed 1", exact=True).wait_for(timeout=1000)
+                except NotYetError:
+                    continue
+                break
+            else:
+                raise AssertionError(page.get_by_text("made ").all_inner_texts())

@@ -240,6 +240,20 @@ def test_slider_keys_and_clicks_work(site):
     plain.get_by_role("button", name="Try again").wait_for()
 
 
+def test_alert_is_acknowledged_on_the_page_of_its_execution(site):
+    """By a button, with a reason; then the page says by whom, and the button is gone for everybody."""
+    page = site.open("/runs/o-3")
+    page.get_by_text("Acknowledge", exact=True).first.click()
+    page.locator(".verbs details[open]").get_by_label("Reason").fill("the bank knows")
+    page.get_by_role("button", name="Acknowledge").click()
+    page.get_by_text("Its alerts were acknowledged by anna").wait_for()
+    page.get_by_role("listitem").filter(has_text="by anna: the bank knows").wait_for()
+
+    assert faults_of(page) == []
+    assert page.get_by_role("button", name="Acknowledge").count() == 0
+    assert site.open("/runs/o-3", "ben").get_by_role("button", name="Acknowledge").count() == 0
+
+
 def test_all_of_a_group_are_retried_and_followed(site):
     """From Stuck to the batch: its page fills itself, whichever process serves it; the audit leads back to it."""
     page = site.open("/stuck")

@@ -404,6 +404,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     def reset(self) -> None:
         """Open new connections. A forked child calls this method."""
         self._connections.reset()
+        self._writes = SharedWrites(self._execute)
         self.side_connections.reset()
         self._locks.reset()
         self._numbers.clear()
