@@ -1,4 +1,4 @@
-"""SQLiteHome: the tables of a side store in a file beside the journal."""
+"""SQLiteHome: a side store in a separate file beside the journal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APPLICATION_ID: Final = 0x66736D73  # "fsms"
 ENDING: Final = ".stats.db"
 
 _SHORT: Final = 3
-"""Characters; the index of texts has none that are shorter."""
+"""The minimum number of characters of a text that the text index can find."""
 
 TABLES: Final = """
     CREATE TABLE place (
@@ -91,7 +91,7 @@ _WITH_SHORT_TEXT: Final = """
 
 
 class SQLiteTables:
-    """The `Tables` of a file."""
+    """The `Tables` in a file."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -129,7 +129,7 @@ class SQLiteTables:
         if every and self._ids()[0] != APPLICATION_ID:
             raise JournalError("the file of the side store is that of another application; move it away")
         for (name,) in every:
-            if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
+            if name == "ids" or not name.startswith("ids_"):  # SQLite drops the tables "ids_..." with the table "ids"
                 self._connection.execute(f'DROP TABLE "{name}"')
         for statement in TABLES.split(";"):
             self._connection.execute(statement)
@@ -142,7 +142,7 @@ class SQLiteTables:
 
 
 class SQLiteHome:
-    """The `Home` of a store beside a SQLite journal.
+    """The `Home` of a side store in a file beside a SQLite journal.
 
     Args:
         path: The path of the journal.
@@ -158,19 +158,19 @@ class SQLiteHome:
 
     @property
     def name(self) -> str:
-        """The path."""
+        """The path of the store."""
         return str(self.path)
 
     def is_there(self) -> bool:
-        """Whether there is a file."""
+        """Whether the file of the store exists."""
         return self.path.exists()
 
     def source(self) -> str:
-        """The number of the journal's file."""
+        """The inode number of the journal's file."""
         return str(Path(self._source).stat().st_ino)
 
     def now(self) -> float:
-        """The time of this machine."""
+        """The time by the clock of this machine."""
         return time.time()
 
     @contextmanager
@@ -182,7 +182,7 @@ class SQLiteHome:
 
     @contextmanager
     def writing(self) -> Iterator[SQLiteTables]:
-        """As `Home.writing`. Makes the file if there is none."""
+        """As `Home.writing`. If the file does not exist, it is created."""
         with self._opened("rw") as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield SQLiteTables(connection)  # an error closes the connection, which undoes the transaction
