@@ -29,9 +29,9 @@ TABLES: Final = f"""
     INSERT INTO {MARK} VALUES ({FORMAT});
     CREATE TABLE place (
         one int PRIMARY KEY CHECK (one = 1),
-        cursor text NOT NULL, -- of the journal's last change that is counted
-        at float8 NOT NULL,   -- all changes before this time are counted, or 0 before the first such time
-        source text NOT NULL  -- the journal
+        cursor text NOT NULL, -- of the last counted change
+        at float8 NOT NULL,   -- all changes before this time are counted. 0 if the store was never complete
+        source text NOT NULL  -- identifies the journal: see `Home.source`
     );
     CREATE TABLE definitions (
         number int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -48,21 +48,21 @@ TABLES: Final = f"""
         UNIQUE (event, source, target, in_doubt)
     );
     CREATE TABLE executions (
-        number bigint PRIMARY KEY, -- the journal's
+        number bigint PRIMARY KEY, -- the number in the journal
         saga_id text NOT NULL,
         definition int NOT NULL,
         is_branch int NOT NULL,
         accepted_at float8 NOT NULL,
         state text NOT NULL,
         changed_at float8 NOT NULL,
-        error text NOT NULL,  -- of its failure, see `Filter`, or empty
-        step text NOT NULL,   -- in which it is or, once ended, failed, or empty
+        error text NOT NULL,  -- the type of the error in the failure, or empty: see `Filter`
+        step text NOT NULL,   -- the present step, or the failed step after the end, or empty
         failed_step text NOT NULL,
-        is_final int NOT NULL, -- whether the failure gave a part up
-        history text NOT NULL -- JSON: number of the move, and time, of each record
+        is_final int NOT NULL, -- whether the event of `error` is in `FAILURES`
+        history text NOT NULL -- JSON: for each record, the number of its move and its time
     );
     CREATE INDEX executions_by_change ON executions (changed_at);
-    -- Apart from `executions`, whose rows change: an index of texts is costly to write.
+    -- This is a separate table, because rows of `executions` change, and a text index is costly to update.
     CREATE TABLE ids (number bigint PRIMARY KEY, saga_id text NOT NULL);
     CREATE OR REPLACE FUNCTION trigrams(value text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
         'SELECT array_agg(DISTINCT substr(value, n, 3)) FROM generate_series(1, length(value) - 2) AS n';

@@ -23,9 +23,9 @@ _SHORT: Final = 3
 TABLES: Final = """
     CREATE TABLE place (
         one INTEGER PRIMARY KEY CHECK (one = 1),
-        cursor TEXT NOT NULL,  -- of the journal's last change that is counted
-        at REAL NOT NULL,      -- all changes before this time are counted, or 0 before the first such time
-        source TEXT NOT NULL   -- the journal
+        cursor TEXT NOT NULL,  -- of the last counted change
+        at REAL NOT NULL,      -- all changes before this time are counted. 0 if the store was never complete
+        source TEXT NOT NULL   -- identifies the journal: see `Home.source`
     ) STRICT;
     CREATE TABLE definitions (
         number INTEGER PRIMARY KEY,
@@ -42,18 +42,18 @@ TABLES: Final = """
         UNIQUE (event, source, target, in_doubt)
     ) STRICT;
     CREATE TABLE executions (
-        number INTEGER PRIMARY KEY, -- the journal's
+        number INTEGER PRIMARY KEY, -- the number in the journal
         saga_id TEXT NOT NULL,
         definition INTEGER NOT NULL,
         is_branch INTEGER NOT NULL,
         accepted_at REAL NOT NULL,
         state TEXT NOT NULL,
         changed_at REAL NOT NULL,
-        error TEXT NOT NULL,  -- of its failure, see `Filter`, or empty
-        step TEXT NOT NULL,   -- in which it is or, once ended, failed, or empty
+        error TEXT NOT NULL,  -- the type of the error in the failure, or empty: see `Filter`
+        step TEXT NOT NULL,   -- the present step, or the failed step after the end, or empty
         failed_step TEXT NOT NULL,
-        is_final INTEGER NOT NULL, -- whether the failure gave a part up
-        history TEXT NOT NULL -- JSON: number of the move, and time, of each record
+        is_final INTEGER NOT NULL, -- whether the event of `error` is in `FAILURES`
+        history TEXT NOT NULL -- JSON: for each record, the number of its move and its time
     ) STRICT;
     CREATE INDEX executions_by_change ON executions (changed_at);
     CREATE VIRTUAL TABLE ids USING fts5 (
