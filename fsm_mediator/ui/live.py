@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 LEAST: Final = 1.0
-"""The minimum number of seconds between two renderings. If rendering is slow, the pause is `SHARE` times as long as it
-takes.
+"""The minimum number of seconds between two renderings. If rendering is slow, the pause is `SHARE` times as long as the
+rendering.
 """
 
 SHARE: Final = 10
