@@ -43,7 +43,7 @@ PAUSE: Final = 0.05
 """Seconds for which a refresh waits before it reads again."""
 
 RARELY: Final = 10
-"""The factor for a daemon's pause while no store exists: the pause is then this many times as long."""
+"""While no store exists, the pause of a daemon is this many times as long."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -86,7 +86,7 @@ class SideStore:
 
     @property
     def exists(self) -> bool:
-        """Whether the store has once had all counts of this journal."""
+        """Whether the store exists, and was complete for this journal at least once."""
         return self._filled() is not None
 
     def refresh(self, progress: Callable[[], object] | None = None, *, looks: int = LOOKS) -> int:
