@@ -25,8 +25,8 @@ class IdCache:
     """The numbers of rows that commits need, so that a commit need not look them up.
 
     Attributes:
-        last_written: By an execution's id: the number of the execution and of its last record. An execution is here if
-            its last commit came from this journal object, and its driver still owns it.
+        last_written: By an execution's id: the number of the execution and of its last record. An execution is in this
+            cache if its last commit came from this journal object, and its driver still owns it.
         drivers: The numbers of drivers. A driver that was dismissed and enlists again gets another number. Therefore a
             number is looked up again before an execution is given to its driver.
         definitions: The numbers of definitions, by saga, version and fingerprint.
