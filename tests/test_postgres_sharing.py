@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import JournalError
+from fsm_mediator.journal.postgres import PostgresJournal
 from fsm_mediator.journal.postgres.sharing import MOST_ALONE, SharedWrites
 
 PATIENCE = 30.0
@@ -125,3 +126,13 @@ def test_places_alone_are_given_back(count):
             shared.write("any")  # type: ignore[arg-type]
     assert not shared.group.is_led
     assert all(len(group) == 1 for group in database.groups)
+
+
+def test_a_forked_child_shares_with_its_own_threads_only(monkeypatch):
+    """A thread of the parent may write at the moment of the fork. The child has no such thread, and waits for none."""
+    made: list[Any] = []
+    monkeypatch.setattr("fsm_mediator.journal.postgres.journal.SharedWrites", made.append)
+    journal = PostgresJournal("postgresql://127.0.0.1:1/none", migrate=None)
+    assert len(made) == 1
+    journal.reset()
+    assert len(made) == 2

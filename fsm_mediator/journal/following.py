@@ -60,7 +60,7 @@ class Move(NamedTuple):
     """One row of a journal without the values that a cipher seals. These fields are enough to count executions.
 
     Attributes:
-        cursor: The place after this row, as in `Change`.
+        cursor: The position after this row, as in `Change`.
         execution: The number of the execution in this journal. SQLite may use the number of a deleted execution again.
         seq: The number of the record; 0 for the acceptance of the execution, `REMOVED` for its deletion.
         saga_id: The execution. This field and all fields below are empty if the execution was deleted.
@@ -109,25 +109,25 @@ class CountedJournal(Protocol):
         """
 
     def last_change(self) -> int:
-        """The number of the last change, 0 if there is no change yet. Transactions that are still open count.
+        """The number of the last change, including changes in open transactions. 0 if there is no change yet.
 
         A cursor begins with the number of its change.
         """
 
     def decided(self) -> int:
-        """The number up to which no open transaction can add a change any more: `moves` returns the changes so far."""
+        """A number. No open transaction can add a change up to this number, so `moves` returns all changes up to it."""
 
     def is_changed(self, after: str) -> bool:
-        """Whether there is any change after a cursor, even if `moves` does not return it yet."""
+        """Whether any change follows a cursor, even if `moves` does not return the change yet."""
 
 
 def is_counted(journal: object) -> TypeGuard[CountedJournal]:
-    """Whether *journal* is a `CountedJournal`. Members that ``__getattr__`` provides count."""
+    """Whether *journal* is a `CountedJournal`. ``__getattr__`` may provide its members."""
     return hasattr(journal, "moves")
 
 
 def number_in(cursor: str) -> int:
-    """The number of the change that a cursor begins with. 0 for an empty cursor."""
+    """The number of a change, with which *cursor* begins. 0 for an empty cursor."""
     return int(cursor.partition(":")[0] or 0)
 
 

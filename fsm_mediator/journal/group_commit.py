@@ -75,8 +75,8 @@ class GroupCommit(Generic[J]):
     Args:
         commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
             It raises only interrupts.
-        alone: Does a single job and returns its result. Or it does nothing and returns None; *commit* then does the
-            job.
+        alone: Does a single job and returns its result. If this is not possible, it changes nothing and returns None.
+            Then *commit* does the job.
 
     Attributes:
         waiting: The queue: the waiters whose jobs no leader has taken yet.
@@ -88,13 +88,13 @@ class GroupCommit(Generic[J]):
         self._mutex = threading.Lock()
         self._leader: Waiter[J] | None = None
         self.waiting: deque[Waiter[J]] = deque()
-        self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait to be done, or to lead
-        self._under_way: Sequence[Waiter[J]] = ()  # the waiters whose jobs the leader does, itself included
+        self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait for results or for the lead
+        self._under_way: Sequence[Waiter[J]] = ()  # the leader, and the waiters whose jobs the leader does
         self._followers_awake: threading.Lock | None = None  # released by the last follower of the last group
 
     @property
     def is_led(self) -> bool:
-        """Whether a thread now writes for the others."""
+        """Whether a thread leads now."""
         return self._leader is not None
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:

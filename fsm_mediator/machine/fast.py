@@ -22,10 +22,10 @@ HOOKS: Final = (
 
 
 class DirectMachine(Machine):
-    """A ``Machine`` that knows which of its own lists of callbacks can have members.
+    """A ``Machine`` that knows which of its lists of callbacks can have members.
 
     Attributes:
-        hooks: The lists that were read or assigned, by name. The others are empty, and no other code has them.
+        hooks: The lists that were read or assigned, by name. All other lists are empty, because no code has used them.
     """
 
     hooks: dict[str, list[Any]]
@@ -59,10 +59,10 @@ for _name in HOOKS:
 
 
 class DirectTransition(Transition):
-    """A ``Transition`` that runs its callbacks in the stock order, and makes no log calls.
+    """A ``Transition`` that calls its callbacks in the order of the stock class, and does not log.
 
     Attributes:
-        is_plain: Whether it has no lists of callbacks. Each list is made when it is first read.
+        is_plain: Whether the transition has no lists of callbacks. A list is created when it is first read.
     """
 
     def __init__(self, source: str, dest: Any, *callbacks: Any, **named: Any) -> None:
@@ -102,7 +102,7 @@ class DirectTransition(Transition):
 
 
 def _made_when_read(name: str) -> property:
-    """The attribute *name* of a ``Transition``: a list of callbacks."""
+    """A property for a list of callbacks of a ``Transition``. The list is created when it is first read."""
 
     def read(transition: DirectTransition) -> Any:
         transition.is_plain = False

@@ -111,7 +111,7 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
 
 @contextmanager
 def without_collection(parts: int) -> Iterator[None]:
-    """Inside of the ``with`` block, garbage collection is off if the number *parts* is above `MANY`.
+    """Turn garbage collection off in the ``with`` block, if *parts*, the number of parts, is above `MANY`.
 
     The definition of a large saga makes many objects and no garbage. Searches for garbage would double the time.
     """
@@ -140,8 +140,8 @@ def _compiled(parts: Sequence[Part], *, every: bool, stock: bool) -> CompiledMac
     )
     machine.parts = tuple(parts)
     machine.places = places
-    # This does the work of Machine.add_states and add_transition, except for models and wildcards. Python looks faster
-    # into a plain dictionary than into the `OrderedDict` of the stock machine.
+    # This code does the work of Machine.add_states and add_transition, without models and wildcards. It makes plain
+    # dictionaries, in which a lookup is faster than in the `OrderedDict` of the stock machine.
     machine.states = {state.name: state for state in states}  # type: ignore[assignment]
     machine.events = {}
     machine.initial = PENDING

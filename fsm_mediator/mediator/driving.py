@@ -109,7 +109,7 @@ class ExecutionDriver(WaitingDriver):
                     if mail and active.receive(mail):
                         if commit.held and execution.effect is not None:
                             continue
-                        active.called = True  # a later item must call a driver, because it is not owned any more
+                        active.called = True  # the execution has no owner any more, so a later item must call a driver
                 effect = execution.effect
                 if effect is None or parks:
                     return self.stop_driving(active)
@@ -171,10 +171,11 @@ class ExecutionDriver(WaitingDriver):
             del active, call, answer  # an error keeps this frame, which must not keep the run
 
     def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
-        """The error that ended a step in the caller's thread, and is raised in the caller after the record is written.
+        """The error to raise in the caller after the record is written. None if there is no such error.
 
-        Therefore SIGTERM handlers that raise an error, pytest and Hypothesis work as they do without a mediator. A
-        `CancelledError` never comes from outside into a plain function, so it is not raised again.
+        The error came from a step in the caller's thread, and is not an `Exception`. It is raised again so that SIGTERM
+        handlers that raise an error, pytest and Hypothesis work as they do without a mediator. A `CancelledError` never
+        comes from outside into a plain function, so it is not raised again.
         """
         if type(answer) is not Raised or isinstance(answer.error, Exception):
             return None
@@ -186,7 +187,7 @@ class ExecutionDriver(WaitingDriver):
     def stop_driving(self, active: ActiveExecution) -> Outcome:
         """Finish an execution that has ended, rests or is released.
 
-        If it becomes due later, a timer claims it again.
+        If the execution becomes due later, a timer claims it again.
         """
         execution = active.execution
         outcome = execution.outcome()
@@ -231,7 +232,7 @@ class ExecutionDriver(WaitingDriver):
             at = clock()
             record: Any = None
             if execution.deadline_at is None:
-                record = execution.succeed(None, at)  # as `begin`
+                record = execution.succeed(None, at)  # does the same as `begin`
             while record is not None and record.children is None:
                 if observers:
                     report(observers, active, (record,))
@@ -332,7 +333,7 @@ class ExecutionDriver(WaitingDriver):
             return await self.runtime.attach(work, *arguments, detached=functools.partial(self._detached, active))
         except BaseException as error:
             if not active.background:
-                self.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else releases it
+                self.owned.release_and_finish(active, error)  # an interrupt can come where no other code does this
             raise
         finally:
             if not active.background and not active.finished:
@@ -353,6 +354,6 @@ class ExecutionDriver(WaitingDriver):
 
 
 def _wake_at(active: ActiveExecution) -> float | None:
-    """When to claim the execution again, in seconds since the epoch. None if only an inbox item is a reason."""
+    """When to claim the execution again, in seconds since the epoch. None if no time is set."""
     execution = active.execution
     return None if execution.effect is None else execution.wake_at if active.asks_at is None else active.asks_at

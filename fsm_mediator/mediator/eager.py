@@ -32,11 +32,11 @@ def eager_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T
 
 
 def _begin(loop: Any, task: asyncio.Task[Any]) -> None:
-    """Take the first turn of *task* now, not later on the loop. Only for the asyncio of Python 3.11."""
+    """Run *task* now, up to its first wait, and not later on the loop. Only for the asyncio of Python 3.11."""
     handle = loop._ready[-1]
     turn, context = handle._callback, handle._context
     if getattr(turn, "__self__", None) is not task:
-        return  # another thread has just scheduled a call: the task begins at its turn
+        return  # another thread has just scheduled a call: the task begins later, on the loop
     handle.cancel()
     caller = asyncio.current_task(loop)
     if caller is None:

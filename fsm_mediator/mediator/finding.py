@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsm_mediator.statistics.side_store import SideStore
 
 PAGE: Final = 1000
-"""The number of executions that are read at a time when all are listed."""
+"""The number of executions in one page of a list that is read."""
 
 
 def filter_of(
@@ -88,7 +88,7 @@ def _pages(journal: Journal, chosen: Filter, after: str | None, limit: int | Non
         entries = journal.entries(phase=state, saga=chosen.saga, parent=chosen.parent, before=chosen.until)
         yield from islice((each for each in entries if not (chosen.roots and each.acceptance.parent)), limit)
         return
-    if chosen.text is not None and chosen.parent is None and not chosen.attributes:  # without an index
+    if chosen.text is not None and chosen.parent is None and not chosen.attributes:  # the journal has no index
         from fsm_mediator.statistics.side_store import fresh_store_of
 
         store = fresh_store_of(journal)
@@ -115,10 +115,11 @@ def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
 
 
 def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str, int], float | None]:
-    """As `FindingJournal.count`. If the side store is up to date and has the data, it answers.
+    """As `FindingJournal.count`. The counts come from the side store if it is fresh and can answer.
 
     Returns:
-        The counts, and the seconds by which they may be out of date. None for the seconds if the journal counted.
+        The counts, and the seconds by which they may be out of date. The seconds are None if the journal was
+        counted.
     """
     from fsm_mediator.statistics.side_store import fresh_store_of
 

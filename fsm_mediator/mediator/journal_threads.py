@@ -43,14 +43,14 @@ class JournalThreads:
         self._calls: _Calls = queue.SimpleQueue()
         self._threads = 0
         self._under_way = 0  # the calls without an answer
-        # Only the loop of a virtual clock has this set: its time does not jump while one of these waits for a thread.
+        # Only a loop with a virtual clock has this set. Its time does not jump while the set has a call.
         self._awaited: Final[set[object] | None] = getattr(loop, "in_threads", None)
         self._end = weakref.finalize(self, _end_all, self._calls, most)
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call *function* in a thread, and return its result.
 
-        If the caller is cancelled before the call begins, it is not made.
+        If the caller is cancelled before the call begins, the call is not made.
         """
         answer: asyncio.Future[Any] = self._loop.create_future()
         self.submit(function, arguments, functools.partial(_pass_on, answer), answer.cancelled)
@@ -63,7 +63,7 @@ class JournalThreads:
         answered: Answered,
         is_cancelled: Callable[[], bool] = bool,
     ) -> None:
-        """Call *function* in a thread, then call *answered*, unless the loop is closed by then.
+        """Call *function* in a thread, then call *answered* on the loop, unless the loop is closed by then.
 
         Raises:
             RuntimeError: The system has no more threads, and no thread was created yet.
@@ -93,7 +93,7 @@ class JournalThreads:
         answered(result, error)
 
     def stop(self) -> None:
-        """End each thread when no call is left."""
+        """End the threads, after they have made all calls."""
         self._end()
 
 

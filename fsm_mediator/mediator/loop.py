@@ -293,7 +293,7 @@ class LoopRuntime:
                 return self.raised(error)
         return Raised(fault, late)
 
-    def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:  # noqa: ARG002 - the other one refuses
+    def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:  # noqa: ARG002 - `Runtime` has it
         """See `Runtime.answer`."""
         return Returned(value, late)
 

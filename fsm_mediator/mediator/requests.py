@@ -88,7 +88,7 @@ async def run(  # noqa: C901 - one path, read as a whole
         pass
     except BaseException as error:
         if not active.background:
-            core.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else releases it
+            core.owned.release_and_finish(active, error)  # an interrupt can come where no other code does this
         raise
     if outcome is not None:
         if outcome.state == "succeeded":
@@ -256,7 +256,7 @@ async def _waited(
 ) -> tuple[Outcome | None, float]:
     """Wait a while for an execution that was not driven here. Returns its outcome or None, and the next pause.
 
-    If the caller can drive the execution, it does so; with a timeout, the execution is driven in the background.
+    If the caller can drive the execution, it drives it. With a timeout, the execution is driven in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)
@@ -288,7 +288,7 @@ async def _waited(
         not elsewhere
         and (entry.wake_at is None or entry.mail or entry.wake_at <= core.clock())
         and core.resume(saga_id) is not None
-        and not core.store.waits_in_group(entry)  # otherwise it would park again at once, until a branch settles
+        and not core.store.waits_in_group(entry)  # otherwise it would park again at once
     ):
         return None, pause
     # Another driver owns the execution, or it is parked: check again, with growing pauses.

@@ -369,7 +369,7 @@ def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
 _RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
 _begun = (math.inf, 0.0, 0)
-"""The millisecond of the last new id: its begin, its end, and the common beginning of its ids."""
+"""The millisecond of the last new id: its start and its end, in seconds, and the common bits of its ids."""
 
 
 def uuid7_hex(at: float) -> str:
@@ -378,7 +378,7 @@ def uuid7_hex(at: float) -> str:
     Executions that are opened at about the same time are neighbours in a journal's index by id. With random ids, a
     commit that opens many executions would write another page of the index for each of them.
     """
-    global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
+    global _begun  # noqa: PLW0603 - if two threads assign it at the same time, either value is right
     begins, ends, beginning = _begun
     if not begins <= at < ends:
         millisecond = int(at * 1000)

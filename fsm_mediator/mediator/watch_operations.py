@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Shown:
-    """The part of a watch that a notebook shows: a picture that moves.
+    """The part of a watch that a notebook shows: a moving picture.
 
     Args:
         core: The mediator's driver.
@@ -136,7 +136,7 @@ class AsyncWatch(_Shown, AsyncIterator[Moment]):
         await self._moments.aclose()
 
     async def _each(self) -> AsyncGenerator[Moment]:
-        import asyncio  # not loaded by what needs no event loop
+        import asyncio  # loaded when it is used
 
         watch = await requests.ask(self._core, self._begin)
         while True:

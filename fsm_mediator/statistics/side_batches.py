@@ -19,11 +19,11 @@ from fsm_mediator.statistics.numbers import span_of
 from fsm_mediator.statistics.side_tables import Tables
 
 _LOADED: Final = 500
-"""How many executions are read at a time. SQLite allows 999 parameters in a statement, or more."""
+"""The number of executions that one query reads. Every version of SQLite allows 999 parameters in a statement."""
 
 
 class _Made(NamedTuple):
-    """A record, with the fields that the store keeps."""
+    """The fields of a record that the store keeps."""
 
     event: str
     source: str
@@ -33,7 +33,7 @@ class _Made(NamedTuple):
 
 
 class _Row:
-    """An execution, with the fields that the store keeps."""
+    """The fields of an execution that the store keeps."""
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.saga_id, self.definition, self.is_branch, self.accepted_at, *more = row

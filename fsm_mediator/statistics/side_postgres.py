@@ -1,4 +1,4 @@
-"""PostgresHome: the tables of a side store in a schema beside the journal's. It needs the extra ``postgres``."""
+"""PostgresHome: a side store in a separate schema of the journal's database. Needs the extra ``postgres``."""
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters
 
@@ -17,7 +17,7 @@ from fsm_mediator.journal.rows import is_text
 from fsm_mediator.statistics.side_tables import FORMAT
 
 _SHORT: Final = 3
-"""Characters; the index of texts has none that are shorter."""
+"""The minimum number of characters of a text that the text index can find."""
 
 NAMES: Final = ("place", "definitions", "moves", "executions", "ids", "samples", "places")
 
@@ -29,9 +29,9 @@ TABLES: Final = f"""
     INSERT INTO {MARK} VALUES ({FORMAT});
     CREATE TABLE place (
         one int PRIMARY KEY CHECK (one = 1),
-        cursor text NOT NULL, -- of the journal's last change that is counted
-        at float8 NOT NULL,   -- all changes before this time are counted, or 0 before the first such time
-        source text NOT NULL  -- the journal
+        cursor text NOT NULL, -- of the last counted change
+        at float8 NOT NULL,   -- all changes before this time are counted. 0 if the store was never complete
+        source text NOT NULL  -- identifies the journal: see `Home.source`
     );
     CREATE TABLE definitions (
         number int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -48,21 +48,21 @@ TABLES: Final = f"""
         UNIQUE (event, source, target, in_doubt)
     );
     CREATE TABLE executions (
-        number bigint PRIMARY KEY, -- the journal's
+        number bigint PRIMARY KEY, -- the number in the journal
         saga_id text NOT NULL,
         definition int NOT NULL,
         is_branch int NOT NULL,
         accepted_at float8 NOT NULL,
         state text NOT NULL,
         changed_at float8 NOT NULL,
-        error text NOT NULL,  -- of its failure, see `Filter`, or empty
-        step text NOT NULL,   -- in which it is or, once ended, failed, or empty
+        error text NOT NULL,  -- the type of the error in the failure, or empty: see `Filter`
+        step text NOT NULL,   -- the present step, or the failed step after the end, or empty
         failed_step text NOT NULL,
-        is_final int NOT NULL, -- whether the failure gave a part up
-        history text NOT NULL -- JSON: number of the move, and time, of each record
+        is_final int NOT NULL, -- whether the event of `error` is in `FAILURES`
+        history text NOT NULL -- JSON: for each record, the number of its move and its time
     );
     CREATE INDEX executions_by_change ON executions (changed_at);
-    -- Apart from `executions`, whose rows change: an index of texts is costly to write.
+    -- This is a separate table, because rows of `executions` change, and a text index is costly to update.
     CREATE TABLE ids (number bigint PRIMARY KEY, saga_id text NOT NULL);
     CREATE OR REPLACE FUNCTION trigrams(value text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
         'SELECT array_agg(DISTINCT substr(value, n, 3)) FROM generate_series(1, length(value) - 2) AS n';
@@ -104,13 +104,13 @@ _WITH_SHORT_TEXT: Final = f"""
 
 
 class StoredJournal(Protocol):
-    """A journal on PostgreSQL. Members that ``__getattr__`` provides count."""
+    """A journal in a PostgreSQL database. ``__getattr__`` may provide the members."""
 
     def identity(self) -> str:
-        """A text that no other journal in this database has. It is read by a connection of the journal's own."""
+        """A text that no other journal in this database has. The query uses a connection of the journal."""
 
     def may_read(self, schema: str, table: str) -> bool:
-        """Whether there is this table, and the user may read it. A connection of the journal's own is used."""
+        """Whether the table exists and the database user may read it. The query uses a connection of the journal."""
 
     @property
     def side_connections(self) -> Connections:
@@ -118,7 +118,7 @@ class StoredJournal(Protocol):
 
 
 class PostgresTables:
-    """The `Tables` of a schema. A transaction finds them by the search path, so that statements need no schema."""
+    """The `Tables` in a schema. Statements do not name the schema, because each transaction sets the search path."""
 
     def __init__(self, session: Session, schema: str) -> None:
         self._connection = session.connection
@@ -155,9 +155,9 @@ class PostgresTables:
         return may_read and self.read(f"SELECT format FROM {MARK}") == [(FORMAT,)]
 
     def make(self) -> None:
-        """As `Tables.make`. Tables of this format are emptied, so that the rights on them stay as they were."""
+        """As `Tables.make`. Existing tables of this format are only emptied, so that their access rights remain."""
         if self.are_made():
-            for name in NAMES:  # TRUNCATE would wait for readers, and take the rows from their snapshots
+            for name in NAMES:  # TRUNCATE would wait for readers, and remove rows from their snapshots
                 self._connection.execute(f"DELETE FROM {name}".encode())
             return
         if not self.read("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._schema,)):
@@ -175,7 +175,7 @@ class PostgresTables:
 
 
 class PostgresHome:
-    """The `Home` of a store in the database of a PostgreSQL journal.
+    """The `Home` of a side store in the database of a PostgreSQL journal.
 
     Args:
         journal: The journal.
@@ -192,7 +192,7 @@ class PostgresHome:
         return f"schema {self.schema} of {self._connections.address.shown}"
 
     def is_there(self) -> bool:
-        """Whether there is a store in the schema that this user may read."""
+        """Whether the schema has a side store that the database user may read."""
         return self._journal.may_read(self.schema, MARK)
 
     def source(self) -> str:
@@ -200,7 +200,7 @@ class PostgresHome:
         return self._journal.identity()
 
     def now(self) -> float:
-        """The time of the server."""
+        """The time by the clock of the database server."""
         ((now,),) = self._connections.read(_NOW)
         return float(now)
 
@@ -212,9 +212,9 @@ class PostgresHome:
 
     @contextmanager
     def writing(self) -> Iterator[PostgresTables]:
-        """As `Home.writing`. An advisory lock keeps others out, also while there are no tables.
+        """As `Home.writing`. An advisory lock makes other writers wait, even before the tables exist.
 
-        No commit waits for the disk. If the server crashes, the next refresh counts the lost changes again.
+        A commit does not wait for the disk. If the server crashes, the next refresh counts the lost changes again.
         """
         with self._opened("SET LOCAL synchronous_commit = off") as tables:
             tables.read("SELECT 1 FROM pg_advisory_xact_lock(?::int, 0)", (lock_class(self.schema),))

@@ -1,4 +1,4 @@
-"""SQLiteHome: the tables of a side store in a file beside the journal."""
+"""SQLiteHome: a side store in a separate file beside the journal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ APPLICATION_ID: Final = 0x66736D73  # "fsms"
 ENDING: Final = ".stats.db"
 
 _SHORT: Final = 3
-"""Characters; the index of texts has none that are shorter."""
+"""The minimum number of characters of a text that the text index can find."""
 
 TABLES: Final = """
     CREATE TABLE place (
         one INTEGER PRIMARY KEY CHECK (one = 1),
-        cursor TEXT NOT NULL,  -- of the journal's last change that is counted
-        at REAL NOT NULL,      -- all changes before this time are counted, or 0 before the first such time
-        source TEXT NOT NULL   -- the journal
+        cursor TEXT NOT NULL,  -- of the last counted change
+        at REAL NOT NULL,      -- all changes before this time are counted. 0 if the store was never complete
+        source TEXT NOT NULL   -- identifies the journal: see `Home.source`
     ) STRICT;
     CREATE TABLE definitions (
         number INTEGER PRIMARY KEY,
@@ -42,18 +42,18 @@ TABLES: Final = """
         UNIQUE (event, source, target, in_doubt)
     ) STRICT;
     CREATE TABLE executions (
-        number INTEGER PRIMARY KEY, -- the journal's
+        number INTEGER PRIMARY KEY, -- the number in the journal
         saga_id TEXT NOT NULL,
         definition INTEGER NOT NULL,
         is_branch INTEGER NOT NULL,
         accepted_at REAL NOT NULL,
         state TEXT NOT NULL,
         changed_at REAL NOT NULL,
-        error TEXT NOT NULL,  -- of its failure, see `Filter`, or empty
-        step TEXT NOT NULL,   -- in which it is or, once ended, failed, or empty
+        error TEXT NOT NULL,  -- the type of the error in the failure, or empty: see `Filter`
+        step TEXT NOT NULL,   -- the present step, or the failed step after the end, or empty
         failed_step TEXT NOT NULL,
-        is_final INTEGER NOT NULL, -- whether the failure gave a part up
-        history TEXT NOT NULL -- JSON: number of the move, and time, of each record
+        is_final INTEGER NOT NULL, -- whether the event of `error` is in `FAILURES`
+        history TEXT NOT NULL -- JSON: for each record, the number of its move and its time
     ) STRICT;
     CREATE INDEX executions_by_change ON executions (changed_at);
     CREATE VIRTUAL TABLE ids USING fts5 (
@@ -91,7 +91,7 @@ _WITH_SHORT_TEXT: Final = """
 
 
 class SQLiteTables:
-    """The `Tables` of a file."""
+    """The `Tables` in a file."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -129,7 +129,7 @@ class SQLiteTables:
         if every and self._ids()[0] != APPLICATION_ID:
             raise JournalError("the file of the side store is that of another application; move it away")
         for (name,) in every:
-            if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
+            if name == "ids" or not name.startswith("ids_"):  # SQLite drops the tables "ids_..." with the table "ids"
                 self._connection.execute(f'DROP TABLE "{name}"')
         for statement in TABLES.split(";"):
             self._connection.execute(statement)
@@ -142,7 +142,7 @@ class SQLiteTables:
 
 
 class SQLiteHome:
-    """The `Home` of a store beside a SQLite journal.
+    """The `Home` of a side store in a file beside a SQLite journal.
 
     Args:
         path: The path of the journal.
@@ -158,19 +158,19 @@ class SQLiteHome:
 
     @property
     def name(self) -> str:
-        """The path."""
+        """The path of the store."""
         return str(self.path)
 
     def is_there(self) -> bool:
-        """Whether there is a file."""
+        """Whether the file of the store exists."""
         return self.path.exists()
 
     def source(self) -> str:
-        """The number of the journal's file."""
+        """The inode number of the journal's file."""
         return str(Path(self._source).stat().st_ino)
 
     def now(self) -> float:
-        """The time of this machine."""
+        """The time by the clock of this machine."""
         return time.time()
 
     @contextmanager
@@ -182,7 +182,7 @@ class SQLiteHome:
 
     @contextmanager
     def writing(self) -> Iterator[SQLiteTables]:
-        """As `Home.writing`. Makes the file if there is none."""
+        """As `Home.writing`. If the file does not exist, it is created."""
         with self._opened("rw") as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield SQLiteTables(connection)  # an error closes the connection, which undoes the transaction

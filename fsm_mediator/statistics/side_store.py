@@ -1,10 +1,10 @@
-"""SideStore: counts of a journal's executions, in a file beside a SQLite journal or a schema beside a PostgreSQL one.
+"""SideStore: counts of a journal's executions, in a separate file (SQLite) or a separate schema (PostgreSQL).
 
 The store is filled by following the journal. No driver writes to the store. You can delete its file, or drop its
-schema, at any time: the store is built again from the journal.
+schema, at any time: ``fsm-mediator stats --refresh`` builds the store again from the journal.
 
-This module decides which changes are counted and which numbers follow. The modules ``side_sqlite`` and
-``side_postgres`` have the connections, locks and tables of one database each.
+This module reads the changes of the journal, and computes results from the counts. The modules ``side_sqlite`` and
+``side_postgres`` have the connections, locks and tables for one database each.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ BATCH: Final = 5000
 """The maximum number of changes that are counted in one transaction."""
 
 FRESH: Final = 60.0
-"""Seconds. If the store lacks newer changes and was filled longer ago than this, it does not answer counts."""
+"""The maximum `SideStore.age`, in seconds, at which the counts of a store are used."""
 
 LOOKS: Final = 20
-"""How often a refresh looks again if open transactions hold changes back."""
+"""The maximum number of times that a refresh reads again because open transactions hold changes back."""
 
 PAUSE: Final = 0.05
-"""Seconds between two of these looks."""
+"""Seconds for which a refresh waits before it reads again."""
 
 RARELY: Final = 10
-"""How many times less often a daemon looks for a store that is not there."""
+"""While no store exists, the pause of a daemon is this many times as long."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class _Place(NamedTuple):
-    """How far a store has come.
+    """The part of a journal that a store has counted.
 
     Attributes:
-        cursor: The cursor of the last change that is counted.
-        at: All changes before this time are counted. 0 if the store was never complete.
+        cursor: The cursor of the last counted change.
+        at: A time, in seconds since the epoch. All changes before this time are counted. 0 if the store was never
+            complete.
     """
 
     cursor: str = ""
@@ -65,8 +66,8 @@ class SideStore:
 
     Args:
         journal: The journal.
-        home: The place for the tables.
-        clock: The time, in seconds since the epoch. None: the clock of *home*.
+        home: The place of the tables.
+        clock: Returns the time, in seconds since the epoch. None for the clock of *home*.
         sleep: Waits for a number of seconds.
     """
 
@@ -85,7 +86,7 @@ class SideStore:
 
     @property
     def exists(self) -> bool:
-        """Whether the store was ever filled from this journal."""
+        """Whether the store exists, and was complete for this journal at least once."""
         return self._filled() is not None
 
     def refresh(self, progress: Callable[[], object] | None = None, *, looks: int = LOOKS) -> int:
@@ -94,19 +95,21 @@ class SideStore:
         Several processes may refresh the store at the same time, and any of them may be killed. Changes are counted in
         transactions. Each transaction also stores the position in the journal at which the next transaction continues.
 
-        If open transactions hold committed changes back, the refresh waits for them for about a second. If they are
-        still open then, the store keeps its earlier age, until a later refresh finds that these transactions ended.
+        On PostgreSQL, an open transaction holds back the changes of later transactions: the journal does not return
+        them yet. The refresh waits about a second for such transactions. If they are still open after that, the store
+        counts as incomplete until a later refresh finds that they have ended.
 
         Args:
             progress: Called after each transaction.
-            looks: How often to look again for changes that are held back.
+            looks: The maximum number of times to read again because changes are held back.
 
         Raises:
             JournalError: The journal cannot be followed, or the store cannot be written.
         """
         counted = 0
         while True:
-            # On a busy server some transaction is always open. So the time stays until all changes before it are read.
+            # On a busy server, some transaction is always open. Therefore the time stays the same until all changes
+            # before it are counted.
             self._begun = self._begun or (self._clock(), self._journal.last_change())
             moves, is_complete = self._count_page(*self._begun)
             counted += moves
@@ -121,11 +124,14 @@ class SideStore:
                 self._sleep(PAUSE)
 
     def _count_page(self, begun: float, newest: int) -> tuple[int, bool]:
-        """Count the next changes in one transaction: their number, and whether all before time *begun* are counted.
+        """Count the next changes, in one transaction.
 
         Args:
-            begun: A time.
-            newest: The number of the last change at that time.
+            begun: A time, in seconds since the epoch.
+            newest: The number of the last change at the time *begun*.
+
+        Returns:
+            The number of changes, and whether all changes before the time *begun* are counted now.
         """
         with self.home.writing() as tables:
             place = self._place(tables)
@@ -138,7 +144,7 @@ class SideStore:
             cursor = moves[-1].cursor if moves else place.cursor
             is_complete = len(moves) < BATCH and (decided >= newest or not self._journal.is_changed(cursor))
             at = place.at
-            if is_complete and not begun < at <= self._clock():  # else another process has filled it since
+            if is_complete and not begun < at <= self._clock():  # otherwise another process filled it later
                 at = begun
             tables.write(sql.SET_PLACE, [(cursor, at, self.home.source())])
         return len(moves), is_complete
@@ -150,7 +156,7 @@ class SideStore:
         return self.refresh(progress)
 
     def age(self) -> float:
-        """The seconds since the store was filled. 0 if no newer changes are missing."""
+        """The seconds since the store was complete. 0 if it is complete now. Infinity if it was never complete."""
         place = self._filled()
         return math.inf if place is None else self._age(place)
 
@@ -170,7 +176,7 @@ class SideStore:
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
         """As `FindingJournal.count`.
 
-        None if the filter has attributes, a parent, a text or roots alone, which the store does not know.
+        None if the filter has attributes, a parent, a text or roots alone, because the store has no counts for these.
         """
         if chosen.attributes or chosen.parent is not None or chosen.text is not None or chosen.roots:
             return None
@@ -198,7 +204,7 @@ class SideStore:
         return numbers_from(saga, version, first, machine, failures, age)
 
     def machine(self, saga: str, version: str) -> MachineStatistics:
-        """All counts of one definition."""
+        """All counts of the executions of one definition."""
         with self.home.reading() as tables:
             return _counted(tables, saga, version, None)[0]
 
@@ -214,7 +220,7 @@ class SideStore:
             return tables.with_text(text, below, limit)
 
     def _filled(self) -> _Place | None:
-        """How far the store has come. None if it was never complete."""
+        """The part of the journal that is counted. None if the store was never complete."""
         if not self.home.is_there():
             return None
         with self.home.reading() as tables:
@@ -222,7 +228,7 @@ class SideStore:
         return place if place is not None and place.at > 0 else None
 
     def _place(self, tables: Tables) -> _Place | None:
-        """How far the store has come. None if it has another journal or format."""
+        """The part of the journal that is counted. None if the store has another journal or format."""
         found = tables.read(sql.PLACE) if tables.are_made() else []
         if not found:
             return None
@@ -311,7 +317,9 @@ def fresh_store_of(journal: Any) -> SideStore | None:
 
 @contextmanager
 def filling(journal: Journal, every: float = 1.0) -> Iterator[None]:
-    """Until the block ends, refresh the side store of *journal* repeatedly in a thread, if the store exists.
+    """Refresh the side store of *journal* repeatedly, in a thread, until the ``with`` block ends.
+
+    A store that does not exist is not created.
 
     Args:
         journal: The journal.

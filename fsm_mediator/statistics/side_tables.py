@@ -1,7 +1,7 @@
-"""The tables of a side store, where they are, and the SQL that counts with them.
+"""The protocols for the tables of a side store and for their place, and the SQL that counts.
 
-The SQL of this module is for every database: ``?`` is a parameter. A home (`SQLiteHome`, `PostgresHome`) adds the
-definitions of the tables, the search for texts, connections and locks.
+Every database executes the same SQL, in which ``?`` is a parameter. The classes `SQLiteHome` and `PostgresHome` have
+the code for one database each: the definitions of the tables, the search for texts, connections and locks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 FORMAT: Final = 2
-"""The number of the format of the tables. A store of another format is built again."""
+"""The number of the format of the tables. A store with another format is built again."""
 
 
 class Tables(Protocol):
@@ -27,16 +27,16 @@ class Tables(Protocol):
         """As `SideStore.with_text`."""
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Add executions, as (number, id), to the index of texts."""
+        """Add executions, as (number, id), to the text index."""
 
     def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Remove executions from the index of texts."""
+        """Remove executions, as (number, id), from the text index."""
 
     def are_made(self) -> bool:
-        """Whether there are tables of this format, and this user may read them."""
+        """Whether tables of this format exist and can be read."""
 
     def make(self) -> None:
-        """Make empty tables. Old tables are removed.
+        """Create empty tables. The data of an existing side store is deleted.
 
         Raises:
             JournalError: The tables belong to another application.
@@ -48,13 +48,13 @@ class Home(Protocol):
 
     @property
     def name(self) -> str:
-        """The place, in words for people."""
+        """The place, as text for people."""
 
     def is_there(self) -> bool:
-        """Whether there are tables of any format. They may be those of another journal."""
+        """Whether a store exists. It may have any format, and may belong to another journal."""
 
     def source(self) -> str:
-        """A text that names the journal. A journal that takes the place of another one has another text."""
+        """A text that identifies the journal. If another journal replaces the journal, the text changes."""
 
     def now(self) -> float:
         """The time in seconds since the epoch, by a clock that all processes with this store share."""
@@ -63,7 +63,7 @@ class Home(Protocol):
         """The tables for reading. All reads see the same snapshot."""
 
     def writing(self) -> AbstractContextManager[Tables]:
-        """The tables in one transaction, which is committed at the end. Others that want to write wait for it."""
+        """The tables, in one transaction that is committed when the block ends. Other writers wait for its end."""
 
 
 PLACE: Final = "SELECT cursor, at, source FROM place"

@@ -98,7 +98,7 @@ class Telemetry:
         return carrier or None
 
     def carrier_of_stint(self, saga_id: str) -> dict[str, str] | None:
-        """The context of the execution's open span, to journal with its records. None if it has no open span."""
+        """The context of the execution's open span, to journal with its records. None if no span is open."""
         stint = self._stints.get(saga_id)
         if stint is None:
             return None

@@ -49,9 +49,10 @@ class Deed:
 
 
 def audit(journal: Journal, redact: Callable[[str], str], after: str | None) -> tuple[list[Deed], str | None]:
-    """One page of actions: those on the next `AUDITED` executions below the cursor *after*, the newest action first.
+    """One page of actions, the newest first.
 
-    The first page also has the actions on sagas and steps, and the batches.
+    A page has the actions on the next `AUDITED` executions below the cursor *after*. The first page also has the
+    actions on sagas and steps, and the batches.
 
     Returns:
         The actions, and the cursor of the next page. The cursor is None on the last page.

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 LEAST: Final = 1.0
-"""The minimum number of seconds between two renderings. If rendering is slow, the pause is `SHARE` times as long as it
-takes.
+"""The minimum number of seconds between two renderings. If rendering is slow, the pause is `SHARE` times as long as the
+rendering.
 """
 
 SHARE: Final = 10
@@ -37,7 +37,9 @@ def digest_of(html: str) -> str:
 async def events(
     render: Callable[[], Awaitable[str]], gone: Callable[[], Awaitable[bool]], known: str
 ) -> AsyncIterator[bytes]:
-    """The server-sent events of a page. Whenever its digest changes, an event ``changed`` has the new digest as its id.
+    """The server-sent events of a page. For each change of the page's digest, yields an event ``changed``.
+
+    The id of the event is the new digest.
 
     Args:
         render: Renders the page.

@@ -30,7 +30,7 @@ RIGHTS: Final = (LOOKS, ACTS)
 
 
 def logged_in(request: Request) -> Operator | None:
-    """The operator that a login has found. It is passed to `Monitor` as *authorize*."""
+    """The operator that a login has found. None if there is none. `Monitor` gets this function as *authorize*."""
     found: Operator | None = request.scope.get(_OPERATOR)
     return found
 

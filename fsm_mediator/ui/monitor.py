@@ -172,7 +172,7 @@ class Monitor:
         return self._answer(request, operator, *await self._made(page, request))
 
     async def _made(self, page: PageMaker, request: Request) -> tuple[Page, int]:
-        """The page and the status code. If the page cannot be made, a page with the error message."""
+        """The page and the status code. If the page cannot be made, returns a page with the error message."""
         try:
             return await page(request), 200
         except MediatorError as error:

@@ -41,7 +41,7 @@ A_PAGE: Final = 50
 
 FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent", "since", "until")
 """The filters of the list, as they are named in the URL. A filter must not have the name of a form's property, such as
-``attributes``: in a browser, a field hides the property of its name, and the page could not be refreshed.
+``attributes``: in a browser, a field with this name hides the property, and then the page cannot refresh itself.
 """
 
 VIEWS: Final[tuple[View, ...]] = ("steps", "detail")

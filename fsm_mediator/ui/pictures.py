@@ -26,7 +26,7 @@ LEAST: Final = 6
 
 
 def inline_svg(diagram: Diagram, *, ids: bool = False) -> Markup:
-    """The SVG of a diagram, for a page. If the diagram cannot be drawn, the reason.
+    """The SVG of a diagram, for a page. If the diagram cannot be drawn, returns a paragraph with the reason.
 
     Args:
         diagram: The diagram, in the theme ``auto``.

@@ -47,7 +47,7 @@ from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.side_store import filled_store_of, fresh_store_of
 
 OFTEN: Final = 3
-"""The number of the attempt from which on a retry counts as trouble."""
+"""A retry counts as trouble if its attempt has this number or a higher number."""
 
 OVERDUE: Final = 60.0
 """Seconds after which an execution that needs a driver but has none counts as trouble."""
@@ -329,7 +329,7 @@ class Reader:
     # One execution
 
     def records(self, saga_id: str) -> tuple[list[Record], str | None]:
-        """The records of an execution, and None. If they cannot be read, an empty list and the reason."""
+        """The records of an execution, and None. If they cannot be read, returns an empty list and the reason."""
         try:
             return self.journal.records(saga_id), None
         except JournalError as error:

@@ -1,6 +1,6 @@
 """Sagas on Restate, with the extra ``restate``.
 
-An execution is a Restate workflow. An attempt is a `run` in it, and a verb calls a shared handler.
+An execution is a Restate workflow. An attempt is a `run` in the workflow, and a verb calls a shared handler.
 
 ::
 

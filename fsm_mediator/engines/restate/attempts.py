@@ -53,11 +53,11 @@ class Attempts:
         return {"by": self.id}
 
     def knows(self, invocation: str, number: int) -> bool:
-        """Whether this process makes or has made this turn."""
+        """Whether this process runs this turn or has run it."""
         return self._tasks.get(invocation, (0,))[0] == number
 
     async def once(self, invocation: str, number: int, make: Callable[[], Awaitable[Data]]) -> Data:
-        """Make a turn, unless this process already makes it, and return its answer.
+        """Run a turn, unless this process already runs it, and return its answer.
 
         The answer has the key ``not_begun`` if the worker is stopping and the turn has not begun.
         """

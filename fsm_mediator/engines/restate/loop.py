@@ -93,7 +93,7 @@ class SagaRun(Driving):
         self._standing: Data = {"items": [], "rests": False}
 
     async def run(self, start: Data) -> Data:
-        """Drive the execution to its end, and return its complete state. *start*: the input of the workflow."""
+        """Drive the execution to its end, and return its complete state. *start* is the input of the workflow."""
         begun = {"opening": start["opening"], "invocation": self.invocation, "rows": start.get("rows", [])}
         self.context.set("opening", begun, JSON)
         self.open(start)
@@ -302,7 +302,7 @@ class SagaRun(Driving):
 
 
 async def tell(context: WorkflowSharedContext, message: Data) -> int:
-    """Store a message for the execution, and return its number. It is stored exactly once, even if a worker is lost."""
+    """Store a message for the execution exactly once, even if a worker is lost. Returns the number of the message."""
     mine = context.request().id
     number: int = await context.get("heard", JSON) or 0
     while True:
@@ -319,7 +319,10 @@ async def tell(context: WorkflowSharedContext, message: Data) -> int:
 
 
 async def say(context: WorkflowSharedContext, words: Data) -> Data:
-    """Send a cancel, a signal or a verb to the execution, and return its answer: ``refusal`` is None if accepted."""
+    """Send a cancel, a signal or a verb to the execution, and return the answer.
+
+    The value of ``refusal`` in the answer is None if the execution accepts.
+    """
     number = await tell(context, {"what": SAY, "words": [words]})
     answer = promise(context, "answer", number)
     begun = await context.get("opening", JSON)
@@ -335,7 +338,7 @@ async def say(context: WorkflowSharedContext, words: Data) -> Data:
 
 
 async def standing(context: WorkflowSharedContext) -> Data | None:
-    """The execution's opening, records and inbox, and whether it rests. None if it has not begun."""
+    """The execution's opening, records and inbox, and whether it rests. None if the execution has not begun."""
     begun = await context.get("opening", JSON)
     if begun is None:
         return None

@@ -103,7 +103,7 @@ class RestateMediator(EngineMediator):
         return None if result is _Absent.STARTED_BEFORE else _end(result)
 
     async def _result(self, saga_id: str, service: str, how: str = "output") -> Any:
-        """The result of an execution in *service*. *how*: ``output``, or ``attach`` to wait for the result.
+        """The result of an execution in *service*. *how* is ``output``, or ``attach`` to wait for the result.
 
         Returns:
             The result, or an `_Absent` if there is no result.

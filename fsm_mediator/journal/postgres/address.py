@@ -29,15 +29,16 @@ class Address:
     """The location of a database, and the settings for connections to it.
 
     Args:
-        url: A URL or a text of key=value pairs, as libpq takes them: ``postgresql://app@db/shop``,
-            ``postgresql:///shop?service=production``; and ``schema=NAME`` and ``stats_schema=NAME``, which are ours.
-            Other settings come from libpq's environment variables, its service file and its password file.
+        url: A URL or a text of key=value pairs, in libpq's format: ``postgresql://app@db/shop`` or
+            ``postgresql:///shop?service=production``. In addition, ``?schema=NAME`` names the schema of the journal,
+            and ``?stats_schema=NAME`` names the schema of its side store. Other settings come from libpq's environment
+            variables, service file and password file.
 
     Attributes:
-        schema: The schema that the URL names; None: it names none.
-        stats_schema: The schema of the side store that the URL names; None: it names none.
-        parameters: The settings of a connection, with the password.
-        shown: The URL without any secret, for people.
+        schema: The schema in the URL. None if the URL has no ``schema``.
+        stats_schema: The schema of the side store in the URL. None if the URL has no ``stats_schema``.
+        parameters: The settings of a connection, including the password.
+        shown: The URL without any secret, for display.
 
     Raises:
         DefinitionError: *url* is not a valid URL. The message does not show it.
@@ -73,7 +74,7 @@ class Address:
 
 
 def _without(parameter: str, url: str) -> tuple[str, str | None]:
-    """The URL without this parameter, and the value of that."""
+    """The URL without *parameter*, and the value of *parameter*. The value is None if the URL has no such parameter."""
     found = re.search(rf"[?&]{parameter}=([^&]*)", url) if isinstance(url, str) else None
     if found is None:
         return url, None

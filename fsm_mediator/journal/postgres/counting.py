@@ -1,6 +1,6 @@
 """CountedChanges: the changes of a PostgreSQL journal, without values and with deletions, for a side store.
 
-Changes come in the order of `ChangeOrder`. A trigger notes deletions, from the first call of `moves` on.
+Changes come in the order of `ChangeOrder`. A trigger stores the deletions that follow the first call of `moves`.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters
@@ -15,7 +15,7 @@ from fsm_mediator.journal.postgres.finding import without_escapes
 from fsm_mediator.journal.postgres.following import ChangeOrder
 
 _REMOVAL: Final = 2**31 - 1
-"""The number of a deletion in a cursor. No record of an execution follows its deletion."""
+"""The number in a cursor that stands for a deletion. It is above all numbers of records: a deletion comes last."""
 
 _ENDS: Final = """
     SELECT txid_snapshot_xmin(txid_current_snapshot()) - 1, txid_snapshot_xmax(txid_current_snapshot()) - 1"""
@@ -44,7 +44,7 @@ MOVES: Final = f"""
             OFFSET 0 -- so that the details are decoded once
         ) AS d ON true
     ORDER BY 1, 2, 3"""
-# This is no EXISTS: the server would expect many rows, and look for the first row from the beginning of the table.
+# This query uses min. With EXISTS, the server would expect many rows, and scan the table from its beginning.
 CHANGED: Final = f"""
     SELECT min(transaction) FROM (
         SELECT transaction FROM journal.records WHERE {_OF_RECORDS} AND transaction < %(high)s
@@ -64,12 +64,12 @@ MAY_READ: Final = """
 
 
 class CountedChanges(ChangeOrder):
-    """The `CountedJournal` half of `PostgresJournal`."""
+    """The methods of `PostgresJournal` for counting: see `CountedJournal`."""
 
     read_only: bool
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `CountedJournal.moves`. The first call on a journal needs write access to the table ``counting``."""
+        """As `CountedJournal.moves`. The first call for a journal needs write access to the table ``counting``."""
         place = places_in(after or "0:0:0", 3)
         ((is_on,),) = self._connections.read(_IS_ON)
         if not is_on:
@@ -92,10 +92,10 @@ class CountedChanges(ChangeOrder):
         return found
 
     def _check_numbers(self) -> None:
-        """Check that the records have numbers of this server's transactions.
+        """Check that the transaction numbers in the records are of this server.
 
         Raises:
-            JournalError: A record has a number that no transaction of this server had yet.
+            JournalError: A record has a transaction number that this server has not given yet.
         """
         ((found,),) = self._connections.read(_FOREIGN, (self.last_change(),))
         if found is not None:
@@ -126,21 +126,21 @@ class CountedChanges(ChangeOrder):
         return int(newest)
 
     def decided(self) -> int:
-        """As `CountedJournal.decided`. A transaction that stays open in the same server holds it back."""
+        """As `CountedJournal.decided`. An open transaction that has a number keeps the result below its number."""
         ((decided, _),) = self._connections.read(_ENDS)
         return int(decided)
 
     def identity(self) -> str:
-        """A text that no other journal in this database has, also if it is made later under the same name."""
+        """A text that no other journal in this database has, not even a later journal in a schema of the same name."""
         ((number,),) = self._connections.read(_IDENTITY, (self._connections.schema,))
         return str(number)
 
     def may_read(self, schema: str, table: str) -> bool:
-        """Whether there is this table, and the user may read it."""
+        """Whether the table exists and the database user may read it."""
         return bool(self._connections.read(MAY_READ, (schema, table)))
 
     def is_changed(self, after: str) -> bool:
-        """As `CountedJournal.is_changed`. Changes that are not decided count, too."""
+        """As `CountedJournal.is_changed`. Changes above `decided` count too."""
         last, execution, seq = places_in(after or "0:0:0", 3)
         chosen = {"last": last, "execution": execution, "seq": seq}
         low, end, step = last, self.last_change() + 1, 1000

@@ -17,16 +17,17 @@ from fsm_mediator.journal.protocol import Entry
 
 
 def without_escapes(details: str) -> str:
-    """The SQL of a record's details without characters that a text of PostgreSQL cannot hold, such as NUL.
+    """The SQL of a record's details, with ``?`` in place of every Unicode escape.
 
-    PostgreSQL decodes every text in a JSON when it looks for one of them, and refuses the whole for such a character.
+    When PostgreSQL looks up one text in JSON, it decodes all texts in the JSON. It refuses the JSON if a text has a
+    character that PostgreSQL cannot store, such as NUL.
     """
     escapes = rf"regexp_replace({details}, '(\\\\)|\\u....', '\1?', 'g')"
     return rf"(CASE WHEN strpos({details}, '\u') > 0 THEN {escapes} ELSE {details} END)"
 
 
 def _of_failure(what: str) -> str:
-    """A value of the record that says why an execution failed or is stuck: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
     details = f"{without_escapes('x.details')}::json"
     return f"""(
         SELECT {details} {what} FROM journal.records x
@@ -138,7 +139,7 @@ class FindingTables(JournalReader):
                 since, until = chosen.since, chosen.until
                 values = ["-Infinity" if since is None else since, "Infinity" if until is None else until, *values]
             found += self._all(f"{_FROM}{ended}{where} {_NEWEST}", below, *values, limit)
-        return sorted(set(found), reverse=True)[:limit]  # one may have ended between the queries
+        return sorted(set(found), reverse=True)[:limit]  # two queries find an execution that ends meanwhile
 
     def _all(self, query: str, *parameters: Any) -> list[int]:
         return [number for (number,) in self._connections.read(query, parameters)]

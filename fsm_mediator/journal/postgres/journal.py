@@ -47,10 +47,10 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import WAITING
 
 _SIDE: Final = 2
-"""The most connections to the side store."""
+"""The maximum number of connections to the side store."""
 
 _TRIES: Final = 5
-"""How often a transaction is executed at most, if it conflicts with other transactions."""
+"""The maximum number of times that a transaction is executed, if it conflicts with other transactions."""
 
 
 class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
@@ -64,19 +64,22 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     there, so only the lease shows whether a driver is alive.
 
     Args:
-        url: The database: ``postgresql://app@db/shop``, or as libpq takes it otherwise. No message shows its password;
-            better keep that in a password file.
-        schema: The schema of the journal's tables; None: that of the URL's ``?schema=``, else ``fsm_mediator``.
-        stats_schema: The schema of the side store; None: that of the URL's ``?stats_schema=``, else the name of the
-            journal's schema and ``_stats``.
-        lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
-        most_connections: How many connections are open at a time, besides one for the locks of drivers.
-        pooled: Whether a pooler in transaction mode is in between; None: it is found out.
-        max_value_bytes: The limit of one payload, result or signal value, as JSON.
-        types: Hooks, as of `SQLiteJournal`.
-        cipher: Seals what users write, as of `SQLiteJournal`.
-        read_only: Only read; a standby will do.
-        migrate: Whether to make and update the tables; None: they are not even looked for, until `migrate`.
+        url: The database: ``postgresql://app@db/shop``, or another format of libpq. No message shows the password of
+            the URL; a password file is safer.
+        schema: The schema of the journal's tables. None for the ``?schema=`` of the URL, or ``fsm_mediator`` if the
+            URL has none.
+        stats_schema: The schema of the side store. None for the ``?stats_schema=`` of the URL. If the URL has none, the
+            name is the name of the journal's schema with ``_stats`` at its end.
+        lease: Seconds for which a driver counts as alive after a heartbeat, if this process cannot see the driver's
+            process.
+        most_connections: The maximum number of open connections, besides one for the locks of drivers, and up to two
+            for the side store.
+        pooled: Whether a pooler in transaction mode is used. None to detect this.
+        max_value_bytes: The maximum size in bytes of one payload, result or signal value, as JSON.
+        types: Hooks, as for `SQLiteJournal`.
+        cipher: Seals the texts of users, as for `SQLiteJournal`.
+        read_only: Only read the journal. This works on a standby too.
+        migrate: Whether to create and update the tables. None to leave the tables unchecked until `migrate` is called.
 
     Raises:
         DefinitionError: An argument cannot be used.
@@ -112,7 +115,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         settings: Any = {"pooled": pooled, "patience": lease, "when_cut_off": self._liveness.forget}
         named = check_schema(schema or address.schema or "fsm_mediator")
         self._connections = Connections(address, named, most=most_connections, **settings)
-        # Connections of its own: a store reads the journal while its transaction is open.
+        # The side store has separate connections, because it reads the journal while its own transaction is open.
         stats_schema = stats_schema_of(named, stats_schema or address.stats_schema)
         self.side_connections: Final = Connections(address, stats_schema, most=_SIDE, **settings)
         self._locks = SessionLocks(self._connections)
@@ -302,7 +305,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             return self._claimed_before(saga_id, driver_id)
         parameters = {"saga_id": saga_id, "driver": driver_id, "epoch": epoch, "owner": owner}
         row = self._connections.write(sql.CLAIM, parameters)
-        if row is None:  # another driver claimed it first, or this driver did and lost the answer
+        if row is None:  # another driver claimed it first, or the answer to this driver's claim was lost
             return self._claimed_before(saga_id, driver_id)
         entry = entry_of(
             row,

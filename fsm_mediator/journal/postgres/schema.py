@@ -305,7 +305,7 @@ STEPS: Sequence[str] = (
 
 
 LONGEST: Final = 63
-"""The most characters of a name in PostgreSQL."""
+"""The maximum number of characters of a name in PostgreSQL."""
 
 
 def lock_class(schema: str) -> int:
@@ -314,7 +314,7 @@ def lock_class(schema: str) -> int:
 
 
 def check_schema(schema: str, parameter: str = "schema") -> str:
-    """The name of the schema, if it can be one. *parameter* has that name in the error.
+    """Return *schema* if it can be the name of a schema. *parameter* is the argument that the error names.
 
     Raises:
         DefinitionError: The name is empty, too long for PostgreSQL, or has a character besides letters, digits and
@@ -329,10 +329,10 @@ def check_schema(schema: str, parameter: str = "schema") -> str:
 
 
 def stats_schema_of(schema: str, stats_schema: str | None) -> str:
-    """The name of the schema of a journal's side store: *stats_schema*, or a name that the journal's schema gives.
+    """The name of the schema of a journal's side store. None for *stats_schema* gives a name made from *schema*.
 
     Raises:
-        DefinitionError: *stats_schema* is no name, or the schema of the journal itself.
+        DefinitionError: *stats_schema* cannot be the name of a schema, or is the schema of the journal.
     """
     if stats_schema is None:
         name = f"{schema}_stats"
@@ -362,7 +362,7 @@ def script(schema: str, version: int = 0) -> str:
 
 
 def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
-    """The version of the schema. 0 if there is none.
+    """The version of the journal in the schema. 0 if the schema has no journal.
 
     Raises:
         JournalError: A later fsm_mediator wrote the schema.
@@ -385,7 +385,7 @@ def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
 def migrate(connection: psycopg.Connection[Any], schema: str) -> int:
     """Migrate the schema to the newest version, in one transaction. Returns the version that it had.
 
-    Processes that migrate at the same time wait for each other, by an advisory lock.
+    An advisory lock makes processes that migrate at the same time wait for each other.
 
     Raises:
         JournalError: A later fsm_mediator wrote the schema.
@@ -395,7 +395,7 @@ def migrate(connection: psycopg.Connection[Any], schema: str) -> int:
         connection.execute("SELECT pg_advisory_xact_lock(%s::int, 0)", (lock_class(schema),))
         version = version_of(connection, schema)
         if version < len(STEPS):
-            # Without parameters psycopg sends several statements at once.
+            # psycopg sends several statements at once only if there are no parameters.
             todo = script(schema, version).removeprefix("BEGIN;").removesuffix("COMMIT;\n")
             connection.execute(todo.encode())
     return version

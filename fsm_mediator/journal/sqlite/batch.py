@@ -46,10 +46,13 @@ _found_in = msgspec.json.Decoder(list[tuple[int, int, int, int | None, int, bool
 
 
 def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list[Any]:
-    """Execute *writes* in a transaction, in few statements. Returns, for each write, the inbox after it, or its error.
+    """Execute *writes* in few statements, in a transaction that the caller began.
 
     The number of statements matters, because each statement releases the interpreter's lock and waits to get it back.
     With many threads, this wait takes several times as long as the statement itself.
+
+    Returns:
+        One result for each write: the inbox after the write, or the error that refuses the write.
     """
     if len(writes) == 1:
         return _Batch(cursor, ids, writes).execute()
@@ -75,7 +78,7 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
 def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
     """Execute the plain opens and appends in a few statements. Returns the indexes of the other writes.
 
-    The other writes have changed nothing. Plain writes that do not match their rows are among them.
+    The other writes have changed nothing. They include plain writes that do not match their rows.
     """
     saga_ids: set[str] = set()
     opens: dict[int, tuple[int, int]] = {}
@@ -93,7 +96,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             opens[index] = opening
     done: dict[int, int] = {}
     for (epoch, own), numbers in appends.items():
-        # By number and id: a pruned execution's number may be used again. If the count is right, each row is right.
+        # The query compares numbers and ids, because a pruned execution's number may be used again.
         wanted = sql.as_json(numbers.values()), sql.as_json(writes[index].commit.saga_id for index in numbers)
         if cursor.execute(sql.COUNT_OWNED, (*wanted, epoch, own)).fetchone()[0] == len(numbers):
             done.update(numbers)
@@ -104,7 +107,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
         rows = [(number, writes[index].commit.saga_id, *opens[index]) for index, number in opened_as.items()]
         if many(cursor, sql.OPEN_NEXT, rows) == len(rows):
             done.update(opened_as)
-        else:  # one of them exists
+        else:  # an execution with one of these ids exists
             cursor.execute(sql.UNDO_OPEN, (highest,))
     records = [(number, *row) for index, number in done.items() for row in writes[index].rows]
     many(cursor, sql.RECORD, records)
@@ -114,7 +117,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
 
 
 class _Batch:
-    """Writes of any kind, for different executions. All are read in one query, then planned, then executed by kind."""
+    """Writes of any kind, for different executions. The writes are planned together, and then executed by kind."""
 
     def __init__(self, cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> None:
         self._cursor = cursor
@@ -123,7 +126,7 @@ class _Batch:
         self._found, self._highest = self._load()
         self._forgotten: set[str] = set()
         if opened := [write.commit.saga_id for write in writes if write.commit.acceptance is not None]:
-            ids.drivers.clear()  # another process may have dismissed one: what it opened would have no living owner
+            ids.drivers.clear()  # another process may have dismissed a driver, which then must not own executions
             self._forgotten.update(*cursor.execute(sql.FORGOTTEN_OF, (sql.as_json(opened),)).fetchall())
         self._opened: list[Row] = []
         self._records: list[Row] = []
@@ -175,7 +178,7 @@ class _Batch:
         return inbox if write.place is None or write.place.begins else Queued(inbox)
 
     def _load(self) -> tuple[dict[str, _Found], int]:
-        """The executions that exist, by id. Also the highest number of an execution, if some may be opened."""
+        """The executions that exist, by id. Also the highest number of an execution, if a write may open one."""
         saga_ids = [saga_id for write in self._writes for saga_id in write.saga_ids]
         if len(saga_ids) == 1:
             found = self._cursor.execute(sql.LOAD_ONE, saga_ids).fetchone()

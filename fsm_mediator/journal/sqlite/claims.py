@@ -54,7 +54,7 @@ def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> lis
     asked = sql.as_json(filter(is_text, first))
     found = {saga_id: row for saga_id, *row in cursor.execute(sql.OWNER_OF_EACH, (asked,)).fetchall()}
     for driver_id in {claim.driver_id for claim in claims}:
-        ids.drivers.pop(driver_id, None)  # another process may have dismissed it
+        ids.drivers.pop(driver_id, None)  # another process may have dismissed the driver
     alive: dict[int, bool] = {}
     by_driver: defaultdict[int, list[int]] = defaultdict(list)
     claimed: dict[int, tuple[int, bool]] = {}  # by execution: the claim, and whether a dead driver was the owner
@@ -65,7 +65,7 @@ def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> lis
             results[index] = UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
         elif own is None:
             results[index] = unknown_driver(claims[index].driver_id)
-        elif owner == own:  # the answer to its claim was lost
+        elif owner == own:  # the answer to an earlier claim was lost
             claimed[number] = index, bool(cursor.execute(sql.CLAIMED, (number,)).fetchone()[0])
         elif not _is_alive(cursor, owner, alive, claims[index].is_alive):
             claimed[number] = index, owner is not None
@@ -78,7 +78,7 @@ def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> lis
         entry = entries.get(number)  # None: its rows are damaged
         results[index] = None if entry is None else msgspec.structs.replace(entry, abandoned=was_owned)
     for index, claim in enumerate(claims):
-        if first[claim.saga_id] != index:  # another claim of the same execution: it sees what the first one did
+        if first[claim.saga_id] != index:  # a second claim of an execution sees the effect of the first
             (results[index],) = execute_claims(cursor, ids, (claim,))
     return results
 
@@ -86,7 +86,7 @@ def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> lis
 def find_claimable(
     read: Callable[[str, Sequence[Any]], list[Row]], dead: Iterable[int], at: float, limit: int, skip: str, leave: str
 ) -> list[tuple[int, int | None]]:
-    """The number and owner of each execution that `Journal.claim_some` claims, in its order.
+    """The number and owner of each execution that `Journal.claim_some` claims, in the order of the claims.
 
     Args:
         read: Executes a query.
@@ -145,7 +145,7 @@ def claim_some(
 def _claimed_entries(
     cursor: Cursor, numbers: Iterable[int], is_alive: _IsAlive, cipher: Cipher | None
 ) -> dict[int, Entry]:
-    """The entries of the executions with these *numbers*, by number. Each of them has an owner."""
+    """The entries of the executions with these *numbers*, by number. Each execution must have an owner."""
     entries = {}
     owners: dict[int, tuple[Driver, bool]] = {}
     for row in cursor.execute(sql.LISTED, (sql.as_json(numbers),)).fetchall():

@@ -64,7 +64,7 @@ class Write:
     def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
         """Ask for the commit's slot, or give it up. Returns the ``wake_at``, which is *at* if the attempt queues."""
         commit = self.commit
-        if commit.slot == "":  # at once: the slot is free for the next commit of the batch
+        if commit.slot == "":  # done at once, so that the next commit of the batch can get the slot
             cursor.execute(sql.GIVE_UP, (execution,))
         self.place = self.slots.ask(cursor, commit, execution, own) if commit.slot else None
         return commit.wake_at if self.place is None or self.place.begins or commit.wake_at is not None else at
@@ -88,7 +88,7 @@ class Write:
         return None if own is None or definition is None else (definition, own)
 
     def as_plain_append(self) -> tuple[int, int] | None:
-        """The numbers of execution and driver, if this commit only appends one record to the last one written here."""
+        """The numbers of execution and driver, if this commit only appends a record to the last record written here."""
         commit, rows, ids = self.commit, self.rows, self._ids
         last_written = ids.last_written.get(commit.saga_id)
         if last_written is None or not self.plain or len(rows) != 1 or commit.acceptance is not None:
@@ -109,9 +109,12 @@ class Write:
             self._ids.last_written.pop(self.commit.saga_id, None)
 
     def execute_single(self, cursor: Cursor) -> Written | None:
-        """Execute a plain open or append in as few statements as possible. Other commits: None, and nothing is done.
+        """Execute a plain open or a plain append in as few statements as possible.
 
-        Nothing is read first: a statement changes only a matching row. If no row matches, the result is None too.
+        Nothing is read first: a statement changes only a matching row.
+
+        Returns:
+            None if no row matches, or if the commit is of another kind. Then nothing has changed.
         """
         commit, rows = self.commit, self.rows
         if (append := self.as_plain_append()) is not None:

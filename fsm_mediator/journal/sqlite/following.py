@@ -95,7 +95,7 @@ class ChangeTable(OperatorTables):
         return sum(number for (number,) in self._read("SELECT seq FROM sqlite_sequence WHERE name = 'changes'"))
 
     def decided(self) -> int:
-        """As `CountedJournal.decided`. One transaction writes at a time, so that this is the last change."""
+        """As `CountedJournal.decided`. Only one transaction writes at a time, so this is the last change."""
         return self.last_change()
 
     def is_changed(self, after: str) -> bool:

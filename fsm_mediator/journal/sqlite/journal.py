@@ -107,7 +107,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._reset_writing()
         if read_only:
             with self._connections.reader():
-                pass  # it can be opened
+                pass  # the file can be opened
         else:
             self._connections.writer()
         weakref.finalize(self, self._connections.close, 1.0)
@@ -323,7 +323,8 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
         """Update the rows of a driver's ended executions, some at a time: see ``schema``.
 
-        If the driver is *surely_dead*, ended executions that it claimed to undo and left unchanged are updated too.
+        If the driver is *surely_dead*, ended executions that the driver claimed for an undo, but did not change,
+        are updated too.
         """
         parameters = (driver, surely_dead)
         while self._read(sql.ENDED_UNDER, parameters):

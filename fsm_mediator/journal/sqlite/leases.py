@@ -15,15 +15,18 @@ from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
 from fsm_mediator.states import ENDED, STUCK_PHASES, is_settled
 
 SETTLED: Final = (sql.as_json(sorted((*STUCK_PHASES, *ENDED))), sql.as_json(sorted(STUCK_PHASES)))
-"""The phases in which an execution of a dead driver is not claimed, and those of them that a branch's message ends."""
+"""Two lists of phases, as JSON. In a phase of the first list, an execution of a dead driver is not claimed.
+
+However, a message of a branch makes an execution claimable if its phase is in the second list. A verb always does.
+"""
 
 
 class IdCache:
     """The numbers of rows that commits need, so that a commit need not look them up.
 
     Attributes:
-        last_written: By an execution's id: the number of the execution and of its last record. An execution is here if
-            its last commit came from this journal object, and its driver still owns it.
+        last_written: By an execution's id: the number of the execution and of its last record. An execution is in this
+            cache if its last commit came from this journal object, and its driver still owns it.
         drivers: The numbers of drivers. A driver that was dismissed and enlists again gets another number. Therefore a
             number is looked up again before an execution is given to its driver.
         definitions: The numbers of definitions, by saga, version and fingerprint.
@@ -86,7 +89,10 @@ def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
 
 
 def has_unseen(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> bool:
-    """Whether an inbox of *mail* items has an item above *seen* that calls a driver to an execution in *state*."""
+    """Whether an inbox of *mail* items has an item above number *seen* for which a driver must claim the execution.
+
+    This depends on the *state* of the execution.
+    """
     if not mail:
         return False
     kinds = "*" if held or not is_settled(state) else "" if state in ENDED else CHILD
@@ -99,7 +105,7 @@ def is_posted(cursor: Cursor, token: int) -> bool:
 
 
 def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
-    """Whether *item* is a signal that comes after the end of the wait for it."""
+    """Whether the execution waits for the signal *item*, but the signal comes after the end of the wait."""
     found = cursor.execute(sql.DUE_AT, (saga_id,)).fetchone()
     return found is not None and is_too_late(item, *found)
 

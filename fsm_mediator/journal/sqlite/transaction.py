@@ -46,7 +46,7 @@ def perform(
         waiters: The jobs, and the places for their results.
         ids: A cache of numbers. It is cleared if something is rolled back.
         path: The journal's file, for messages.
-        busy_timeout: Seconds for which the connection waits for locks, for messages.
+        busy_timeout: The seconds for which the connection waits for locks, for messages.
 
     Raises:
         BaseException: An interrupt. Nothing was done, unless the transaction was already committed.
