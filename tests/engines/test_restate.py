@@ -262,7 +262,7 @@ def test_a_verb_without_a_worker_says_so(restate_server):
         async with client_of(restate_server) as client:
             async with worker(saga, bind=f"127.0.0.1:{free_ports(1)[0]}", admin=restate_server.admin):
                 await RestateMediator(saga, client=client).run("alone", saga_id="l1", check=False)
-            with pytest.raises(StillRunningError, match="see that a worker runs"):
+            with pytest.raises(StillRunningError, match="check that a worker runs"):
                 await RestateMediator(saga, client=client).cancel("l1", timeout=1.0)
 
     asyncio.run(all_of_it())
