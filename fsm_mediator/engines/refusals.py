@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fsm_mediator.errors import RefusedError
 
-_FOLLOW: Final = "follow {engine} into a journal (fsm_mediator.engines.projection)"
+_PROJECTION: Final = "the journal of a projection (fsm_mediator.engines.projection)"
 
 SETTINGS: Final = {
-    "around": "a worker of {engine} has interceptors, which are called around each attempt",
-    "close_grace": "the workers of {engine} end attempts, and have a grace of their own",
-    "journal": "the log of {engine} takes its place; a projection follows it into a journal",
-    "limits": "bound the attempts of each worker by max_workers; for one limit over all, use a journal",
-    "observers": "a record is observed before {engine} has it; follow it into a journal, and observe that",
-    "park_after": "{engine} keeps what waits, whoever began it",
-    "relays": "call tx.pass_on(mediator) yourself, every second or so",
-    "retention": "{engine} has a retention of its own; that of a projection's journal is the journal's",
-    "sleep": "{engine} keeps the time of what waits; its own test server can skip it",
+    "around": "use interceptors of the worker (Temporal), or middleware of its app (Restate)",
+    "close_grace": "a worker of {engine} ends its attempts itself; set its own grace",
+    "journal": "{engine} stores the records; a projection copies them into a journal",
+    "limits": "set max_workers of each worker; for one limit over all workers, use a journal in place of {engine}",
+    "observers": "an observer would be called before {engine} has stored the record; read " + _PROJECTION,
+    "park_after": "{engine} stores a waiting execution itself",
+    "relays": "call tx.pass_on(mediator) yourself, about every second",
+    "retention": "set the retention of {engine}; the journal of a projection has its own retention",
+    "sleep": "{engine} measures the waits itself; its test server can skip them",
 }
 """Settings of a `Mediator` that engines do not have, and the next move."""
 
 _ATTRIBUTES: Final = {
-    "journal": "the log of {engine} takes its place; " + _FOLLOW + ", and give that to what asks for a journal",
-    "settings": "nothing but a worker of {engine} drives its executions",
+    "journal": "{engine} stores the records; use " + _PROJECTION,
+    "settings": "only a worker of {engine} drives its executions",
 }
 
-ATTRIBUTES_MOVE: Final = (
-    _FOLLOW + ", and set them there once the execution has begun: fsm-mediator attributes ID NAME=VALUE"
-)
+ATTRIBUTES_MOVE: Final = "use `fsm-mediator attributes ID NAME=VALUE` on " + _PROJECTION
 
 
 class _Refused:
@@ -70,23 +68,23 @@ class Refusals:
 
     engine: str = "this engine"
 
-    abandon: _Refused = _Refused("end it in {engine}'s own interface, which undoes nothing either")
-    acknowledge: _Refused = _Refused(_FOLLOW + ", and let the alerts of a Mediator on that look: it takes this verb")
-    again: _Refused = _Refused("start it under another id, with the payload of the earlier one")
-    bulk: _Refused = _Refused(_FOLLOW + ", list that, and give the verb for each id")
-    count: _Refused = _Refused(_FOLLOW + ", and count there")
+    abandon: _Refused = _Refused("end the execution in {engine} itself, which also undoes nothing")
+    acknowledge: _Refused = _Refused("use a Mediator on " + _PROJECTION)
+    again: _Refused = _Refused("call start with another id and the same payload")
+    bulk: _Refused = _Refused("list the executions in " + _PROJECTION + ", and call the verb for each id")
+    count: _Refused = _Refused("query " + _PROJECTION)
     daemon: _Refused = _Refused("run a worker of {engine}")
-    enqueue: _Refused = _Refused("use start, which accepts and does not drive; or a journal in your own database")
-    executions: _Refused = _Refused(_FOLLOW + ", and list that")
-    hold: _Refused = _Refused("stop the workers of {engine}, which then begin nothing; or cancel the execution")
-    holds: _Refused = _Refused("nothing is held on {engine}")
-    notes: _Refused = _Refused(_FOLLOW + ", and read them there")
-    preview: _Refused = _Refused(_FOLLOW + ", and ask a Mediator on that")
-    recover: _Refused = _Refused("run a worker: {engine} hands it what needs one, after a crash too")
+    enqueue: _Refused = _Refused("call start, which accepts the saga and does not drive it")
+    executions: _Refused = _Refused("query " + _PROJECTION)
+    hold: _Refused = _Refused("stop the workers of {engine}, or call cancel")
+    holds: _Refused = _Refused("no execution is held on {engine}")
+    notes: _Refused = _Refused("query " + _PROJECTION)
+    preview: _Refused = _Refused("use a Mediator on " + _PROJECTION)
+    recover: _Refused = _Refused("run a worker of {engine}")
     set_attributes: _Refused = _Refused(ATTRIBUTES_MOVE)
-    stats: _Refused = _Refused(_FOLLOW + ", and count there")
-    unhold: _Refused = _Refused("nothing is held on {engine}; start a worker")
-    watch: _Refused = _Refused(_FOLLOW + ", and watch a Mediator on that")
+    stats: _Refused = _Refused("query " + _PROJECTION)
+    unhold: _Refused = _Refused("no execution is held on {engine}; start a worker")
+    watch: _Refused = _Refused("use a Mediator on " + _PROJECTION)
 
     if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
 
