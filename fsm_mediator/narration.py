@@ -104,12 +104,12 @@ def timeline(records: Iterable[Record]) -> str:
         DefinitionError: They are no records.
     """
     if not isinstance(records, Iterable):
-        raise DefinitionError(f"timeline() is given records, such as outcome.history, not {records!r}")
+        raise DefinitionError(f"timeline() takes records, such as outcome.history, not {records!r}")
     lines = []
     first = None
     for record in records:
         if not isinstance(record, Record):
-            raise DefinitionError(f"timeline() is given records, such as outcome.history; {record!r} is none")
+            raise DefinitionError(f"timeline() takes records, such as outcome.history; {record!r} is not a record")
         first = record.at if first is None else first
         lines.append(f"{record.at - first:9.3f} s  {in_words(record):<40} -> {place_in_words(record.target)}")
         # Messages of several lines too: what stands further left would read as another record.

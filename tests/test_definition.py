@@ -277,7 +277,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     ),
     "grace without timeout": (
         lambda: Reserve().with_(grace=1.0),
-        ["reserve", "grace means nothing without a timeout", "set timeout as well"],
+        ["reserve", "grace has no effect without a timeout", "set timeout too"],
     ),
     "negative grace": (lambda: Reserve().with_(timeout=1.0, grace=-0.1), ["grace", "of at least 0"]),
     "overtake is a number": (
@@ -335,7 +335,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "a slip in execute": (lambda: step_class("Odd", exectue=plain), ["'exectue'", "did you mean 'execute'?"]),
     "a slip in timeout": (
         lambda: step_class("Odd", execute=plain, timout=5),
-        ["Odd has 'timout'", "does nothing with", "did you mean 'timeout'?", "a name that is less like"],
+        ["Odd has 'timout'", "does not use", "did you mean 'timeout'?", "a name that is less like"],
     ),
     "a letter too few": (lambda: step_class("Odd", rety=Retry()), ["'rety'", "did you mean 'retry'?"]),
     "a slip in a property": (lambda: step_class("Odd", time_out=property(plain)), ["did you mean 'timeout'?"]),
@@ -382,14 +382,14 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "a number to explore": (lambda: explore(SHOP, 5), ["path is a list of labels", "not 5"]),  # type: ignore[arg-type]
     "verify of a name": (lambda: verify("shop"), ["verify() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
     "verify of no nodes": (lambda: verify(SHOP, most_nodes=0), ["most_nodes must be a whole number"]),
-    "compare with a number": (lambda: compare(SHOP, 5), ["compare() is given sagas", "not 5"]),  # type: ignore[arg-type]
+    "compare with a number": (lambda: compare(SHOP, 5), ["compare() takes sagas", "not 5"]),  # type: ignore[arg-type]
     "compare with a list of renamed": (
         lambda: compare(SHOP, SHOP, renamed=["charge"]),  # type: ignore[arg-type]
-        ["renamed is a dict", "not ['charge']"],
+        ["renamed must be a dict", "not ['charge']"],
     ),
     "conforms with a number": (lambda: conforms([], 5), ["conforms() takes records and a saga", "not 5"]),  # type: ignore[arg-type]
-    "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() is given records", "outcome.history"]),  # type: ignore[arg-type]
-    "a timeline of texts": (lambda: timeline("ab"), ["timeline() is given records", "'a' is none"]),  # type: ignore[arg-type]
+    "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() takes records", "outcome.history"]),  # type: ignore[arg-type]
+    "a timeline of texts": (lambda: timeline("ab"), ["timeline() takes records", "'a' is not a record"]),  # type: ignore[arg-type]
     "render to a number": (lambda: SHOP.diagram().render(5), ["path of a file, not 5"]),  # type: ignore[arg-type]
     "a wait that is a text": (lambda: RetryAfterError("5"), ["RetryAfterError: seconds", "not '5'"]),  # type: ignore[arg-type]
     "a number for a logger": (lambda: LoggingObserver(5), ["a logging.Logger or the name of one, not 5"]),  # type: ignore[arg-type]

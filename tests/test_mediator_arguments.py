@@ -85,7 +85,7 @@ def test_a_reason_is_said_in_words(drive, journal, verb):
     mediator = drive(SHOP, journal=journal)
     mediator.run("shop", saga_id="o-1")
 
-    with pytest.raises(RefusedError, match="a reason is said in words, and journaled; 5 is no text"):
+    with pytest.raises(RefusedError, match="a reason must be a text, because it is journaled; 5 is no text"):
         getattr(mediator, verb)("o-1", reason=5)
 
 
@@ -95,7 +95,7 @@ def test_a_signal_is_meant_by_its_name(drive, journal):
     mediator = drive(Saga("held", [approval]), journal=journal)
     mediator.run("held", saga_id="o-1", check=False)
 
-    with pytest.raises(RefusedError, match="a signal is meant by its name, a text, not by <Signal 'approval'>"):
+    with pytest.raises(RefusedError, match="the name of a signal must be a text, not <Signal 'approval'>"):
         mediator.signal("o-1", approval)
 
 
@@ -130,7 +130,7 @@ def test_a_time_that_has_passed_is_no_time_to_wait(drive, journal):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"state": "banana"}, "state='banana' is no state; a state is, or begins with, one of pending, executing"),
+        ({"state": "banana"}, "state='banana' is no state. A state is, or begins with, one of pending, executing"),
         ({"state": "banana.charge"}, "is no state"),
         ({"state": 5}, "is no state"),
         ({"saga": SHOP}, "must be the name of a saga, a text: saga='shop'"),

@@ -112,7 +112,7 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
     for name, value in found.items():
         kind = SETTINGS.get(name)
         if kind is None:
-            raise DefinitionError(f"{where} has {name!r}, which means nothing; there are {', '.join(SETTINGS)}")
+            raise DefinitionError(f"{where} has {name!r}, which is an unknown setting; there are {', '.join(SETTINGS)}")
         if not isinstance(value, kind) or not value:
             raise DefinitionError(f"{where}: {name} must be a {_KINDS[kind]}, not {value!r}")
     return found
@@ -382,8 +382,8 @@ def _path_of(spec: str) -> str:
         ) from error
     if path == MEMORY:
         raise JournalError(
-            f"--journal {spec!r} would be kept in memory, and be gone when the command ends; name a file"
+            f"--journal {spec!r} would keep the journal in memory, and lose it when the command ends; name a file"
         )
     if "://" in spec and "?" in path:
-        raise JournalError(f"--journal {spec!r}: nothing can be set after a question mark; name the file alone")
+        raise JournalError(f"--journal {spec!r}: settings after a question mark are not supported; name only the file")
     return path

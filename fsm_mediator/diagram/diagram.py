@@ -279,7 +279,7 @@ class Diagram:
         if kind == "gif":
             raise DefinitionError("there is no GIF; a moving picture of a run is render('run.svg', animate=True)")
         if kind not in FORMATS:
-            raise DefinitionError(f"{str(path)!r} does not say in what format; the suffix must be one of {FORMATS}")
+            raise DefinitionError(f"{str(path)!r} has no known suffix; the suffix must be one of {FORMATS}")
         path.write_bytes(self.encoded(kind, animate=animate))
         return path
 
@@ -288,7 +288,7 @@ class Diagram:
         from fsm_mediator.diagram.render import draw
 
         if animate and kind != "svg":
-            raise DefinitionError(f"a .{kind} cannot move; only .svg can")
+            raise DefinitionError(f"a .{kind} file cannot be animated; only .svg can")
         if kind == "svg":
             return self.to_svg(animate=animate).encode()
         if kind in ("png", "pdf"):

@@ -191,8 +191,8 @@ class ArchivedExecution:
                 yield entry
 
     def add_note(self, *_: Any, **_more: Any) -> int:
-        """As `NotesJournal.add_note`, but always raises `JournalError`, because an archive is only read."""
-        raise JournalError("an archive is only read")
+        """As `NotesJournal.add_note`, but always raises `JournalError`, because an archive can only be read."""
+        raise JournalError("an archive can only be read")
 
     def notes(self, saga_id: str, **_: Any) -> list[Note]:
         """As `NotesJournal.notes`, for one execution only."""

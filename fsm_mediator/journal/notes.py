@@ -81,8 +81,8 @@ def for_notes(journal: object) -> NotesJournal:
     """
     if not keeps_notes(journal):
         raise JournalError(
-            f"the journal {type(journal).__name__} keeps no notes: it lacks add_note and notes. Nothing can be said "
-            f"about an execution there besides what moves it; use a MemoryJournal, SQLiteJournal or PostgresJournal"
+            f"the journal {type(journal).__name__} keeps no notes: it lacks add_note and notes. "
+            f"Use a MemoryJournal, SQLiteJournal or PostgresJournal"
         )
     return journal
 

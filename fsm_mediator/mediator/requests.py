@@ -256,7 +256,7 @@ async def _waited(
 ) -> tuple[Outcome | None, float]:
     """Wait a while for an execution that was not driven here.
 
-    Returns its outcome (None if it goes on), and the next pause.
+    Returns its outcome, or None if it is still running, and the next pause.
 
     The caller drives the execution if it can. With a timeout, it drives it in the background.
     """

@@ -95,7 +95,7 @@ def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> No
     if not isinstance(saga_id, str):
         raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {safe_repr(saga_id)}")
     if reason is not None and not isinstance(reason, str):
-        raise RefusedError(f"a reason is said in words, and journaled; {safe_repr(reason)} is no text")
+        raise RefusedError(f"a reason must be a text, because it is journaled; {safe_repr(reason)} is no text")
     if actor is not None and not isinstance(actor, str):
         raise RefusedError(f"actor= is a name, and journaled; {safe_repr(actor)} is no text")
 
@@ -108,8 +108,8 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
     """
     if state is not None and (not isinstance(state, str) or phase_of(state) not in (*PHASES, UNDRIVABLE)):
         raise DefinitionError(
-            f"state={safe_repr(state)} is no state; a state is, or begins with, one of {', '.join(PHASES)}; "
-            f"{UNDRIVABLE!r} lists what no living driver can drive"
+            f"state={safe_repr(state)} is no state. A state is, or begins with, one of {', '.join(PHASES)}. "
+            f"{UNDRIVABLE!r} selects executions that no living driver can drive"
         )
     if saga is not None and not isinstance(saga, str):
         raise DefinitionError(

@@ -227,7 +227,7 @@ def _empty(connection: sqlite3.Connection) -> None:
     """
     every = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql IS NOT NULL").fetchall()
     if every and _ids_of(connection)[0] != sql.APPLICATION_ID:
-        raise JournalError("the file of the side store is that of another application; move it away")
+        raise JournalError("the file of the side store belongs to another application; move it away")
     for (name,) in every:
         if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
             connection.execute(f'DROP TABLE "{name}"')

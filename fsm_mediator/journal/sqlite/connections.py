@@ -117,7 +117,7 @@ class Connections:
             JournalError: The journal was opened only for reading.
         """
         if self.read_only:
-            raise JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
+            raise JournalError(f"the journal {self.path!r} was opened read-only. Open it without read_only=True")
 
     def check_files(self) -> None:
         """Check that other processes still see the files that this process has opened.
