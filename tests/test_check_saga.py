@@ -380,7 +380,7 @@ def test_check_within_a_running_loop_is_refused():
     async def main():
         check_saga(shop(Slow), ORDER)
 
-    with pytest.raises(DefinitionError, match="call it from a plain function"):
+    with pytest.raises(DefinitionError, match="call the check from plain code"):
         asyncio.run(main())
 
 

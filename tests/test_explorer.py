@@ -336,7 +336,7 @@ def test_group_is_played_branch_by_branch():
     play.choose("branch fulfil.post fails")
     play.choose("the driver checks the branches of fulfil")
     assert play.now.execution.state == "compensating.fulfil"
-    play.choose("the driver has branch fulfil.charge undone")
+    play.choose("the driver undoes branch fulfil.charge")
     play.choose("branch fulfil.charge fails")
     play.choose("the driver checks the branches of fulfil")
 

@@ -325,7 +325,7 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
         return PostgresJournal(spec, read_only=read_only, migrate=creates, types=types, cipher=cipher)
     path = _path_of(spec)
     if not creates and not read_only and not Path(path).exists():
-        raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` make one, where it is new")
+        raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` create it")
     return SQLiteJournal(path, read_only=read_only, types=types, cipher=cipher)
 
 

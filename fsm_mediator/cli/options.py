@@ -141,7 +141,7 @@ def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 def checked_reason(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     """A reason that is not empty."""
     if not value.strip():
-        raise click.BadParameter("say in words how you made sure; it is journaled")
+        raise click.BadParameter("say how you made sure; the reason is journaled")
     return value
 
 

@@ -80,7 +80,7 @@ def _name_of(where: str, branch: Any) -> str:
     name = getattr(branch, "name", None)
     if not isinstance(name, str):
         raise DefinitionError(
-            f"{where}: {branch!r} is no part: give steps (@step makes one of a function), sagas, groups or waits"
+            f"{where}: {branch!r} is not a part: give steps (made with @step), sagas, groups or waits"
         )
     return name
 

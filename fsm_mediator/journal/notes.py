@@ -130,4 +130,4 @@ def note_text(note: Note) -> str | None:
     try:
         return ENCODED(note.value).decode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise JournalError(f"a note of kind {note.kind!r} has a value that is no JSON: {error}") from error
+        raise JournalError(f"a note of kind {note.kind!r} has a value that is not JSON: {error}") from error

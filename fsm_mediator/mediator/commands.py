@@ -76,7 +76,7 @@ def resolve_command(
         RefusedError: There is no reason, or there is a result although the step has no effect.
     """
     if not isinstance(reason, str) or not reason.strip():
-        raise RefusedError("resolve needs a reason: say in words how you made sure; it is journaled")
+        raise RefusedError("resolve needs a reason: say how you made sure; the reason is journaled")
     if result is not None and done is False:
         raise RefusedError("resolve: only a step that is done has a result")
 

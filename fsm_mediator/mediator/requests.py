@@ -413,7 +413,7 @@ async def diagram(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
 async def abandon(core: ExecutionDriver, saga_id: str, reason: str, actor: str | None) -> list[str]:
     """Close an execution that no living driver can drive: see `Mediator.abandon`."""
     if not reason or not reason.strip():
-        raise RefusedError("abandon needs a reason: say in words why it is given up; it is journaled")
+        raise RefusedError("abandon needs a reason: say why the execution is given up; the reason is journaled")
     await core.open()
 
     def close() -> list[str]:

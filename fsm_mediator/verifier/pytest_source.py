@@ -77,4 +77,4 @@ def _quoted(words: str) -> str:
 
 
 def _docstring(words: str) -> str:
-    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 90, placeholder=" ...")
+    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 86, placeholder=" ...")
