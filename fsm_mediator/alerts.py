@@ -94,7 +94,7 @@ class Alerts:
     ) -> None:
         if not callable(to) and not (isinstance(to, str) and to.startswith(("http://", "https://"))):
             raise DefinitionError(
-                f"alerts go to a function, or to a webhook with a URL that begins http:// or https://; not to {to!r}"
+                f"alerts must go to a function, or to a webhook URL that begins with http:// or https://, not to {to!r}"
             )
         for name, number in (("stuck_for", stuck_for), ("undriven_for", undriven_for), ("every", every)):
             check_number(f"alerts: {name} (seconds)", number)

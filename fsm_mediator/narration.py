@@ -106,12 +106,12 @@ def timeline(records: Iterable[Record]) -> str:
         DefinitionError: *records* are not records.
     """
     if not isinstance(records, Iterable):
-        raise DefinitionError(f"timeline() is given records, such as outcome.history, not {records!r}")
+        raise DefinitionError(f"timeline() takes records, such as outcome.history, not {records!r}")
     lines = []
     first = None
     for record in records:
         if not isinstance(record, Record):
-            raise DefinitionError(f"timeline() is given records, such as outcome.history; {record!r} is none")
+            raise DefinitionError(f"timeline() takes records, such as outcome.history; {record!r} is not a record")
         first = record.at if first is None else first
         lines.append(f"{record.at - first:9.3f} s  {in_words(record):<40} -> {place_in_words(record.target)}")
         # All lines of a message are indented, because a line further left would look like another record.

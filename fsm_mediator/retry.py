@@ -83,7 +83,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
             )
         if not _is_type_or_predicate(self.on):
             if isinstance(self.on, tuple) and not self.on:
-                raise DefinitionError("Retry: on=() would never try again; to say so: Retry(attempts=1)")
+                raise DefinitionError("Retry: on=() would never retry; write Retry(attempts=1) instead")
             raise DefinitionError(
                 f"Retry: on must be an exception type, a tuple of them, or a predicate of an exception, not {self.on!r}"
             )

@@ -65,7 +65,7 @@ def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
     file = Path(path)
     reader = {".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}.get(file.suffix.lower())
     if reader is None:
-        raise DefinitionError(f"{file} is no saga file: its name must end in .toml, .yaml or .yml")
+        raise DefinitionError(f"{file} is not a saga file: its name must end in .toml, .yaml or .yml")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -39,7 +39,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.settings_changes import settings_of
 from fsm_mediator.verifier.state_space import StateSpace
 
-OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
+OF_BRANCHES = ("branch ", "a person retries branch ", "the driver undoes branch ", "the driver checks ")
 """How the labels begin of what the verifier has happen to branches; here they see to themselves."""
 
 

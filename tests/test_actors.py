@@ -92,7 +92,7 @@ def test_an_actor_is_a_text(drive, journal):
     """A user object where a name belongs is refused before anything is written."""
     mediator = drive(fragile(World()), journal=journal)
     for verb in (mediator.retry, mediator.undo, mediator.cancel):
-        with pytest.raises(RefusedError, match="actor= is a name"):
+        with pytest.raises(RefusedError, match="actor= must be a name"):
             verb("o-1", actor=object())
 
 

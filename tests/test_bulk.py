@@ -170,7 +170,7 @@ def test_what_cannot_be_deleted_is_refused_and_stays(mediator):
         saga_id: prune_one(journal, saga_id, at)
         for saga_id, at in (("whole/both.a", 9e9), ("whole", 5.0), ("unknown", 9e9))
     }
-    assert "is a branch, which is deleted with the whole: prune 'whole'" in results["whole/both.a"].message
+    assert "is a branch, and is deleted with its parent: prune 'whole'" in results["whole/both.a"].message
     assert "ended again after the batch was confirmed" in results["whole"].message
     assert "unknown" in results["unknown"].message
     assert not any(result.done for result in results.values())

@@ -282,7 +282,7 @@ def test_the_same_object_seen_twice_is_not_taken_for_no_change():
 
 def test_payload_that_fails_by_itself_is_refused():
     """A check begins with a run that succeeds; one that cannot is a mistake in the check, not in the saga."""
-    with pytest.raises(DefinitionError, match="does not succeed with this payload though nothing goes wrong") as error:
+    with pytest.raises(DefinitionError, match="does not succeed with this payload even without faults") as error:
         check_saga(shop(), {"amout": 7})
 
     assert isinstance(error.value.__cause__, KeyError)
@@ -380,7 +380,7 @@ def test_check_within_a_running_loop_is_refused():
     async def main():
         check_saga(shop(Slow), ORDER)
 
-    with pytest.raises(DefinitionError, match="call it from a plain function"):
+    with pytest.raises(DefinitionError, match="call the check from plain code"):
         asyncio.run(main())
 
 

@@ -236,7 +236,7 @@ def test_a_state_that_there_is_not_is_refused(desk, journal, command):
     assert "held" in desk(command, "--state", "stuck", "-j", journal)
     assert "held" in desk(command, "--state", "stuck.reserve", "-j", journal)
     said = desk(command, "--state", "stock", "-j", journal, code=USAGE)
-    assert "'stock' is no state; a state is, or begins with, one of pending, executing," in said
+    assert "'stock' is no state. A state is, or begins with, one of pending, executing," in said
 
 
 def test_export_and_prune(desk, journal):
@@ -437,7 +437,7 @@ def test_list_finds_by_where_and_pages(desk, journal):
 def test_where_that_means_nothing_says_what_there_is(desk, journal):
     """A mistyped filter is a usage error that names what can be asked."""
     assert "there is no 'sgaa'" in desk("list", "-j", journal, "--where", "sgaa=x", code=USAGE)
-    assert "no name=value" in desk("list", "-j", journal, "--where", "order", code=USAGE)
+    assert "has no form name=value" in desk("list", "-j", journal, "--where", "order", code=USAGE)
     assert "is no state" in desk("list", "-j", journal, "--where", "state=over", code=USAGE)
     assert "give 15m" in desk("list", "-j", journal, "--where", "since=yesterday", code=USAGE)
     assert "no cursor" in desk("list", "-j", journal, "--after", "x", code=JOURNAL)
@@ -479,7 +479,7 @@ def test_hold_and_unhold_are_said_and_shown(desk, journal):
     assert "goes on" in desk("unhold", "held", "-j", journal)
     assert "is not held" in desk("unhold", "held", "-j", journal, code=REFUSED)
     desk("unhold", "--saga", "checkout", "--step", "charge", "-j", journal)
-    assert "nothing is held" in desk("holds", "-j", journal)
+    assert "there are no holds" in desk("holds", "-j", journal)
     desk("hold", "unknown", "-j", journal, code=NOT_FOUND)
     desk("hold", "-j", journal, code=USAGE)
 

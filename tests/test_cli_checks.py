@@ -70,15 +70,15 @@ def test_verify_ends_with_1_where_a_law_is_broken(desk):
     told = desk("verify", SAGAS, "--strict", code=DID_NOT_SUCCEED)
 
     assert "law 2 is broken" in told
-    assert "the shortest way there:" in told
+    assert "the shortest path to it:" in told
 
 
 def test_verify_that_is_bounded_says_what_it_did_not_walk(desk):
     """The bound is mine to set. What lies behind it is not proved, is listed, and ends the command with 1."""
     told = desk("verify", SAGAS, "--saga", "checkout", "--most", "10", code=DID_NOT_SUCCEED)
 
-    assert "GIVEN UP after 10 situations" in told
-    assert "not walked, as the search was given up" in told
+    assert "STOPPED after 10 situations" in told
+    assert "not reached because the search stopped early" in told
 
 
 def test_verify_writes_counterexamples(desk, tmp_path):
@@ -88,7 +88,7 @@ def test_verify_writes_counterexamples(desk, tmp_path):
     files = {file.name: file.read_text() for file in (tmp_path / "found").iterdir()}
     assert sorted(files) == ["refuse-law-2.svg", "refuse-law-2.txt", "test_refuse_law_2.py"]
     assert all(f"written: found/{name}" in told for name in files)
-    assert "the shortest way there:" in files["refuse-law-2.txt"]
+    assert "the shortest path to it:" in files["refuse-law-2.txt"]
     assert files["refuse-law-2.svg"].startswith("<?xml") or "<svg" in files["refuse-law-2.svg"][:200]
     scope: dict[str, Any] = {}
     exec(files["test_refuse_law_2.py"], scope)  # noqa: S102 - it was written here
@@ -177,14 +177,14 @@ def test_a_lost_end_is_named_everywhere_and_repaired(desk, journal):
 
     told = desk("check", "-j", journal, code=DID_NOT_SUCCEED)
     assert fault in told
-    assert f"1 faults; 1 rows can be derived anew from the records: fsm-mediator check -j {journal} --repair" in told
+    assert f"1 faults; 1 rows can be computed again from the records: fsm-mediator check -j {journal} --repair" in told
     assert "restore a backup" not in told
     assert f"damaged  {fault}" in desk("show", "bad", "-j", journal)
     assert "damaged" not in desk("show", "good", "-j", journal)
     assert f"damaged: {fault}" in desk("recover", "-j", journal, "-a", SAGAS, code=DID_NOT_SUCCEED)
 
     told = desk("check", "-j", journal, "--repair")
-    assert "derived anew from the records: 1 rows; 0 faults are left" in told
+    assert "computed again from the records: 1 rows; 0 faults are left" in told
     assert "no damage found" in told
     assert "recovered 1 executions" in desk("recover", "-j", journal, "-a", SAGAS)
     assert desk("check", "-j", journal, "--repair") == "no damage found\n"
@@ -204,7 +204,7 @@ def test_conform_of_a_journal_with_unknown_sagas(desk, journal):
     told = desk("conform", "-j", journal, "tests.cli_app:refuse", code=APP)
 
     assert "0 executions checked" in told
-    assert "not checked: 3 executions ('held', 'bad', 'good'): no saga is named 'checkout'" in told
+    assert "3 executions unchecked ('held', 'bad', 'good'): no saga is named 'checkout'" in told
 
     change(journal, "UPDATE definitions SET fingerprint = 'f00d'")
     assert "there is only version 1" in desk("conform", "-j", journal, SAGAS, code=APP)
@@ -228,7 +228,7 @@ def test_conform_with_mistakes(desk, journal):
     assert "fsm-mediator list" in desk("conform", "-j", journal, SAGAS, "--id", "nobody", code=NOT_FOUND)
     assert "which journal?" in desk("conform", SAGAS, code=JOURNAL)
     assert "nowhere.jsonl" in desk("conform", SAGAS, "--from", "nowhere.jsonl", code=JOURNAL)
-    assert "give one of them" in desk("conform", SAGAS, "--from", "x", "-j", journal, code=USAGE)
+    assert "use one of them" in desk("conform", SAGAS, "--from", "x", "-j", journal, code=USAGE)
 
 
 def test_conform_of_a_journal_with_a_row_that_cannot_be_read(desk, journal):
@@ -273,7 +273,7 @@ def test_compare_with_the_journal_refuses_only_what_is_in_flight(desk, journal):
 
     desk("resolve", "--drive", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
 
-    assert "nothing in flight would be stranded" in desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal)
+    assert "no execution in flight would be stranded" in desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal)
 
 
 def test_compare_with_other_names(desk):
@@ -303,7 +303,7 @@ def test_export_machine_in_each_language(desk, tmp_path):
 
 def test_export_machine_with_mistakes(desk):
     """Which saga, and which language, must be said."""
-    assert "name one with --saga" in desk("export-machine", SAGAS, "-f", "json", code=APP)
+    assert "name one saga with --saga" in desk("export-machine", SAGAS, "-f", "json", code=APP)
     assert "--format" in desk("export-machine", SAGAS, code=USAGE)
     assert "no saga is named 'x'" in desk("export-machine", SAGAS, "--saga", "x", "-f", "json", code=APP)
 

@@ -52,11 +52,11 @@ def test_a_journal_is_never_written_over(desk, journal, world, ending):
     held = SQLiteJournal(journal)  # so that its other files are there
     held.enlist(process_driver())
     for words in (("export", "-j", journal), ("export-shape", APP_OPTION[1])):
-        assert "is not written over" in desk(*words, "-o", f"{journal}{ending}", code=USAGE)
+        assert "is not overwritten" in desk(*words, "-o", f"{journal}{ending}", code=USAGE)
     held.close()
     assert "good" in desk("list", "-j", journal)
     (world / "link.jsonl").symlink_to(journal)
-    assert "is not written over" in desk("export", "-j", journal, "-o", "link.jsonl", code=USAGE)
+    assert "is not overwritten" in desk("export", "-j", journal, "-o", "link.jsonl", code=USAGE)
 
 
 def process_driver():
@@ -158,10 +158,10 @@ def test_a_mistyped_path_makes_no_journal(desk, world, verb):
     ("spec", "says"),
     [
         ("mysql://somewhere", "is no journal: write a path"),
-        ("sqlite:///", "would be kept in memory"),
-        ("sqlite://", "would be kept in memory"),
-        (":memory:", "would be kept in memory"),
-        ("sqlite:///sagas.db?mode=ro", "nothing can be set after a question mark"),
+        ("sqlite:///", "would keep the journal in memory"),
+        ("sqlite://", "would keep the journal in memory"),
+        (":memory:", "would keep the journal in memory"),
+        ("sqlite:///sagas.db?mode=ro", "settings after a question mark are not supported"),
         ("sqlite://sagas.db", "is no journal: write a path"),
     ],
 )
@@ -214,7 +214,10 @@ def test_an_app_that_cannot_be_asked_is_told_in_a_line(desk, world, monkeypatch,
         ("[tool.fsm-mediator]\napp = 5", "app must be a text, not 5"),
         ("[tool.fsm-mediator]\njournal = ['x']", "journal must be a text, not ['x']"),
         ("[tool]\nfsm-mediator = 3", "must be a table, not 3"),
-        ("[tool.fsm-mediator]\njurnal = 's.db'", "has 'jurnal', which means nothing; there are app, journal, diagrams"),
+        (
+            "[tool.fsm-mediator]\njurnal = 's.db'",
+            "has 'jurnal', which is an unknown setting; there are app, journal",
+        ),
     ],
 )
 def test_what_pyproject_says_wrong_is_told(desk, world, table, says):
@@ -378,7 +381,7 @@ def test_a_file_of_shapes_that_is_none_is_not_printed(desk, world):
     """Bytes that are no text would fill the terminal."""
     (world / "shapes.json").write_bytes(bytes(range(256)) * 100)
     said = desk("compare", "shapes.json", APP_OPTION[1], code=APP)
-    assert "nor text" in said
+    assert "is not a text file" in said
     assert len(said) < 500
 
 

@@ -87,7 +87,7 @@ def test_signal_to_a_branch_by_either_name(parked):
         (("a-1", "approval", '"yes"'), USAGE, "approval"),
         (("a-1", "approval", "@missing.json"), USAGE, "missing.json"),
         (("nobody", "approval", "1"), NOT_FOUND, "nobody"),
-        (("n-1", "nap"), REFUSED, "knows no signal 'nap'"),
+        (("n-1", "nap"), REFUSED, "has no signal 'nap'"),
     ],
 )
 def test_wrong_signals_leave_it_parked(parked, words, code, says):

@@ -258,7 +258,7 @@ def test_the_command_moves_a_file_to_the_server(tmp_path):
     done = CliRunner().invoke(cli, ["copy", str(path), "env:NEW"], env={"NEW": url})
     assert (done.exit_code, done.output) == (
         0,
-        "copied 1 executions with 8 records; from now on name the new journal, and keep the old one as a backup\n",
+        "copied 1 executions with 8 records; from now on use the new journal, and keep the old journal as a backup\n",
     )
     shown = CliRunner().invoke(cli, ["list", "--journal", url])
     assert "o-1" in shown.output

@@ -159,7 +159,7 @@ class IsTooSlow(Put):
 
 def test_a_time_out_of_a_coroutine_strikes_on_the_virtual_clock():
     """A step that is really too slow is ended by its time-out, and the check says that the saga does not succeed."""
-    with pytest.raises(DefinitionError, match="the saga does not succeed with this payload though nothing goes wrong"):
+    with pytest.raises(DefinitionError, match="the saga does not succeed with this payload even without faults"):
         check_saga(shop(IsTooSlow), ORDER)
 
 

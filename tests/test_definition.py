@@ -277,7 +277,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     ),
     "grace without timeout": (
         lambda: Reserve().with_(grace=1.0),
-        ["reserve", "grace means nothing without a timeout", "set timeout as well"],
+        ["reserve", "grace has no effect without a timeout", "set timeout too"],
     ),
     "negative grace": (lambda: Reserve().with_(timeout=1.0, grace=-0.1), ["grace", "of at least 0"]),
     "overtake is a number": (
@@ -335,7 +335,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "a slip in execute": (lambda: step_class("Odd", exectue=plain), ["'exectue'", "did you mean 'execute'?"]),
     "a slip in timeout": (
         lambda: step_class("Odd", execute=plain, timout=5),
-        ["Odd has 'timout'", "does nothing with", "did you mean 'timeout'?", "a name that is less like"],
+        ["Odd has 'timout'", "does not use", "did you mean 'timeout'?", "a name that is less like"],
     ),
     "a letter too few": (lambda: step_class("Odd", rety=Retry()), ["'rety'", "did you mean 'retry'?"]),
     "a slip in a property": (lambda: step_class("Odd", time_out=property(plain)), ["did you mean 'timeout'?"]),
@@ -357,42 +357,42 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "on is a text": (lambda: Retry(on="ValueError"), ["Retry: on", "a tuple of them, or a predicate"]),  # type: ignore[arg-type]
     "on is a coroutine function": (lambda: Retry(on=coroutine), ["Retry: on", "coroutine"]),  # type: ignore[arg-type]
     "on is a list": (lambda: Retry(on=[ValueError]), ["Retry: on"]),  # type: ignore[arg-type]
-    "on is empty": (lambda: Retry(on=()), ["Retry: on=() would never try again", "Retry(attempts=1)"]),
+    "on is empty": (lambda: Retry(on=()), ["Retry: on=() would never retry", "Retry(attempts=1)"]),
     "on is another type": (lambda: Retry(on=int), ["Retry: on", "exception type"]),  # type: ignore[arg-type]
     "on holds another type": (lambda: Retry(on=(ValueError, int)), ["Retry: on"]),  # type: ignore[arg-type]
     # Groups and choices.
     "a function in a group": (
         lambda: Parallel("g", [plain]),  # type: ignore[list-item]
-        ["group 'g'", "plain", "is no part", "@step makes one of a function"],
+        ["group 'g'", "plain", "is not a part", "made with @step"],
     ),
-    "a number for each": (lambda: Parallel.each("g", 5, over=plain), ["group 'g': 5 is no part"]),  # type: ignore[arg-type]
+    "a number for each": (lambda: Parallel.each("g", 5, over=plain), ["group 'g': 5 is not a part"]),  # type: ignore[arg-type]
     "a payload of each that is no type": (
         lambda: Parallel.each("g", Charge(), over=plain, payload=5),
         ["group 'g'", "payload must be a type, not 5"],
     ),
     "a number to choose": (
         lambda: Choose("c", {"yes": 5}, by=plain),  # type: ignore[dict-item]
-        ["choice 'c': 5 is no part", "give steps"],
+        ["choice 'c': 5 is not a part", "give steps"],
     ),
     # What is given a saga, or records.
-    "a chart of a name": (lambda: to_scxml("shop"), ["to_scxml() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
-    "a module of a name": (lambda: to_tla("shop"), ["to_tla() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
-    "a table of a name": (lambda: to_table("shop"), ["to_table() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a chart of a name": (lambda: to_scxml("shop"), ["to_scxml() takes a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a module of a name": (lambda: to_tla("shop"), ["to_tla() takes a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a table of a name": (lambda: to_table("shop"), ["to_table() takes a saga, not 'shop'"]),  # type: ignore[arg-type]
     "a label to explore": (lambda: explore(SHOP, "the saga begins"), ["path is a list of labels"]),
     "a number to explore": (lambda: explore(SHOP, 5), ["path is a list of labels", "not 5"]),  # type: ignore[arg-type]
-    "verify of a name": (lambda: verify("shop"), ["verify() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "verify of a name": (lambda: verify("shop"), ["verify() takes a saga, not 'shop'"]),  # type: ignore[arg-type]
     "verify of no nodes": (lambda: verify(SHOP, most_nodes=0), ["most_nodes must be a whole number"]),
-    "compare with a number": (lambda: compare(SHOP, 5), ["compare() is given sagas", "not 5"]),  # type: ignore[arg-type]
+    "compare with a number": (lambda: compare(SHOP, 5), ["compare() takes sagas", "not 5"]),  # type: ignore[arg-type]
     "compare with a list of renamed": (
         lambda: compare(SHOP, SHOP, renamed=["charge"]),  # type: ignore[arg-type]
-        ["renamed is a dict", "not ['charge']"],
+        ["renamed must be a dict", "not ['charge']"],
     ),
     "conforms with a number": (lambda: conforms([], 5), ["conforms() takes records and a saga", "not 5"]),  # type: ignore[arg-type]
-    "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() is given records", "outcome.history"]),  # type: ignore[arg-type]
-    "a timeline of texts": (lambda: timeline("ab"), ["timeline() is given records", "'a' is none"]),  # type: ignore[arg-type]
+    "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() takes records", "outcome.history"]),  # type: ignore[arg-type]
+    "a timeline of texts": (lambda: timeline("ab"), ["timeline() takes records", "'a' is not a record"]),  # type: ignore[arg-type]
     "render to a number": (lambda: SHOP.diagram().render(5), ["path of a file, not 5"]),  # type: ignore[arg-type]
     "a wait that is a text": (lambda: RetryAfterError("5"), ["RetryAfterError: seconds", "not '5'"]),  # type: ignore[arg-type]
-    "a number for a logger": (lambda: LoggingObserver(5), ["a logging.Logger or the name of one, not 5"]),  # type: ignore[arg-type]
+    "a number for a logger": (lambda: LoggingObserver(5), ["a logging.Logger or its name, not 5"]),  # type: ignore[arg-type]
     "a text for a level": (lambda: LoggingObserver(level="INFO"), ["level is a number, such as logging.INFO"]),  # type: ignore[arg-type]
     "a text for a size": (lambda: MemoryJournal(max_value_bytes="1"), ["max_value_bytes must be a finite number"]),  # type: ignore[arg-type]
     # Mediators.
@@ -404,7 +404,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: Mediator(Saga("shop", [Charge()]), Saga("shop", [Reserve()])),
         ["'shop'", "version '1'", "another version"],
     ),
-    "a step for a saga": (lambda: Mediator(Charge()), ["a mediator is given sagas"]),  # type: ignore[arg-type]
+    "a step for a saga": (lambda: Mediator(Charge()), ["a mediator takes sagas"]),  # type: ignore[arg-type]
 }
 
 

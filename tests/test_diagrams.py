@@ -821,7 +821,7 @@ def test_render_refuses_other_suffixes_and_names_the_known_ones(name, tmp_path):
 
 def test_render_refuses_to_animate_what_cannot_move(tmp_path):
     """Only an SVG can move; asking another format to is an error, not a still picture."""
-    with pytest.raises(DefinitionError, match=r"\.png cannot move"):
+    with pytest.raises(DefinitionError, match=r"\.png file cannot be animated"):
         RUNS["failed"]().diagram().render(tmp_path / "a.png", animate=True)
 
 
@@ -1276,7 +1276,7 @@ def test_gallery_check_fails_with_a_diff_where_a_picture_is_stale(tmp_path):
     assert done.returncode == 1
     assert "place_oder" in done.stdout
     assert "+++ checkout/failed.dot" in done.stdout
-    assert "old.dot: nothing draws it any more" in done.stdout
+    assert "old.dot: no saga draws it now" in done.stdout
     assert "+++ checkout/stuck.svg" in done.stdout
     assert "+++ checkout/detail.dot" not in done.stdout
     assert "+++ checkout/detail.svg" not in done.stdout

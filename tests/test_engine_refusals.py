@@ -82,7 +82,7 @@ def test_every_setting_of_a_mediator_is_known_here():
 def test_attributes_are_refused_and_nothing_begins(verb):
     """They would be lost. No attributes at all are none."""
     mediator = Cards(SAGA)
-    with pytest.raises(RefusedError, match=r"has no 'attributes': follow Cards into a journal .* fsm-mediator attr"):
+    with pytest.raises(RefusedError, match=r"has no 'attributes': use `fsm-mediator attributes .* on the journal"):
         asyncio.run(getattr(mediator, verb)("any", attributes={"tenant": "acme"}))
     with pytest.raises(PayloadError, match="attribute"):
         asyncio.run(getattr(mediator, verb)("any", attributes={"a b": 1}))

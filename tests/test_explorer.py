@@ -184,8 +184,8 @@ def test_ledger_after_compensation_is_empty_but_for_what_is_left_over():
     """A mail cannot be unsent: it is left over; everything else was undone."""
     play = explore(checkout(), LOST)
     for label in (
-        "the probe of charge: it happened",
-        "mail says that it does not know, after its effect",
+        "the probe of charge returns Happened",
+        "mail raises OutcomeUnknownError, after its effect",
         "compensating charge returns",
         "compensating reserve returns",
     ):
@@ -211,7 +211,7 @@ def test_abandoned_thread_is_seen_in_the_ledger():
 
     assert not play.ledger[0].running
     assert play.ledger[0].effect
-    assert "a person has made sure: it is done" in labels(play)
+    assert "a person resolves hang as done" in labels(play)
 
 
 def test_going_back_loses_nothing_and_choosing_there_forks():
@@ -277,7 +277,7 @@ def test_text_of_a_play_says_where_it_stands_and_what_can_happen():
 
     assert text.startswith("saga 'checkout', moment 3 of 3: probe charge")
     assert "● charge: an effect; the saga believes: in doubt" in text
-    assert "   1. the probe of charge: it happened" in text
+    assert "   1. the probe of charge returns Happened" in text
 
 
 def test_explore_takes_only_a_saga():
@@ -302,9 +302,9 @@ def test_signal_comes_or_does_not():
 
     told = {choice.label: choice.leads_to for choice in play.choices}
 
-    assert told["the signal approval comes; rest is to last"] == "wait in rest"
+    assert told["the signal approval comes; rest sleeps"] == "wait in rest"
     assert told["no signal approval comes in time"] == "compensate reserve"
-    assert told["a signal comes that nobody knows"] == "wait in approval"
+    assert told["a signal with an unknown name comes"] == "wait in approval"
 
 
 def test_what_a_function_decides_is_a_choice_and_the_function_is_not_called():
@@ -312,9 +312,9 @@ def test_what_a_function_decides_is_a_choice_and_the_function_is_not_called():
     play = explore(SAGAS["waits"](), ["the saga begins", "reserve takes effect and returns"])
 
     assert {
-        "the signal approval comes; rest is to last": "wait in rest",
-        "the signal approval comes; rest is to last no time": "wait in fulfil",
-        "the signal approval comes; rest cannot be decided": "compensate reserve",
+        "the signal approval comes; rest sleeps": "wait in rest",
+        "the signal approval comes; rest sleeps for no time": "wait in fulfil",
+        "the signal approval comes; the function of rest raises": "compensate reserve",
     }.items() <= {choice.label: choice.leads_to for choice in play.choices}.items()
 
 
@@ -325,7 +325,7 @@ def test_group_is_played_branch_by_branch():
         [
             "the saga begins",
             "reserve takes effect and returns",
-            "the signal approval comes; rest is to last",
+            "the signal approval comes; rest sleeps",
             "the wait is over",
             "branch fulfil.charge succeeds",
         ],
@@ -334,11 +334,11 @@ def test_group_is_played_branch_by_branch():
     assert view_of(play)["ledger"][3]["branches"] == ["charge: succeeded", "post: running"]
 
     play.choose("branch fulfil.post fails")
-    play.choose("the driver looks at the branches of fulfil")
+    play.choose("the driver checks the branches of fulfil")
     assert play.now.execution.state == "compensating.fulfil"
-    play.choose("the driver has branch fulfil.charge undone")
+    play.choose("the driver undoes branch fulfil.charge")
     play.choose("branch fulfil.charge fails")
-    play.choose("the driver looks at the branches of fulfil")
+    play.choose("the driver checks the branches of fulfil")
 
     assert play.now.execution.state == "compensating.reserve"
     assert not play.ledger[3].effect

@@ -58,7 +58,7 @@ def test_pruned_changes_are_skipped(followed):
 
 def test_a_cursor_of_another_kind_is_refused(followed):
     """So is a journal that numbers nothing."""
-    with pytest.raises(JournalError, match="'x' is no cursor of this journal"):
+    with pytest.raises(JournalError, match="'x' is not a cursor of this journal"):
         changes_of(followed, "x")
     with pytest.raises(JournalError, match="MemoryJournal cannot be followed"):
         changes_of(MemoryJournal())

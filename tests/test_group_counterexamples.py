@@ -174,7 +174,7 @@ def test_each_counterexample_with_branches_is_reproduced_by_the_test_it_writes(w
         test, law = playing_test(violation), rf"law ({laws}) is broken"
         if violation.unplayable is not None:
             assert any(name.startswith(f"{violation.saga.name}/") for name in names)
-            assert "It cannot be played: no way was found" in test
+            assert "It cannot be played: no path was found" in test
         with pytest.MonkeyPatch.context() as patches:
             MUTANTS[what][1](patches.setattr)
             with pytest.raises(AssertionError if violation.unplayable is None else VerificationError, match=law):
@@ -260,7 +260,7 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
                 assert cheapest_trace(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
     # To the whole, a branch can end in any way however it came to stand: of a choice, one branch can be stuck
     # being undone and the other leave something over. Such a way has no run; each of its words has one, as seen above.
-    every_way = [way for way in ways(make()) if "no way was found" not in (way.unplayable or "")]
+    every_way = [way for way in ways(make()) if "no path was found" not in (way.unplayable or "")]
     for way in chance.sample(every_way, min(15, len(every_way))):
         go(way, make())
 
@@ -293,9 +293,9 @@ def way_ends(way: Violation, status: str) -> bool:
     words = {
         Status.SUCCEEDED: "succeeds",
         Status.FAILED: "fails",
-        Status.LEFT: "fails, and leaves something over",
+        Status.LEFT: "fails, with leftovers",
         Status.STUCK: "gets stuck",
-        Status.STUCK_UNDOING: "gets stuck compensating",
+        Status.STUCK_UNDOING: "gets stuck in compensation",
     }
     return way.path[-1] == f"branch fan.b {words[status]}"
 
@@ -352,7 +352,7 @@ def test_what_goes_round_for_ever_is_gone_round_until_no_policy_allows_it():
     [violation] = [each for each in found(what, saga) if each.around > 1]
 
     assert violation.around == 3
-    assert "and again from 4., for ever" in str(violation)
+    assert "then again from 4., forever" in str(violation)
     assert "        * 3,\n" in playing_test(violation)
 
 

@@ -397,7 +397,7 @@ def test_a_group_is_settled_as_done_with_its_results(drive, journal):
     mediator = drive(saga, journal=journal)
     assert mediator.run("settled", 1, saga_id="o-1", check=False).state == "stuck.g"
 
-    with pytest.raises(RefusedError, match="say as the result what its branches would have returned, a dict"):
+    with pytest.raises(RefusedError, match="as the result, pass what its branches would have returned, a dict"):
         mediator.resolve("o-1", reason="by hand", done=True)
     outcome = mediator.resolve("o-1", reason="by hand", done=True, result={"b": "b done", "c": "by hand"})
 

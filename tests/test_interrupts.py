@@ -246,7 +246,7 @@ def test_an_interrupt_in_a_background_worker_is_logged_and_its_saga_is_taken_up_
     with Mediator(Saga("s", [world.step("a", KeyboardInterrupt(), "done")]), max_workers=1) as mediator:
         with caplog.at_level(logging.ERROR, "fsm_mediator"):
             mediator.start("s", saga_id="o-1")
-            eventually(lambda: "left where it stands" in caplog.text)
+            eventually(lambda: "left in its current state" in caplog.text)
         eventually(lambda: mediator.outcome("o-1").succeeded)
         assert mediator.run("s", timeout=30).succeeded
 

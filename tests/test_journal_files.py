@@ -87,7 +87,7 @@ def test_a_file_that_was_lost_is_an_error_to_all(journal, path, lose, ending, mo
             lambda: ids(journal),
             lambda: journal.enlist(Driver("d-3")),
         ):
-            with refused(f"'{lost}' was deleted, moved or replaced while it was in use", "Put it back, or end"):
+            with refused(f"'{lost}' was deleted, moved or replaced while it was in use", "Put the file back, or end"):
                 use()
         assert journal.pause(1.0)  # as before a fork: it opens no other file afterwards
         journal.resume()

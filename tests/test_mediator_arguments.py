@@ -73,7 +73,7 @@ def test_an_execution_is_asked_for_by_its_id(drive, journal, verb):
     more = {"signal": {"name": "go"}, "resolve": {"reason": "seen"}}.get(verb, {})
 
     for given in (outcome, 5, None, ["o-1"], b"o-1"):
-        with pytest.raises(UnknownExecutionError, match="asked for by its saga_id, a text, not by"):
+        with pytest.raises(UnknownExecutionError, match="the id of an execution must be a text, not"):
             getattr(mediator, verb)(given, **more)
 
     assert mediator.outcome("o-1").succeeded
@@ -85,7 +85,7 @@ def test_a_reason_is_said_in_words(drive, journal, verb):
     mediator = drive(SHOP, journal=journal)
     mediator.run("shop", saga_id="o-1")
 
-    with pytest.raises(RefusedError, match="a reason is said in words, and journaled; 5 is no text"):
+    with pytest.raises(RefusedError, match="a reason must be a text; 5 is no text"):
         getattr(mediator, verb)("o-1", reason=5)
 
 
@@ -95,7 +95,7 @@ def test_a_signal_is_meant_by_its_name(drive, journal):
     mediator = drive(Saga("held", [approval]), journal=journal)
     mediator.run("held", saga_id="o-1", check=False)
 
-    with pytest.raises(RefusedError, match="a signal is meant by its name, a text, not by <Signal 'approval'>"):
+    with pytest.raises(RefusedError, match="the name of a signal must be a text, not <Signal 'approval'>"):
         mediator.signal("o-1", approval)
 
 
@@ -130,7 +130,7 @@ def test_a_time_that_has_passed_is_no_time_to_wait(drive, journal):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"state": "banana"}, "state='banana' is no state; a state is, or begins with, one of pending, executing"),
+        ({"state": "banana"}, "state='banana' is no state. A state is, or begins with, one of pending, executing"),
         ({"state": "banana.charge"}, "is no state"),
         ({"state": 5}, "is no state"),
         ({"saga": SHOP}, "must be the name of a saga, a text: saga='shop'"),
@@ -165,7 +165,7 @@ def test_what_is_run_is_a_saga_or_its_name(drive, journal, given):
     mediator = drive(SHOP, journal=journal)
 
     for start in (mediator.run, mediator.start):
-        with pytest.raises(MediatorError, match="a mediator is given sagas, not"):
+        with pytest.raises(MediatorError, match="a mediator takes sagas, not"):
             start(given)
 
     assert mediator.executions() == []
@@ -182,9 +182,9 @@ def test_what_is_no_time_prunes_nothing(journal, drive, before):
     """A date in place of seconds deletes nothing: SQLite would take it for later than all there is."""
     drive(SHOP, journal=journal).run("shop", saga_id="o-1")
 
-    with pytest.raises(DefinitionError, match=r"is no time: give seconds since the epoch.*\.timestamp\(\)"):
+    with pytest.raises(DefinitionError, match=r"is not a time: give seconds since the epoch.*\.timestamp\(\)"):
         journal.prune(before)
-    with pytest.raises(DefinitionError, match="is no time"):
+    with pytest.raises(DefinitionError, match="is not a time"):
         list(journal.entries(before=before))
     with pytest.raises(DefinitionError, match="limit='5' must be a whole number"):
         journal.prune(0.0, limit="5")

@@ -131,7 +131,7 @@ def test_it_is_only_read_where_it_is_only_looked_at(old):
         assert len(list(journal.entries())) == 5
         journal.close()
     else:
-        with pytest.raises(JournalError, match="brought up to date by the first mediator that uses it"):
+        with pytest.raises(JournalError, match="The first mediator that uses the journal updates it"):
             SQLiteJournal(old, read_only=True)
     assert old.read_bytes() == before
 

@@ -277,7 +277,7 @@ def test_a_background_saga_whose_journal_breaks_is_left_and_logged(drive, journa
     mediator = drive(Saga("s", [world.step("a", breaks, "done")]), journal=flaky)
     with caplog.at_level(logging.ERROR, "fsm_mediator"):
         mediator.start("s", saga_id="o-1")
-        eventually(lambda: any("left where it stands" in message for message in caplog.messages))
+        eventually(lambda: any("left in its current state" in message for message in caplog.messages))
     flaky.broken = False
 
     eventually(lambda: mediator.recover() or mediator.outcome("o-1").succeeded)

@@ -132,7 +132,7 @@ def test_fresh_files_are_left_alone(render, here):
     drawn_elsewhere = (here / "a.svg").read_text().replace("<polygon ", "<polygon  ")
     (here / "a.svg").write_text(drawn_elsewhere)
 
-    assert "a.svg is fresh" in render(ONE, "-o", "a.svg")
+    assert "a.svg is up to date" in render(ONE, "-o", "a.svg")
 
     assert (here / "a.svg").read_text() == drawn_elsewhere
 
@@ -165,7 +165,7 @@ def test_saga_that_is_gone_takes_its_pictures_along(render, here):
     render(ALL, "-o", "docs/")
     (here / "docs" / "photo.svg").write_text("<svg/>")
 
-    assert "refuse.svg: nothing draws it any more" in render(ONE, "-o", "docs/", "--check", code=STALE)
+    assert "refuse.svg: no saga draws it now" in render(ONE, "-o", "docs/", "--check", code=STALE)
     assert "refuse.svg removed" in render(ONE, "-o", "docs/")
 
     assert {path.name for path in (here / "docs").iterdir()} == {
@@ -204,7 +204,7 @@ def test_settings_say_it_once_for_all(render, here):
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ((ONE,), APP, "draw into what?"),
+        ((ONE,), APP, "no output: "),
         ((ALL, "-o", "a.svg"), APP, "which of the sagas checkout, refuse?"),
         ((ALL, "-o", "a.svg", "--saga", "nothing"), APP, "has no saga 'nothing'; it has checkout, refuse"),
         ((ONE, "-o", "a.bmp"), USAGE, "there is no format 'bmp'; there are svg, png"),

@@ -229,7 +229,7 @@ def test_the_last_line_of_an_execution_counts(sealed_archive):
     assert entry.acceptance.version == "later"
     for broken in (b"{}", b'{"saga_id": "bad-1"}', b'"bad-1"', b"bad-1 {"):
         later.write_bytes(broken)
-        with pytest.raises(JournalError, match="a line that is no execution"):
+        with pytest.raises(JournalError, match="a line that is not an execution"):
             ArchivedExecution(sealed_archive, "bad-1") if b"bad" in broken else ArchivedExecution(later, "{}")
 
 

@@ -337,7 +337,7 @@ def test_reseal_on_the_command_line(tmp_path):
     assert "16 texts could not be opened: the key 'old' is missing" in shown(*words, code=1, K=new)
     text = shown(*words, K=both)
     assert "16 rows sealed anew" in text
-    assert "no other key than the first one is needed" in text
+    assert "needs only the first key now" in text
     assert "0 rows sealed anew" in shown(*words, K=new)
     assert "needs a cipher" in " ".join(shown("reseal", "-j", path, code=6).split())
 

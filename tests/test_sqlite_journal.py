@@ -182,9 +182,9 @@ def test_records_that_do_not_follow_one_another_are_refused(journal):
         journal.write(Commit("x", (record("x", 2), record("x", 4)), "d-1"))
     with pytest.raises(JournalError, match="do not follow one another"):
         journal.write(Commit("x", (record("y", 2),), "d-1"))
-    with pytest.raises(LeaseLostError, match="stands at record 1"):
+    with pytest.raises(LeaseLostError, match="is at record 1"):
         journal.write(going_on("x", 3))
-    with pytest.raises(LeaseLostError, match="stands at record 1"):
+    with pytest.raises(LeaseLostError, match="is at record 1"):
         journal.write(going_on("x", 1))
     with pytest.raises(JournalError, match="must be number 1"):
         journal.write(Commit("z", (record("z", 2),), "d-1", acceptance=acceptance("z")))

@@ -234,7 +234,7 @@ def test_groups_are_refused_by_name():
         shelf = FakeService()
         return Saga("wide", [Parallel("both", [Put(shelf, "a"), Put(shelf, "b")])]), lambda: shelf.held
 
-    with pytest.raises(DefinitionError, match="cannot be driven a move at a time; check_saga can"):
+    with pytest.raises(DefinitionError, match="cannot be driven step by step; use check_saga"):
         checked(saga_state_machine(make, ORDER))
 
 
@@ -269,10 +269,10 @@ TEXT: Any = "soon"
 @pytest.mark.parametrize(
     ("slip", "said"),
     [
-        (lambda: plans(FIVE), "plans() is given a saga, not 5"),
-        (lambda: fault_plans(FIVE), "fault_plans() is given a saga, not 5"),
-        (lambda: acceptance_of(FIVE), "acceptance_of() is given a saga, not 5"),
-        (lambda: drawn_from(histories(FIVE)), "histories() is given a saga, not 5"),
+        (lambda: plans(FIVE), "plans() takes a saga, not 5"),
+        (lambda: fault_plans(FIVE), "fault_plans() takes a saga, not 5"),
+        (lambda: acceptance_of(FIVE), "acceptance_of() takes a saga, not 5"),
+        (lambda: drawn_from(histories(FIVE)), "histories() takes a saga, not 5"),
         (lambda: saga_state_machine(FIVE), "a check takes a Saga with observe="),
         (lambda: saga_state_machine(SHOP), "the effects of saga 'checkout' are not known"),
         (lambda: saga_state_machine(shop(), ORDER, signals=FIVE), "signals is a dict"),

@@ -234,7 +234,7 @@ def test_types_that_the_hooks_do_not_know_are_refused(drive, tmp_path):
 
     with pytest.raises(PayloadError, match="object is unsupported"):
         mediator.run("s", object())
-    with pytest.raises(DefinitionError, match=r"types is a pair of functions, \(to_plain, from_plain\)"):
+    with pytest.raises(DefinitionError, match=r"types must be a pair of functions, \(to_plain, from_plain\)"):
         MemoryJournal(types=to_plain)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="types"):
         SQLiteJournal(tmp_path / "x.db", types=(to_plain, None))  # type: ignore[arg-type]

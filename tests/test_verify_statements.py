@@ -88,7 +88,7 @@ def saga_named(name: str) -> Saga:
     return next(saga for saga in (*sagas(), decided) if saga.name == name)
 
 
-@fault("its records cannot be folded", on="plain")
+@fault("the records cannot be replayed", on="plain")
 def _(patch: Patch) -> None:
     """A fold does not know one of the events."""
 
@@ -106,13 +106,13 @@ def _(patch: Patch) -> None:
     patch(branching, "Context", lambda saga_id, *rest: Context(f"{saga_id}'", *rest))
 
 
-@fault("no branch's error is named", on="fanned")
+@fault("names no error of a branch", on="fanned")
 def _(patch: Patch) -> None:
     """The errors of branches are lost."""
     judged(patch, "_one_of", lambda original, errors, message: None)
 
 
-@fault("it was cancelled, and the error that is named is", on="fanned")
+@fault("the saga was cancelled, but the record names the error", on="fanned")
 def _(patch: Patch) -> None:
     """A group that was cancelled names the error of a branch."""
 
@@ -126,7 +126,7 @@ def _(patch: Patch) -> None:
     judged(patch, "_error_of_branches", of_a_branch)
 
 
-@fault("that is not the error that is named", on="decided")
+@fault("but the record names another error", on="decided")
 def _(patch: Patch) -> None:
     """What a function that decides raises is not named."""
 
@@ -164,7 +164,7 @@ def _(patch: Patch) -> None:
     wrapped(patch, "results_seen_by", lambda original, self, part: dict.fromkeys(original(self, part), "another"))
 
 
-@fault("and what says so stays in the inbox", on="plain")
+@fault("but its item stays in the inbox", on="plain")
 def _(patch: Patch) -> None:
     """The item that says that a hold was removed is not read."""
 
@@ -175,7 +175,7 @@ def _(patch: Patch) -> None:
     wrapped(patch, "receive", overlook)
 
 
-@fault("is no longer among its leftovers", on="leftovers")
+@fault("is no longer among the leftovers", on="leftovers")
 def _(patch: Patch) -> None:
     """What was left over is forgotten as soon as something is compensated."""
 
@@ -195,7 +195,7 @@ def _(patch: Patch) -> None:
     judged(patch, "_refusal", lambda original, data, answer: RefusedError("no"))
 
 
-@fault("says that it happened, and that does not hold", on="probed")
+@fault("returns Happened, and its answer is ignored", on="probed")
 def _(patch: Patch) -> None:
     """A probe that says that it happened is taken for one that cannot tell."""
 

@@ -17,14 +17,14 @@ from fsm_mediator.journal.protocol import new_token
 
 @click.command()
 @options.saga_id
-@click.option("--reason", "-r", help="Why; journaled.")
+@click.option("--reason", "-r", help="The reason. It is journaled.")
 @options.actor
 @options.app
 @options.journal
 def acknowledge(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Note that the alerts of an execution were seen. They are not sent again until its state changes.
+    """Stop the alerts of an execution until it moves.
 
-    A failed attempt that is repeated does not count as a change. The execution itself is not changed.
+    A failed attempt that is repeated is not a move. The execution itself does not change.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         entry = execution_in(opened, saga_id)

@@ -15,15 +15,18 @@ from fsm_mediator.mediator.again import id_of_next
 
 @click.command()
 @options.saga_id
-@click.option("--new-id", callback=options.checked_id, help="Names the new execution; if not given, ID~2.")
-@click.option("--despite-leftovers", is_flag=True, help="Though it left effects behind that no compensation undid.")
-@click.option("--even-if-succeeded", is_flag=True, help="Though it has succeeded.")
-@click.option("--reason", "-r", help="Why; journaled.")
+@click.option("--new-id", callback=options.checked_id, help="The id of the new execution. Default: ID~2.")
+@click.option("--despite-leftovers", is_flag=True, help="Run it even if effects are left that no compensation undid.")
+@click.option("--even-if-succeeded", is_flag=True, help="Run it even if it has succeeded.")
+@click.option("--reason", "-r", help="The reason. It is journaled.")
 @options.actor
 @options.app
 @options.journal
 def again(saga_id: str, app: str | None, journal: str | None, **words: Any) -> None:
-    """Run an ended execution once more, as a new execution with the same payload. It is driven here to its end."""
+    """Run a failed execution again, under a new id.
+
+    The new execution has the same payload, and is driven here to its end.
+    """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
     entry = execution_in(opened, saga_id)

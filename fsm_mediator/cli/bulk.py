@@ -31,11 +31,13 @@ SHOWN: int = 10
     "pairs",
     multiple=True,
     metavar="NAME=JSON",
-    help="A further argument: done=true, result=7, name=approve.",
+    help="An argument of the verb: done=true, result=7, name=approve.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list the matching executions.")
-@click.option("--resume", metavar="BATCH", help="Continue an interrupted batch: the executions without a result.")
-@click.option("--reason", "-r", help="Why; journaled for each.")
+@click.option(
+    "--resume", metavar="BATCH", help="Continue an interrupted batch with the executions that have no result."
+)
+@click.option("--reason", "-r", help="The reason. It is journaled for each execution.")
 @options.actor
 @options.app
 @options.journal
@@ -50,13 +52,14 @@ def bulk(
     app: str | None,
     journal: str | None,
 ) -> None:
-    """Give VERB to every execution that matches --where, one after another, and print a result for each.
+    """Give VERB to every execution that matches --where.
 
-    The ids are first stored in the journal, so that --resume can continue an interrupted batch. The exit code is 1 if
-    some executions refused the verb. The verb prune deletes ended executions, each with its branches; it needs no app.
+    The executions get the verb one after another, and a result is printed for each. The ids are stored in the journal
+    first: --resume continues an interrupted batch. Exits with 1 if an execution refused the verb. The verb prune
+    deletes ended executions with their branches. It needs no app.
     """
     if resume is None and (verb is None or not words):
-        raise click.UsageError("name a verb, and with --where the executions; or an interrupted batch with --resume")
+        raise click.UsageError("name a verb, and select executions with --where; or continue a batch with --resume")
     if dry_run and resume is None:
         with closing(load_journal(app, journal, read_only=True)[1]) as opened:
             _print_ids(verb, _fitting(opened, verb, words))

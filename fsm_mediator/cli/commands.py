@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
 import click
 from rich.progress import SpinnerColumn
 
-from fsm_mediator.alerts import Alerts
 from fsm_mediator.cli import (
     acknowledging,
     again,
@@ -27,14 +25,14 @@ from fsm_mediator.cli import (
     monitor,
     options,
     rendering,
+    serving,
     starting,
     statistics,
     tables,
     trees,
 )
 from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, next_command, out, printable, progress_bar, say
-from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
-from fsm_mediator.cli.lag import ShownLag
+from fsm_mediator.cli.driving import drive, drive_app, report, signal_and_drive
 from fsm_mediator.cli.loading import (
     archived,
     execution_in,
@@ -53,10 +51,8 @@ from fsm_mediator.journal.lines import Lines
 from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.optional import prune_ended
 from fsm_mediator.journal.retention import Retention
-from fsm_mediator.prometheus import Numbers
 from fsm_mediator.records import RESOLVE, RETRY, UNDO, Record
 from fsm_mediator.states import ENDED, is_settled, phase_of
-from fsm_mediator.statistics.side_store import filling
 
 LEFT: Final = 10_000
 """The number of unclaimed executions that `recover` reads, to report the sagas to which they belong."""
@@ -67,16 +63,24 @@ LEFT: Final = 10_000
 @click.option(
     "--cipher",
     envvar=options.CIPHER_VARIABLE,
-    help="The cipher that opens sealed texts: module:object, or env:NAME, a variable with keys as ID:BASE64.",
+    help="The cipher that opens sealed texts: module:object, or env:NAME for a variable with keys as ID:BASE64.",
 )
 @click.option("--redact", multiple=True, help="Hide this field, or matches of this /regular expression/.")
 def cli(**_: Any) -> None:
-    """Show sagas and their executions, and make the decisions that need a person.
+    """Show sagas, and decide what only a person can decide.
 
-    Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such execution;
-    4 refused in the current state; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit; 7 an
-    optional dependency is missing.
-    """
+    Exit codes:
+
+    \b
+    0 done.
+    1 the saga did not end as requested, or a check found something.
+    2 wrong usage.
+    3 the execution does not exist.
+    4 the verb is refused in the current state.
+    5 the journal cannot be used.
+    6 the app cannot be loaded, or has no fitting definition.
+    7 an optional dependency is missing.
+    """  # noqa: D301 - click's mark of lines that are not to be joined
 
 
 for _command in (
@@ -91,6 +95,7 @@ for _command in (
     *exporting.COMMANDS,
     *holding.COMMANDS,
     *listing.COMMANDS,
+    serving.serve,
     *starting.COMMANDS,
     *statistics.COMMANDS,
 ):
@@ -99,29 +104,29 @@ for _command in (
 
 # Looking
 
-_reason = click.option("--reason", "-r", help="Why; journaled.")
+_reason = click.option("--reason", "-r", help="The reason. It is journaled.")
 
 
 @cli.command()
 @options.journal
 @options.app
-@click.option("--sql", "as_sql", is_flag=True, help="Print the statements, and execute nothing.")
+@click.option("--sql", "as_sql", is_flag=True, help="Only print the SQL statements.")
 def migrate(journal: str | None, app: str | None, as_sql: bool) -> None:
-    """Create the tables of a journal on PostgreSQL, or migrate them to the newest version.
+    """Create or update the tables of a PostgreSQL journal.
 
-    A journal in a file is migrated when it is opened.
+    A journal in a file is updated when it is opened.
     """
     found: Any = load_journal(app, journal, migrates=None)[1]
     with closing(found):
         if not hasattr(found, "migration"):
-            raise click.UsageError("only a journal on PostgreSQL is migrated: --journal postgresql://app@db/shop")
+            raise click.UsageError("only a journal on PostgreSQL is migrated: use --journal postgresql://app@db/shop")
         script = found.migration()
         if as_sql:
             click.echo(script, nl=False)
             return
         if script:
             found.migrate()
-        out.print("the tables are up to date" if script else "the tables were up to date")
+        out.print("the tables are now up to date" if script else "the tables were already up to date")
 
 
 @cli.command()
@@ -132,10 +137,10 @@ def migrate(journal: str | None, app: str | None, as_sql: bool) -> None:
 @click.option(
     *("--from", "path"),
     type=click.Path(exists=True, path_type=Path),
-    help="Read an archive, or what `export` wrote, in place of a journal.",
+    help="Read this archive or export in place of a journal.",
 )
 def show(saga_id: str, journal: str | None, app: str | None, as_json: bool, path: Path | None) -> None:
-    """Show one execution: its timeline with attempts, waits and errors."""
+    """Show the attempts, waits and errors of an execution."""
     loaded, found = (
         load_journal(app, journal, read_only=True, wants_app=True) if path is None else archived(path, saga_id, app)
     )
@@ -151,11 +156,11 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool, path
 @cli.command()
 @options.journal
 @options.executions_of
-@click.option("--state", "-s", type=options.State(), help="Only those in this state.")
+@click.option("--state", "-s", type=options.State(), help="Only executions in this state.")
 @click.option("--id", "saga_id", help="Only this execution, with its branches.")
 @options.app
 @options.output
-@click.option("--decrypt", is_flag=True, help="Write in plain text what the journal's cipher can open.")
+@click.option("--decrypt", is_flag=True, help="Write sealed texts in plain text, if the cipher can open them.")
 def export(
     journal: str | None,
     app: str | None,
@@ -170,7 +175,9 @@ def export(
     Sealed texts stay sealed. If the cipher is given, they are sealed again.
     """
     if saga_id is not None and (saga is not None or state is not None):
-        raise click.UsageError("--id names one execution, and --saga and --state choose among all: give one of them")
+        raise click.UsageError(
+            "--id names one execution, and --saga and --state select from all: use --id, or the others"
+        )
     count = 0
     with (
         closing(load_journal(app, journal, read_only=True)[1]) as opened,
@@ -193,17 +200,20 @@ def export(
 @cli.command()
 @options.journal
 @click.option(
-    "--older-than", type=options.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h."
+    "--older-than",
+    type=options.Duration(unit=True),
+    required=True,
+    help="Only executions that ended at least this long ago: 30d, 12h.",
 )
 @options.executions_of
 @click.option("--state", "-s", type=click.Choice(sorted(ENDED)), help="Only executions that ended in this state.")
 @click.option(
     *("--archive", "folder"),
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write them into this folder first, compressed.",
+    help="First write the executions into this folder, compressed.",
 )
-@click.option("--forget-ids", is_flag=True, help="Keep nothing of them: their ids can be run again.")
-@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option("--forget-ids", is_flag=True, help="Also delete their ids, so that the ids can be run again.")
+@click.option("--dry-run", is_flag=True, help="Only print the number of executions.")
 @options.app
 def prune(
     journal: str | None,
@@ -215,14 +225,16 @@ def prune(
     dry_run: bool,
     app: str | None,
 ) -> None:
-    """Delete executions that ended some time ago, with their records and branches.
+    """Delete executions that ended some time ago.
 
-    The journal keeps their ids, so an id cannot be started again.
+    Their records and branches are deleted too. Their ids stay known: a start with such an id is refused.
     """
     before, deleted = time.time() - older_than, 0
     states = sorted(ENDED) if state is None else [state]
     if forget_ids and (folder is not None or state is not None):
-        raise click.UsageError("--forget-ids deletes what ended in any state, and archives nothing; give it alone")
+        raise click.UsageError(
+            "--forget-ids deletes executions in any end state, and archives nothing: use it without these options"
+        )
     if dry_run:
         with closing(load_journal(app, journal, read_only=True)[1]) as opened:
             ended = (entry for phase in states for entry in opened.entries(phase=phase, saga=saga, before=before))
@@ -248,12 +260,14 @@ def prune(
 
 @cli.command()
 @click.argument("saga")
-@click.option("--payload", "-p", default="null", help="The payload as JSON; @FILE reads it from a file, - from input.")
-@click.option("--id", "saga_id", callback=options.checked_id, help="Names the execution; the same id again joins it.")
+@click.option("--payload", "-p", default="null", help="The payload as JSON. @FILE reads a file, - standard input.")
+@click.option(
+    "--id", "saga_id", callback=options.checked_id, help="The id of the execution. A known id joins its execution."
+)
 @options.app
 @options.journal
 def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: str | None) -> None:
-    """Run the saga named SAGA to its end."""
+    """Run an execution of SAGA to its end."""
     loaded = load_app(app)
     text = options.read_text(payload)
     kind = loaded.sagas_named(saga)[0].payload
@@ -277,11 +291,11 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
 @options.app
 @options.journal
 def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Send the signal NAME, with VALUE, to an execution that waits for it.
+    """Send the signal NAME, with VALUE, to an execution.
 
-    VALUE is JSON (a text needs quotes: '"yes"'). @FILE reads it from a file, - from standard input. For a signal of a
-    branch, NAME is GROUP.BRANCH.NAME, or SAGA_ID is the id of the branch. The execution is driven until it ends or
-    waits again, unless another process drives it.
+    VALUE is JSON (a text needs quotes: '"yes"'). @FILE reads it from a file, - from standard input. For a branch, NAME
+    is GROUP.BRANCH.NAME, or SAGA_ID is the id of the branch. The execution is driven until it ends or waits again,
+    unless another process drives it.
     """
     parsed = options.parse_json(options.read_text(value), "the signal's value")
     outcome = drive_app(app, journal, lambda mediator: signal_and_drive(mediator, saga_id, name, parsed, actor))
@@ -290,24 +304,26 @@ def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | N
 
 @cli.command()
 @options.saga_id
-@click.option("--reason", "-r", help="The fix that you made; journaled.")
+@click.option("--reason", "-r", help="The fix that you made. It is journaled.")
 @options.by_whom
 @options.app
 @options.journal
 def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
     """Retry the step in which an execution is stuck.
 
-    The execution's owner, or the next driver that claims it (such as a `serve`), accepts or refuses the verb. With
-    --drive the execution is driven here.
+    The driver that owns the execution, or claims it next, carries out the command: for example a `serve`. With --drive
+    the execution is driven here.
     """
     say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 
 
 @cli.command()
 @options.saga_id
-@click.option("--reason", "-r", required=True, callback=options.checked_reason, help="How you made sure; journaled.")
-@click.option("--done/--undone", default=None, help="Whether the step has its effect. Asked where both are possible.")
-@click.option("--result", help="With --done: what the step would have returned, as JSON.")
+@click.option(
+    "--reason", "-r", required=True, callback=options.checked_reason, help="How you made sure. It is journaled."
+)
+@click.option("--done/--undone", default=None, help="Whether the step has its effect. Needed if both are possible.")
+@click.option("--result", help="With --done: the result of the step, as JSON.")
 @options.by_whom
 @options.app
 @options.journal
@@ -320,9 +336,9 @@ def resolve(
     journal: str | None,
     **by_whom: Any,
 ) -> None:
-    """Settle the step in which an execution is stuck, by a person's decision.
+    """Settle by hand the step that an execution is stuck in.
 
-    With --drive, the execution is then driven here.
+    The execution is then driven as after `retry`.
     """
     value = None if result is None else options.parse_json(result, "--result")
     say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
@@ -333,10 +349,13 @@ def resolve(
 @options.app
 @options.journal
 def preview(saga_id: str, app: str | None, journal: str | None) -> None:
-    """Show the steps that `cancel` would compensate (or `undo`, if it has succeeded), and the leftovers."""
+    """Show the steps that `cancel` or `undo` would compensate.
+
+    Shows the leftovers too. `undo` is for an execution that has succeeded.
+    """
     seen = drive_app(app, journal, lambda mediator: mediator.preview(saga_id))
     if seen.under_way is not None:
-        say(printable(f"under way, its effect is not known yet: {seen.under_way}"), "yellow")
+        say(printable(f"running now, so its effect is not known yet: {seen.under_way}"), "yellow")
     for number, path in enumerate(seen.compensates, 1):
         say(printable(f"{number:>3}  compensate {path}"), "")
     for path in seen.leftovers:
@@ -351,19 +370,25 @@ def preview(saga_id: str, app: str | None, journal: str | None) -> None:
 @options.app
 @options.journal
 def cancel(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Cancel an execution: its driver, in any process, starts no further attempts and compensates."""
+    """Cancel an execution: its driver compensates.
+
+    The driver may be in any process.
+    """
     drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason, actor=actor))
     out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
 
 
 @cli.command()
 @options.saga_id
-@click.option("--reason", "-r", required=True, callback=options.checked_reason, help="Why; journaled.")
+@click.option("--reason", "-r", required=True, callback=options.checked_reason, help="The reason. It is journaled.")
 @options.actor
 @options.app
 @options.journal
 def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Give up an execution that no living driver can drive. It is closed with its branches; nothing is undone."""
+    """Close an execution that no living driver can drive.
+
+    Its branches are closed too. No effect is undone.
+    """
     with closing(load_journal(app, journal)[1]) as opened:
         closed = give_up(opened, execution_in(opened, saga_id), reason, time.time(), actor)
     branches = f", with {len(closed) - 1} branches" if len(closed) > 1 else ""
@@ -377,7 +402,10 @@ def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journ
 @options.app
 @options.journal
 def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
-    """Compensate an execution that has succeeded. With --drive, the execution is driven here."""
+    """Compensate an execution that has succeeded.
+
+    The execution is driven as after `retry`.
+    """
     say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
 
@@ -385,10 +413,10 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None,
 @options.app
 @options.journal
 def recover(app: str | None, journal: str | None) -> None:
-    """Resume every unfinished execution without a living driver, then end.
+    """Resume unfinished executions that have no living driver.
 
-    The exit code is 6 if the app has no fitting definition for some executions, and 1 if the history of an execution is
-    damaged.
+    Then the command ends. Exits with 6 if executions are left because the app has no definition of their shape, and
+    with 1 if the history of an execution is damaged.
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
@@ -409,40 +437,6 @@ def recover(app: str | None, journal: str | None) -> None:
     left = checks.find_stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
     if left:
         counts = "; ".join(f"{states.total()} of {saga}" for saga, states in left.items())
-        raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {counts}")
+        raise DefinitionChangedError(f"the app has no definition of the shape of these executions: {counts}")
     if damaged:
         sys.exit(DID_NOT_SUCCEED)
-
-
-@cli.command()
-@options.app
-@options.journal
-@click.option("--alert-url", envvar=options.ALERT_VARIABLE, help="A webhook for alerts.")
-@click.option("--stuck-for", type=options.Duration(), default="10m", show_default=True, help="Report stuck ones then.")
-@click.option("--undriven-for", type=options.Duration(), default="5m", show_default=True, help="Report undriven ones.")
-@click.option("--attempts", type=click.IntRange(1), default=5, show_default=True, help="Report after failed attempts.")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics for Prometheus; 0: any port.")
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address for --metrics-port.")
-def serve(
-    app: str | None,
-    journal: str | None,
-    alert_url: str | None,
-    metrics_port: int | None,
-    metrics_host: str,
-    **limits: Any,
-) -> None:
-    """Run the saga daemon: recover and wake executions until Ctrl-C or SIGTERM."""
-    loaded = load_app(app)
-    watching: list[Any] = [] if alert_url is None else [Alerts(alert_url, **limits)]
-    with ExitStack() as stack:
-        if metrics_port is not None:
-            watching.append(numbers := Numbers())
-            port = stack.enter_context(numbers.served(metrics_host, metrics_port))
-            say(f"numbers at http://{metrics_host}:{port}/metrics", "dim", to=err)
-        settings = {name: (*loaded.settings.get(name, ()), *watching) for name in ("observers", "relays")}
-        settings["relays"] += (ShownLag(),)
-        watched = attrs.evolve(loaded, settings={**loaded.settings, **settings})
-        opened = journal_for(journal, loaded, creates=True)
-        stack.callback(opened.close)  # the filling of the side store may have opened the journal again
-        stack.enter_context(filling(opened))
-        run_daemon(watched, opened)

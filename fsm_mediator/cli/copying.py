@@ -19,26 +19,26 @@ from fsm_mediator.journal.resealing import for_resealing
 @click.argument("old")
 @click.argument("new")
 def copy_(old: str, new: str) -> None:
-    """Copy the journal OLD into NEW, which must be empty or not exist yet.
+    """Copy the journal OLD into NEW, an empty or new journal.
 
-    OLD and NEW are each a file, a URL or env:NAME. Executions keep their ids, histories, inboxes and definitions;
-    deleted ids stay deleted. The journal is copied completely or not at all, and not while a driver of OLD is alive.
-    Drive only NEW afterwards.
+    OLD and NEW are a file, a URL or env:NAME. Executions keep their ids, histories, inboxes and definitions. Forgotten
+    ids stay forgotten. The journal is copied completely or not at all. The copy is refused while a driver of OLD is
+    alive. Afterwards use only NEW.
     """
     with closing(journal_for(old, None)) as source, closing(journal_for(new, None, creates=True)) as target:
         written = copy(source, target)
     counts = f"{written['executions']} executions with {written['records'] - written['executions']} records"
-    say(f"copied {counts}; from now on name the new journal, and keep the old one as a backup")
+    say(f"copied {counts}; from now on use the new journal, and keep the old journal as a backup")
 
 
 @click.command()
 @options.app
 @options.journal
 def reseal(app: str | None, journal: str | None) -> None:
-    """Seal every text of a journal under the first key of --cipher, so that the other keys can be removed.
+    """Seal all texts of a journal with the cipher's first key.
 
-    Plain texts are sealed too. Drivers may run at the same time if all of them have the first key. The exit code is 1
-    if some texts could not be opened.
+    The cipher is that of --cipher. Afterwards you can retire its other keys. Plain texts are sealed too. Drivers may
+    run at the same time if all of them have the first key. Exits with 1 if some texts could not be opened.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         resealing = for_resealing(opened)
@@ -50,7 +50,7 @@ def reseal(app: str | None, journal: str | None) -> None:
         say(printable(f"{count} texts could not be opened: {why}"), "red")
     if done.unopened:
         sys.exit(DID_NOT_SUCCEED)
-    say("no other key than the first one is needed by this journal any more; archives and backups may need them", "dim")
+    say("this journal needs only the first key now; archives and backups may need the other keys", "dim")
 
 
 COMMANDS: Final = (copy_, reseal)

@@ -40,7 +40,7 @@ def refuse_journal(path: Path) -> None:
     for ending in ("", "-wal", "-shm", "-journal"):
         if path.name.endswith(ending) and _is_sqlite(path.with_name(path.name.removesuffix(ending) or path.name)):
             raise click.UsageError(
-                f"{str(path)!r} is a journal, or another SQLite file, and is not written over; name another with -o"
+                f"{str(path)!r} is a journal, or another SQLite file, and is not overwritten; name another file with -o"
             )
 
 
@@ -115,27 +115,26 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
     "kind",
     type=click.Choice(("scxml", "tla", "json", "bpmn", "asl")),
     required=True,
-    help="The language.",
+    help="The format.",
 )
 @options.saga_name
 @click.option(
     *("--output", "-o", "folder"),
     type=click.Path(file_okay=False, path_type=Path),
-    help="A folder, for a file of each saga; without it the text of one saga goes to standard output.",
+    help="A folder for one file per saga. Without it, one saga is printed to standard output.",
 )
 def export_machine(app: str | None, kind: str, name: str | None, folder: Path | None) -> None:
-    """Write the machines of APP's sagas for other checkers and tools.
+    """Write the machines of APP's sagas for other tools.
 
-    The machine is written as SCXML, as a TLA+ module with the laws as invariants and a configuration for TLC, or as a
-    table in JSON. The steps are written as a BPMN process, or as a state machine of AWS Step Functions. All of them are
-    made from the machine that runs.
+    The formats of the machine are SCXML, TLA+ (with the laws as invariants, and a configuration for TLC) and a table in
+    JSON. The steps can be written as a BPMN process, or as a state machine of AWS Step Functions.
     """
     sagas = load_app(app).sagas_named(name)
     if folder is None or str(folder) == "-":
         if len(sagas) > 1:
             raise DefinitionError(
-                f"the app has {len(sagas)} sagas ({', '.join(saga.name for saga in sagas)}); name one with --saga, or "
-                f"a folder for all of them with -o"
+                f"the app has {len(sagas)} sagas ({', '.join(saga.name for saga in sagas)}); name one saga with "
+                f"--saga, or a folder for all sagas with -o"
             )
         with open_output("-") as standard:
             standard.write(next(text for _, text in _machine_files(sagas[0], kind)).encode())
@@ -169,9 +168,9 @@ def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
 @options.app_argument
 @options.output
 def export_shape(app: str | None, output: str) -> None:
-    """Write the shapes of APP's sagas to a file, for `compare`.
+    """Write the shapes of APP's sagas for `compare`.
 
-    The file has the data from which the machines' tables are made, and no code. Keep the file of the deployed version,
+    The file contains the data from which the machines are made, and no code. Keep the file of the deployed version,
     because CI cannot import the old code.
     """
     text = dump_shapes(load_app(app).sagas) + "\n"

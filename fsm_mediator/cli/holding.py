@@ -23,9 +23,9 @@ def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument and the options that name the subject of a hold, and the options of every verb."""
     for option in (
         *(options.journal, options.app, options.actor),
-        click.option("--reason", "-r", help="Why; journaled."),
+        click.option("--reason", "-r", help="The reason. It is journaled."),
         click.option("--step", help="The name or the path of the step."),
-        click.option("--saga", help="The name of the saga, whatever its version."),
+        click.option("--saga", help="The name of the saga, in all versions."),
         click.argument("saga_id", required=False),
     ):
         command = option(command)
@@ -34,21 +34,25 @@ def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_subject
-@click.option("--compensations", is_flag=True, help="Let no compensation begin either.")
+@click.option("--compensations", is_flag=True, help="Hold compensations too.")
 def hold(compensations: bool, **words: Any) -> None:
-    """Stop new attempts of the execution SAGA_ID, of a saga, of a step, or of a step of a saga.
+    """Hold the attempts of an execution, a saga or a step.
 
-    Running attempts end normally, and cancels and deadlines work as usual.
+    No new attempt begins. Name the execution by SAGA_ID, or give --saga, --step or both. Running attempts end normally,
+    and cancels and deadlines work as usual.
     """
     held = _add(HOLD, {"compensations": True} if compensations else None, **words)
-    say(printable(f"{held} is held: no attempt begins later than a heartbeat and a second from now"), "yellow")
+    say(printable(f"{held} is held; within a heartbeat and a second, all drivers stop new attempts"), "yellow")
     say(f"next: {next_command('holds')}", "dim")
 
 
 @click.command()
 @_subject
 def unhold(**words: Any) -> None:
-    """Remove a hold; its options are those of `hold`. The held attempts then begin."""
+    """Remove a hold, so that the held attempts begin.
+
+    Give the same SAGA_ID, --saga and --step as for `hold`.
+    """
     say(printable(f"{_add(UNHOLD, None, **words)} goes on"), "green")
 
 
@@ -66,7 +70,7 @@ def _add(
     try:
         held = held_of(saga_id, saga, step)
     except DefinitionError:
-        raise click.UsageError("name the execution by its id, or give --saga, --step or both") from None
+        raise click.UsageError("name an execution by its id, or give --saga, --step or both") from None
     with closing(load_journal(app, journal)[1]) as opened:
         if saga_id is not None:
             execution_in(opened, saga_id)
@@ -78,7 +82,10 @@ def _add(
 @options.app
 @options.journal
 def holds(app: str | None, journal: str | None) -> None:
-    """List the current holds, oldest first, with their actors and reasons."""
+    """List all holds, oldest first.
+
+    Each line has the actor and the reason.
+    """
     with closing(load_journal(app, journal, read_only=True)[1]) as opened:
         found = current_holds(opened)
     for held, note in found.items():
@@ -86,7 +93,7 @@ def holds(app: str | None, journal: str | None) -> None:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(note.at))
         say(printable(f"{held}{more}  since {since}  {who_and_why(note.actor, note.reason)}".rstrip()), "")
     if not found:
-        out.print("nothing is held", style="dim")
+        out.print("there are no holds", style="dim")
 
 
 COMMANDS: Final = (hold, unhold, holds)

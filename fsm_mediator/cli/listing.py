@@ -29,14 +29,20 @@ COUNTED: Final = 10_000
 @click.command("list")
 @options.journal
 @click.option(
-    *("--state", "-s"), type=options.State(), help="Only these: succeeded, stuck, stuck.charge, undrivable ..."
+    *("--state", "-s"),
+    type=options.State(),
+    help="Only executions in this state: succeeded, stuck, stuck.charge, undrivable ...",
 )
 @options.executions_of
-@click.option("--older-than", type=options.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
+@click.option(
+    "--older-than", type=options.Duration(), help="Only executions that did not change for this time: 15m, 2h, 7d."
+)
 @click.option("--parent", help="Only the branches of the execution with this id.")
 @where
-@click.option("--after", help="The cursor that the page before ended with.")
-@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--after", help="The cursor at the end of the previous page.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="The maximum number of executions."
+)
 @options.app_for_signals
 @options.json_lines
 def list_(
@@ -49,9 +55,10 @@ def list_(
     as_json: bool,
     **filters: str | None,
 ) -> None:
-    """List executions, newest first. Branches are listed below the execution that waits for them.
+    """List executions, newest first.
 
-    With --where, --state, --saga, --parent or --json, every matching execution has its own line, including branches.
+    If an execution waits for branches, they are listed below it. With --where, --state, --saga, --parent or --json
+    every matching execution has its own line, also a branch.
     """
     loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
     chosen = parse_where(words, until=None if older_than is None else time.time() - older_than, **filters)
@@ -100,12 +107,15 @@ def warn_of_unknown(journal: Journal, saga: str | None) -> None:
 
 @click.command()
 @options.journal
-@click.option("--by", type=click.Choice(KEYS), help="Count them by that, the largest number first.")
+@click.option("--by", type=click.Choice(KEYS), help="Count by this key, and print the largest number first.")
 @where
 @options.app
 @options.json_lines
 def count(journal: str | None, by: str | None, words: tuple[str, ...], app: str | None, as_json: bool) -> None:
-    """Count executions: all that match, or by state, saga, version, error or step. See `stats --refresh`."""
+    """Count executions: all, or by state, saga, error or step.
+
+    --where selects executions. `stats --refresh` makes large counts faster.
+    """
     chosen = parse_where(words)
     with closing(load_journal(app, journal, read_only=True)[1]) as opened:
         found, age = count_in(opened, chosen, by)
@@ -125,7 +135,7 @@ def count(journal: str | None, by: str | None, words: tuple[str, ...], app: str 
 @click.command("attributes")
 @options.saga_id
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--reason", "-r", help="Why; journaled.")
+@click.option("--reason", "-r", help="The reason. It is journaled.")
 @options.actor
 @options.app
 @options.journal
@@ -137,9 +147,9 @@ def attributes(
     app: str | None,
     journal: str | None,
 ) -> None:
-    """Show the attributes of an execution, or change them. NAME=VALUE sets an attribute, NAME= removes it.
+    """Show or change the attributes of an execution.
 
-    VALUE is a JSON scalar. Any other VALUE is a text.
+    NAME=VALUE sets an attribute, and NAME= removes it. VALUE is a JSON scalar; any other VALUE is stored as a text.
     """
     pairs = [change.partition("=") for change in changes]
     if any(not is_pair for _, is_pair, _ in pairs):

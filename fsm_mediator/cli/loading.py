@@ -112,7 +112,7 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
     for name, value in found.items():
         kind = SETTINGS.get(name)
         if kind is None:
-            raise DefinitionError(f"{where} has {name!r}, which means nothing; there are {', '.join(SETTINGS)}")
+            raise DefinitionError(f"{where} has {name!r}, which is an unknown setting; there are {', '.join(SETTINGS)}")
         if not isinstance(value, kind) or not value:
             raise DefinitionError(f"{where}: {name} must be a {_KINDS[kind]}, not {value!r}")
     return found
@@ -325,7 +325,7 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
         return PostgresJournal(spec, read_only=read_only, migrate=creates, types=types, cipher=cipher)
     path = _path_of(spec)
     if not creates and not read_only and not Path(path).exists():
-        raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` make one, where it is new")
+        raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` create it")
     return SQLiteJournal(path, read_only=read_only, types=types, cipher=cipher)
 
 
@@ -382,8 +382,8 @@ def _path_of(spec: str) -> str:
         ) from error
     if path == MEMORY:
         raise JournalError(
-            f"--journal {spec!r} would be kept in memory, and be gone when the command ends; name a file"
+            f"--journal {spec!r} would keep the journal in memory, and lose it when the command ends; name a file"
         )
     if "://" in spec and "?" in path:
-        raise JournalError(f"--journal {spec!r}: nothing can be set after a question mark; name the file alone")
+        raise JournalError(f"--journal {spec!r}: settings after a question mark are not supported; name only the file")
     return path

@@ -33,20 +33,22 @@ GRACE: Final = 2
 @options.journal
 @options.app
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: a free one.")
-@click.option("--read-only", is_flag=True, help="Take no verb from anyone.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="The port. 0 chooses a free port."
+)
+@click.option("--read-only", is_flag=True, help="Allow no verbs.")
 @click.option(
     "--password-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of lines NAME:ROLE:PASSWORD; the role is look or act.",
+    help="A file with lines NAME:ROLE:PASSWORD. ROLE is look or act.",
 )
-@click.option("--behind-proxy-header", metavar="NAME", help="The header of the proxy with the person's name.")
+@click.option("--behind-proxy-header", metavar="NAME", help="The HTTP header in which a proxy sends the person's name.")
 @click.option(
     "--archive",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Show the executions of this archive, too.",
+    help="Also show the executions of this archive.",
 )
-@click.option("--root-path", default="", help="The path under which a proxy shows the pages: /sagas.")
+@click.option("--root-path", default="", help="The path under which a proxy serves the pages, such as /sagas.")
 def ui(
     journal: str | None,
     app: str | None,
@@ -58,10 +60,11 @@ def ui(
     archive: Path | None,
     root_path: str,
 ) -> None:
-    """Serve the operator's pages: executions with problems, each execution in full, and the verbs.
+    """Serve the operator's pages.
 
-    Without --app the pages are read-only, and your code is not loaded. The printed URL admits one browser. If the
-    address can be reached from other machines, --password-file or --behind-proxy-header is required.
+    The pages show all trouble, each execution, and the verbs for it. Without --app the pages are read-only, and none of
+    your code is loaded. The printed URL lets one browser in. An address that other machines can reach is refused unless
+    --password-file or --behind-proxy-header says who may enter.
     """
     if not _is_of_this_machine(host) and password_file is None and behind_proxy_header is None:
         raise click.UsageError(

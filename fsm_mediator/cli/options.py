@@ -39,11 +39,11 @@ app_for_signals: Decorator = click.option(
     "--app",
     "-a",
     envvar=APP_VARIABLE,
-    help="module:object; it distinguishes signals with a time-out from sleeps.",
+    help="module:object. With it, signals with a time-out and sleeps are shown differently.",
 )
 saga_id: Decorator = click.argument("saga_id")
-saga_name: Decorator = click.option("--saga", "name", help="Only the saga of this name.")
-executions_of: Decorator = click.option("--saga", help="Only executions of the saga of this name.")
+saga_name: Decorator = click.option("--saga", "name", help="Only the saga with this name.")
+executions_of: Decorator = click.option("--saga", help="Only executions of the saga with this name.")
 output: Decorator = click.option("--output", "-o", default="-", help="A file; - is standard output.")
 json_lines: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -62,7 +62,7 @@ actor: Decorator = click.option(
     envvar=ACTOR_VARIABLE,
     default=_login_name,
     show_default="your login name",
-    help="Your name; journaled with the reason.",
+    help="Your name. It is journaled with the reason.",
 )
 
 
@@ -70,7 +70,7 @@ def by_whom(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options --actor, --drive and --timeout of an operator's verb."""
     drives = click.option("--drive", is_flag=True, help="Drive the execution here, with the sagas of --app.")
     waits = click.option(
-        "--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for the driver's answer."
+        "--timeout", type=Duration(), default="30s", show_default=True, help="The maximum wait for the driver's answer."
     )
     return actor(drives(waits(command)))
 
@@ -110,7 +110,7 @@ class Duration(click.ParamType[float]):
         if isinstance(value, float):
             return value
         if self._unit and value.strip()[-1:].isdigit():
-            self.fail(f"{value!r} says no unit; write {value}s, {value}h or {value}d", param, ctx)
+            self.fail(f"{value!r} has no unit; write {value}s, {value}h or {value}d", param, ctx)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", value.strip())
         if match is None:
             self.fail(f"{value!r} is no duration; write 90s, 15m, 2h, 7d or 4w", param, ctx)
@@ -147,7 +147,7 @@ def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 def checked_reason(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     """Return *value* if it is not empty."""
     if not value.strip():
-        raise click.BadParameter("say in words how you made sure; it is journaled")
+        raise click.BadParameter("say how you made sure; the reason is journaled")
     return value
 
 

@@ -79,43 +79,43 @@ def _look(pick: Callable[..., Any]) -> Look:
 @click.option(
     "--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, a folder for all sagas, or -."
 )
-@click.option("--view", type=click.Choice(VIEWS), help="A box a step (steps) or every state (detail).")
+@click.option("--view", type=click.Choice(VIEWS), help="steps: one box for each step. detail: every state.")
 @click.option("--direction", type=click.Choice(DIRECTIONS), help="Steps view: rows (right) or one column (down).")
-@click.option("--width", type=int, help="Steps view: the most pixels that rows take (736).")
+@click.option("--width", type=int, help="Steps view: the maximum width of rows, in pixels (736).")
 @click.option("--hide", multiple=True, type=click.Choice(sorted(HIDDEN)), help="Parts to leave out.")
-@click.option("--title", help="In place of the saga's name.")
-@click.option("--legend/--no-legend", default=None, help="The meaning of every sign, or of none.")
-@click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages; auto: as the page is.")
-@click.option("--saga", help="Which of the app's sagas.")
+@click.option("--title", help="The title, in place of the saga's name.")
+@click.option("--legend/--no-legend", default=None, help="Explain every sign, or no sign.")
+@click.option("--theme", type=click.Choice(list(THEMES)), help="The colours. auto: light or dark, like the page.")
+@click.option("--saga", help="The saga to draw, if the app has several.")
 @click.option("--id", "saga_id", help="Draw the path of this execution.")
 @click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="The journal of the execution: file or URL.")
 @click.option(
     *("--stats", "stats"),
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Draw the numbers that `stats` wrote into this file; twice: side by side.",
+    help="Draw the numbers in this file of `stats`. Give it twice to compare two files.",
 )
-@click.option("--show", type=click.Choice(list(SHOWN)), help="With --stats: which numbers (p95).")
-@click.option("--animate", is_flag=True, help="For an execution: an animated SVG.")
+@click.option("--show", type=click.Choice(list(SHOWN)), help="With --stats: the numbers to draw (p95).")
+@click.option("--animate", is_flag=True, help="With --id: draw an animated SVG.")
 @click.option(
-    "--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder, or to -: what."
+    "--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="For a folder or -: the format."
 )
-@click.option("--index", help="Into a folder: the name of its index (README.md).")
-@click.option("--check", is_flag=True, help="Draw nothing; exit with 1 and a diff if a file is stale.")
+@click.option("--index", help="For a folder: the name of its index (README.md).")
+@click.option("--check", is_flag=True, help="Draw nothing. Print a diff and exit with 1 if a file is stale.")
 def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
-    """Draw a saga or an execution into a file, or draw all sagas into a folder with an index.
+    """Draw a saga, an execution, or all sagas of an app.
 
-    APP is module:object. The suffix of a file is its format: svg, png, pdf, dot, mmd or md. `-o -` is standard output;
-    its format is --format, or svg.
+    APP is module:object. The suffix of a file is its format: svg, png, pdf, dot, mmd or md. For `-o -`, standard
+    output, --format sets the format (svg). All sagas are drawn into a folder with an index.
 
     \b
     fsm-mediator render shop.sagas:checkout -o checkout.svg
     fsm-mediator render shop.sagas:mediator -o docs/sagas/ --check
     fsm-mediator render --journal sagas.db --id o-1 -o o-1.svg
 
-    An up-to-date file is not written. Without -o, the folder of [tool.fsm-mediator.diagrams] in pyproject.toml is used.
-    There, view, theme, formats and index can be set too.
-    """  # noqa: D301 - click's mark for lines that must not be joined
+    An up-to-date file is not changed. Without -o, the folder of [tool.fsm-mediator.diagrams] in pyproject.toml is used.
+    You can also set view, theme, formats and index there.
+    """  # noqa: D301 - click's mark of lines that are not to be joined
     found = settings()
     configured = found.get("diagrams", {})
     if not outputs and "folder" in configured:
@@ -123,7 +123,7 @@ def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any
         outputs = (os.path.relpath(Path(found["folder"]) / str(configured["folder"])) + "/",)
     if not outputs:
         raise DefinitionError(
-            "draw into what? Name a file or a folder with -o, "
+            "no output: name a file or a folder with -o, "
             'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
         )
     _refuse_ignored(outputs, picked, check=check)
@@ -170,13 +170,13 @@ def _is_folder(output: str) -> bool:
 def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: bool) -> None:
     """Refuse an option that would have no effect."""
     if "-" in outputs and (len(outputs) > 1 or check or len(picked["formats"]) > 1):
-        raise click.UsageError("-o - writes one picture, in one --format, to standard output; give it alone")
+        raise click.UsageError("-o - writes one picture, in one --format, to standard output: use it alone")
     if picked["animate"] and not picked["saga_id"]:
-        raise click.UsageError("--animate shows the way of an execution; say which with --id")
+        raise click.UsageError("--animate shows the path of an execution; name the execution with --id")
     if picked["stats"] and (picked["saga_id"] or len(picked["stats"]) > 2):
-        raise click.UsageError("--stats is for the steps of a saga, from one file or two; give it without --id")
+        raise click.UsageError("--stats draws the steps of a saga, from one or two files; use it without --id")
     if picked["show"] and not picked["stats"]:
-        raise click.UsageError("--show chooses among the numbers of a file; name it with --stats")
+        raise click.UsageError("--show selects numbers of a file; name the file with --stats")
     for output in outputs:
         if picked["stats"] and _is_folder(output):
             raise click.UsageError("--stats draws one saga into a file: -o numbers.svg")
@@ -272,7 +272,7 @@ def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, 
     for path, content in contents.items():
         compared = mode is None and path.exists() and path.suffix[1:] in COMPARED
         if compared and not _differences(path, content, animate=animate):
-            click.echo(f"{path} is fresh")
+            click.echo(f"{path} is up to date")
             continue
         refuse_journal(path)
         try:
@@ -289,7 +289,7 @@ def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, 
         click.echo(f"{path} drawn")
     for path in unused:
         path.unlink()
-        click.echo(f"{path} removed: nothing draws it any more")
+        click.echo(f"{path} removed: no saga draws it now")
 
 
 def _differences(path: Path, content: Content, *, animate: bool) -> list[str]:
@@ -304,8 +304,8 @@ def _differences(path: Path, content: Content, *, animate: bool) -> list[str]:
 
 def _check(contents: dict[Path, Content], unused: list[Path], *, animate: bool) -> None:
     lines = [line for path, content in contents.items() for line in _differences(path, content, animate=animate)]
-    lines += [f"{path}: nothing draws it any more" for path in unused]
+    lines += [f"{path}: no saga draws it now" for path in unused]
     if lines:
         click.echo("\n".join(lines))
-        click.echo("stale; draw anew with the same command without --check", err=True)
+        click.echo("stale; to draw again, run the same command without --check", err=True)
         sys.exit(DID_NOT_SUCCEED)

@@ -27,11 +27,11 @@ FILES: Final = {
 
 @click.command()
 @click.argument("name")
-@click.option("--folder", type=click.Path(path_type=Path), help="The folder to write; by default a new one, NAME.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder to write. Default: a new folder, NAME.")
 def init(name: str, folder: Path | None) -> None:
-    """Write a small project: a saga with its steps, tests and a FastAPI app.
+    """Write a small project: a saga with tests and a web app.
 
-    No file is overwritten.
+    The web app uses FastAPI. No file is overwritten.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise click.UsageError(f"{name!r} cannot be the name of a Python package: use letters, digits and underscores")
@@ -52,7 +52,7 @@ def init(name: str, folder: Path | None) -> None:
 def schema() -> None:
     """Print the JSON Schema of saga files, for an editor.
 
-    `load_saga` reads saga files. They are TOML or YAML files that build a saga from registered steps.
+    `load_saga` reads saga files: TOML or YAML files that combine registered steps.
     """
     click.echo(saga_file_schema(), nl=False)
 

@@ -23,8 +23,8 @@ from fsm_mediator.statistics.side_store import side_store_of
 @click.option("--since", type=options.Duration(unit=True), help="Only the records of the last 12h, 7d, 4w.")
 @click.option("--until", type=options.Duration(unit=True), help="Only the records older than 12h, 7d, 4w.")
 @options.output
-@click.option("--refresh", is_flag=True, help="Fill the side store with what is new; where there is none, make it.")
-@click.option("--rebuild", is_flag=True, help="Empty the side store, and fill it.")
+@click.option("--refresh", is_flag=True, help="Add new records to the side store. Create it if it does not exist.")
+@click.option("--rebuild", is_flag=True, help="Delete the content of the side store, and fill it again.")
 def stats(
     app: str | None,
     name: str | None,
@@ -36,10 +36,12 @@ def stats(
     refresh: bool,
     rebuild: bool,
 ) -> None:
-    """Print statistics of a saga's executions, step by step: durations, failures, retries and present states.
+    """Count a saga's executions step by step.
 
-    APP is module:object. The JSON has only numbers and names of steps, and no payload, result or error. Therefore it
-    can be committed, and drawn on a machine without the journal:
+    Counts durations, failures, retries, and the executions that are in each step now.
+
+    APP is module:object. The JSON contains numbers and names of steps, and no payload, result or error. So you can
+    commit it, and draw it without a journal:
 
     \b
     fsm-mediator stats shop.sagas:checkout --journal sagas.db --since 7d -o week.json
@@ -47,9 +49,8 @@ def stats(
 
     An execution that cannot be read is counted and named. Executions that no living driver can drive are counted.
 
-    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside a SQLite journal or
-    a schema beside a PostgreSQL one, from which counts, texts and the operator's page are read. `serve` fills it too,
-    once it is there.
+    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside the journal. Counts,
+    texts and the operator's page are read from the side store. If it exists, `serve` fills it too.
     """  # noqa: D301 - click's mark of lines that are not to be joined
     if refresh or rebuild:
         fill_store(app, journal, rebuild=rebuild)

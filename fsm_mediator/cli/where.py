@@ -38,7 +38,7 @@ def parse_where(words: Iterable[str], **more: Any) -> Filter:
         name, is_pair, value = word.partition("=")
         if not is_pair:
             raise click.BadParameter(
-                f"--where: {word!r} is no name=value; a value with spaces needs quotes: text='a b'"
+                f"--where: {word!r} has no form name=value; a value with spaces needs quotes: text='a b'"
             )
         if name.startswith("@"):
             asked["attributes"][name[1:]] = scalar_of(value)

@@ -127,15 +127,15 @@ class Conformance:
     def __str__(self) -> str:
         lines = [f"{_counted(self.executions, 'execution')} checked, {_counted(self.moves, 'legal move')}"]
         if self.ignored:
-            lines[0] += f"; {_counted(self.ignored, 'line')} without a move ignored"
+            lines[0] += f"; {_counted(self.ignored, 'line')} without a move skipped"
         if self.ok:
-            lines.append("all of them conform: the machine can have made every move")
+            lines.append("all executions conform: the machine allows every move")
         lines += [f"the journal is damaged: {fault}" for fault in self.damage]
         lines += [f"\n{violation}" for violation in self.violations[:SHOWN]]
         if len(self.violations) > SHOWN:
             more = ", ".join(repr(each.saga_id) for each in islice(self.violations, SHOWN, 3 * SHOWN))
             dots = ", ..." if len(self.violations) > 3 * SHOWN else ""
-            lines.append(f"\nand {len(self.violations) - SHOWN:,} executions more: {more}{dots}")
+            lines.append(f"\nand {len(self.violations) - SHOWN:,} more executions: {more}{dots}")
         if self.unchecked:
             lines.append("")
         by_reason: dict[str, list[str]] = {}
@@ -143,7 +143,7 @@ class Conformance:
             by_reason.setdefault(each.why, []).append(repr(each.saga_id))
         for why, ids in by_reason.items():
             some = f"{', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
-            lines.append(f"not checked: {_counted(len(ids), 'execution')} ({some}): {why}")
+            lines.append(f"{_counted(len(ids), 'execution')} unchecked ({some}): {why}")
         return "\n".join(lines)
 
 

@@ -91,7 +91,7 @@ def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Map
     meant = _nearly(name, known)
     if meant is not None and meant not in beside:
         raise DefinitionError(
-            f"{where} has {name!r}, which a step does nothing with; did you mean {meant!r}? "
+            f"{where} has {name!r}, which a step does not use; did you mean {meant!r}? "
             f"If this name is intended, give it a name that is less like {meant!r}"
         )
 
@@ -127,7 +127,7 @@ def check_settings(where: str, step: Any) -> None:
         if settings.get(setting) is not None:
             check_wait(f"{where}: {setting}", settings[setting], above=above)
     if settings.get("grace") is not None and settings.get("timeout", ...) is None:
-        raise DefinitionError(f"{where}: grace means nothing without a timeout; set timeout as well")
+        raise DefinitionError(f"{where}: grace has no effect without a timeout; set timeout too")
     label = settings.get("label")
     if label is not None and (not isinstance(label, str) or not label.strip()):
         raise DefinitionError(f"{where}: label must be a text for people, not {label!r}")

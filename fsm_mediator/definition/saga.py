@@ -393,7 +393,7 @@ def check_is_saga(where: str, saga: object) -> None:
         DefinitionError: *saga* is not a `Saga`.
     """
     if not isinstance(saga, Saga):
-        raise DefinitionError(f"{where} is given a saga, not {saga!r}")
+        raise DefinitionError(f"{where} takes a saga, not {saga!r}")
 
 
 class SignalPlace(NamedTuple):

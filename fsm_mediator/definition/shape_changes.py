@@ -30,7 +30,7 @@ def changes(old: Shape, new: Shape, paths: Mapping[str, str]) -> Iterator[str]:
         if path not in after:
             yield f"{path!r} is gone"
         elif part.path != path:
-            yield f"{part.path!r} is called {path!r} now"
+            yield f"{part.path!r} is now called {path!r}"
     for number, part in enumerate(new.parts):
         if part.path not in before:
             place = f"after {new.parts[number - 1].path!r}" if number else "at the beginning"
@@ -39,7 +39,7 @@ def changes(old: Shape, new: Shape, paths: Mapping[str, str]) -> Iterator[str]:
     order = [path for path in after if path in before]
     if kept != order:
         moved = [repr(path) for path, other in zip(kept, order, strict=True) if path != other]
-        yield f"{', '.join(moved)} are in another order: it is {', '.join(after)}"
+        yield f"{', '.join(moved)} are in another order: {', '.join(after)}"
     for path in kept:
         yield from _changes_of(path, before[path], after[path])
 
@@ -50,8 +50,8 @@ def _changes_of(path: str, was: PartShape, now: PartShape) -> Iterator[str]:
         return
     for name, gained, lost in (
         ("compensatable", "can now be compensated", "can no longer be compensated"),
-        ("probed", "has a probe now", "has no probe any more"),
-        ("pivot", "is the pivot now", "is no longer the pivot"),
+        ("probed", "now has a probe", "no longer has a probe"),
+        ("pivot", "is now the pivot", "is no longer the pivot"),
         ("repeatable", "may now be repeated in doubt", "may no longer be repeated in doubt"),
     ):
         if getattr(was, name) != getattr(now, name):
@@ -63,4 +63,4 @@ def _changes_of(path: str, was: PartShape, now: PartShape) -> Iterator[str]:
 
 def other_kind(path: str, was: PartShape, now: PartShape) -> str:
     """The text that the part at *path* has another kind now."""
-    return f"{path!r} was a {was.kind.value} and is a {now.kind.value}"
+    return f"{path!r} was a {was.kind.value} and is now a {now.kind.value}"

@@ -80,7 +80,7 @@ def _name_of(where: str, branch: Any) -> str:
     name = getattr(branch, "name", None)
     if not isinstance(name, str):
         raise DefinitionError(
-            f"{where}: {branch!r} is no part: give steps (@step makes one of a function), sagas, groups or waits"
+            f"{where}: {branch!r} is not a part: give steps (made with @step), sagas, groups or waits"
         )
     return name
 
@@ -199,13 +199,13 @@ def _moment(value: Any) -> float:
         return value.timestamp()
     if not takes_number(value):
         raise DecisionError(
-            f"{safe_repr(value)} is no moment: give a datetime with a time zone, or seconds since the epoch"
+            f"{safe_repr(value)} is not a moment: give a datetime with a time zone, or seconds since the epoch"
         )
     if value >= _YEAR_10000:
-        raise DecisionError(f"{safe_repr(value)} is no moment of these years: it lies after the year 9999")
+        raise DecisionError(f"{safe_repr(value)} is not a valid moment: it is after the year 9999")
     if value < _SEPTEMBER_2001:
         raise DecisionError(
-            f"{safe_repr(value)} is no moment of these years: seconds since the epoch? A duration is seconds="
+            f"{safe_repr(value)} is too early for seconds since the epoch. For a duration, use seconds="
         )
     return float(value)
 

@@ -312,13 +312,13 @@ class Diagram:
             OSError: The file cannot be written. The folder must exist.
         """
         if not isinstance(path, (str, os.PathLike)):
-            raise DefinitionError(f"render() is given the path of a file, not {path!r}")
+            raise DefinitionError(f"render() takes the path of a file, not {path!r}")
         path = Path(path)
         kind = path.suffix[1:].lower()
         if kind == "gif":
-            raise DefinitionError("there is no GIF; a moving picture of a run is render('run.svg', animate=True)")
+            raise DefinitionError("GIF is not supported; for an animation, use render('run.svg', animate=True)")
         if kind not in FORMATS:
-            raise DefinitionError(f"{str(path)!r} does not say in what format; the suffix must be one of {FORMATS}")
+            raise DefinitionError(f"{str(path)!r} has no known suffix; the suffix must be one of {FORMATS}")
         path.write_bytes(self.encoded(kind, animate=animate))
         return path
 
@@ -327,7 +327,7 @@ class Diagram:
         from fsm_mediator.diagram.render import draw
 
         if animate and kind != "svg":
-            raise DefinitionError(f"a .{kind} cannot move; only .svg can")
+            raise DefinitionError(f"a .{kind} file cannot be animated; only .svg can")
         if kind == "svg":
             return self.to_svg(animate=animate).encode()
         if kind in ("png", "pdf"):

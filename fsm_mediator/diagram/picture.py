@@ -54,7 +54,7 @@ def check_view(view: str) -> View:
         DefinitionError: There is no such view.
     """
     if view == "overview":
-        raise DefinitionError('there is no overview any more; view="steps" shows a saga at a glance')
+        raise DefinitionError('the view overview was removed; view="steps" shows a saga at a glance')
     for known in VIEWS:
         if view == known:
             return known

@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fsm_mediator.errors import RefusedError
 
-_FOLLOW: Final = "follow {engine} into a journal (fsm_mediator.engines.projection)"
+_PROJECTION: Final = "the journal of a projection (fsm_mediator.engines.projection)"
 
 SETTINGS: Final = {
-    "around": "a worker of {engine} has interceptors, which are called around each attempt",
-    "close_grace": "the workers of {engine} end the attempts, and have their own grace period",
-    "journal": "the log of {engine} replaces the journal; a projection copies executions into a journal",
-    "limits": "max_workers limits the attempts of each worker; for one limit for all workers, use a journal",
-    "observers": "an observer would get records before {engine} has them; use a projection, and observe its journal",
-    "park_after": "{engine} stores all waiting executions",
+    "around": "use interceptors of the worker (Temporal), or middleware of its app (Restate)",
+    "close_grace": "a worker of {engine} ends its attempts itself; set its own grace",
+    "journal": "{engine} stores the records; a projection copies them into a journal",
+    "limits": "set max_workers of each worker; for one limit over all workers, use a journal in place of {engine}",
+    "observers": "an observer would be called before {engine} has stored the record; read " + _PROJECTION,
+    "park_after": "{engine} stores a waiting execution itself",
     "relays": "call tx.pass_on(mediator) yourself, about every second",
-    "retention": "{engine} has its own retention; the journal of a projection also has its own retention",
-    "sleep": "{engine} controls the time of waits; its test server can skip time",
+    "retention": "set the retention of {engine}; the journal of a projection has its own retention",
+    "sleep": "{engine} measures the waits itself; its test server can skip them",
 }
 """The settings of an `AsyncMediator` that engines do not have, each with the reason or an alternative."""
 
 _ATTRIBUTES: Final = {
-    "journal": "the log of {engine} replaces the journal; " + _FOLLOW + ", and use that journal",
-    "settings": "only the workers of {engine} drive its executions",
+    "journal": "{engine} stores the records; use " + _PROJECTION,
+    "settings": "only a worker of {engine} drives its executions",
 }
 
-ATTRIBUTES_MOVE: Final = (
-    _FOLLOW + ", and set them there after the execution has begun: fsm-mediator attributes ID NAME=VALUE"
-)
+ATTRIBUTES_MOVE: Final = "use `fsm-mediator attributes ID NAME=VALUE` on " + _PROJECTION
 
 
 class _Refused:
@@ -70,23 +68,23 @@ class Refusals:
 
     engine: str = "this engine"
 
-    abandon: _Refused = _Refused("terminate it in {engine} itself, which does not compensate either")
-    acknowledge: _Refused = _Refused(_FOLLOW + ", and use this verb of a Mediator on that journal")
-    again: _Refused = _Refused("start an execution with another id and the same payload")
-    bulk: _Refused = _Refused(_FOLLOW + ", list its executions, and call the verb for each id")
-    count: _Refused = _Refused(_FOLLOW + ", and count there")
+    abandon: _Refused = _Refused("end the execution in {engine} itself, which also undoes nothing")
+    acknowledge: _Refused = _Refused("use a Mediator on " + _PROJECTION)
+    again: _Refused = _Refused("call start with another id and the same payload")
+    bulk: _Refused = _Refused("list the executions in " + _PROJECTION + ", and call the verb for each id")
+    count: _Refused = _Refused("query " + _PROJECTION)
     daemon: _Refused = _Refused("run a worker of {engine}")
-    enqueue: _Refused = _Refused("use start, which only accepts the saga; or use a journal in your own database")
-    executions: _Refused = _Refused(_FOLLOW + ", and list its executions")
-    hold: _Refused = _Refused("stop the workers of {engine}, so that no attempt begins; or cancel the execution")
+    enqueue: _Refused = _Refused("call start, which accepts the saga and does not drive it")
+    executions: _Refused = _Refused("query " + _PROJECTION)
+    hold: _Refused = _Refused("stop the workers of {engine}, or call cancel")
     holds: _Refused = _Refused("no execution is held on {engine}")
-    notes: _Refused = _Refused(_FOLLOW + ", and read the notes there")
-    preview: _Refused = _Refused(_FOLLOW + ", and use a Mediator on that journal")
-    recover: _Refused = _Refused("run a worker: {engine} gives it the executions to drive, also after a crash")
+    notes: _Refused = _Refused("query " + _PROJECTION)
+    preview: _Refused = _Refused("use a Mediator on " + _PROJECTION)
+    recover: _Refused = _Refused("run a worker of {engine}")
     set_attributes: _Refused = _Refused(ATTRIBUTES_MOVE)
-    stats: _Refused = _Refused(_FOLLOW + ", and count there")
+    stats: _Refused = _Refused("query " + _PROJECTION)
     unhold: _Refused = _Refused("no execution is held on {engine}; start a worker")
-    watch: _Refused = _Refused(_FOLLOW + ", and watch with a Mediator on that journal")
+    watch: _Refused = _Refused("use a Mediator on " + _PROJECTION)
 
     if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
 

@@ -92,7 +92,7 @@ class Execution(ExecutionData):
             if record.target not in wider.states:
                 raise DefinitionChangedError(
                     f"{where} enters {record.target!r}, a state that saga {self.saga.name!r} version "
-                    f"{self.saga.version} does not have. Register the definition that wrote it"
+                    f"{self.saga.version} does not have. Register the definition that wrote the record"
                 )
             if wider.has_transition(record.event, record.source):
                 self.use_machine(wider)

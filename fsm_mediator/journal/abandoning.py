@@ -36,13 +36,13 @@ def abandon(journal: Journal, entry: Entry, reason: str, at: float, actor: str |
     """
     saga_id = entry.saga_id
     if entry.state in ENDED:
-        raise RefusedError(f"execution {saga_id!r} has ended in {entry.state!r}: there is nothing to give up")
+        raise RefusedError(f"execution {saga_id!r} has ended in {entry.state!r}: it cannot be given up")
     if is_branch(saga_id):
         raise RefusedError(f"{saga_id!r} is a branch, and cannot be given up by itself: give up {root_of(saga_id)!r}")
     if Drivability(journal).why_not(entry) is None:
         raise RefusedError(
             f"execution {saga_id!r} can be driven, or this journal cannot tell: cancel it, or resolve its stuck step, "
-            f"and it is compensated. Only what no living driver can drive is given up"
+            f"and it is compensated. Only an execution that no living driver can drive can be given up"
         )
     driver, claimed = this_driver(), []
     journal.enlist(driver)

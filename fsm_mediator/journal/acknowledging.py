@@ -27,7 +27,7 @@ def acknowledge(
         JournalError: The journal keeps no notes.
     """
     if entry.state in ENDED:
-        raise RefusedError(f"execution {entry.saga_id!r} has ended as {entry.state!r}: there is no alert of it to see")
+        raise RefusedError(f"execution {entry.saga_id!r} has ended as {entry.state!r}: it has no alerts")
     value: dict[str, Any] = {"state": entry.state, "seq": entry.seq}
     note = Note(ACKNOWLEDGED, entry.saga_id, value=value, actor=actor, reason=reason, at=at)
     if not for_notes(journal).add_note(note, token=token):

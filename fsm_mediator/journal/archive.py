@@ -191,8 +191,8 @@ class ArchivedExecution:
                 yield entry
 
     def add_note(self, *_: Any, **_more: Any) -> int:
-        """As `NotesJournal.add_note`, but always raises `JournalError`, because an archive is only read."""
-        raise JournalError("an archive is only read")
+        """As `NotesJournal.add_note`, but always raises `JournalError`, because an archive can only be read."""
+        raise JournalError("an archive can only be read")
 
     def notes(self, saga_id: str, **_: Any) -> list[Note]:
         """As `NotesJournal.notes`, for one execution only."""
@@ -208,7 +208,7 @@ def _decoded(line: bytes, path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise JournalError(f"{path} holds a line that is no execution: {error}") from error
+        raise JournalError(f"{path} has a line that is not an execution: {error}") from error
     if not isinstance(found.get("saga_id"), str) or "history" not in found:
-        raise JournalError(f"{path} holds a line that is no execution: it has no saga_id, or no history")
+        raise JournalError(f"{path} has a line that is not an execution: it has no saga_id, or no history")
     return found

@@ -44,10 +44,10 @@ def checked_attributes(attributes: Any, *, removes: bool = False) -> dict[str, S
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not is_text(name):
         raise PayloadError(
-            f"{safe_repr(name)} is no name of an attribute: give a text of 1 to {LONGEST_NAME} characters"
+            f"{safe_repr(name)} is not a valid name of an attribute: give a text of 1 to {LONGEST_NAME} characters"
         )
     if any(character.isspace() or character in "=@" for character in name):
-        raise PayloadError(f"{name!r} is no name of an attribute: it holds a space, = or @")
+        raise PayloadError(f"{name!r} is not a valid name of an attribute: it holds a space, = or @")
     return name
 
 

@@ -310,8 +310,9 @@ class Codec:
                 except Exception as error:  # such as a NameError for a field's annotation
                     raise DefinitionError(
                         f"{where} is annotated as {name_of_type(type)}, which msgspec cannot decode: {error}. Use "
-                        f"attrs, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model or JSON types; or give "
-                        f"the journal types=(to_plain, from_plain); or use a journal that keeps objects (journal=None)"
+                        f"attrs, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model or JSON types. You can "
+                        f"also give the journal types=(to_plain, from_plain), or use a journal that keeps objects "
+                        f"(journal=None)"
                     ) from error
 
     def check_type(self, type: Any) -> None:

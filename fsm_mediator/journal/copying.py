@@ -75,7 +75,7 @@ def copy(old: Journal, new: Journal) -> dict[str, int]:
 def _copyable(journal: Any) -> CopyableJournal:
     if not hasattr(journal, "hand_over") or not hasattr(journal, "fill"):
         raise DefinitionError(
-            f"a {type(journal).__name__} cannot be copied: only journals in SQLite and PostgreSQL can"
+            f"a {type(journal).__name__} cannot be copied: only journals in SQLite and PostgreSQL can be copied"
         )
     return journal  # type: ignore[no-any-return]
 

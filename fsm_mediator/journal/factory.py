@@ -40,7 +40,7 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
         return SQLiteJournal(path)
     if is_journal(journal):
         return journal
-    raise DefinitionError(f"journal={journal!r} is no journal. It can be: {_SUPPORTED}")
+    raise DefinitionError(f"journal={journal!r} is not a journal. It can be: {_SUPPORTED}")
 
 
 def open_for_reading(spec: str | os.PathLike[str]) -> Journal:

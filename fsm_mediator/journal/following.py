@@ -139,5 +139,5 @@ def places_in(after: str, count: int) -> list[int]:
     """
     numbers = after.split(":")
     if len(numbers) != count or not all(number.isdecimal() for number in numbers):
-        raise JournalError(f"{after!r} is no cursor of this journal; begin with an empty one")
+        raise JournalError(f"{after!r} is not a cursor of this journal; begin with an empty cursor")
     return [int(number) for number in numbers]

@@ -187,8 +187,8 @@ class GroupCommit(Generic[J]):
         assert self._leader is not None
         if self._leader.thread == waiter.thread or waiter.thread in self._queued:
             raise JournalError(
-                "the journal was used by what runs inside one of its own writes (a finaliser, a signal handler); "
-                "it would wait for itself. Do it later, or in another thread"
+                "the journal was used by code that runs inside one of its own writes (a finaliser, a signal handler), "
+                "and would wait for itself. Use the journal later, or in another thread"
             )
         waiter.wake = threading.Lock()
         waiter.wake.acquire()

@@ -167,7 +167,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         seq = len(row.records)
         if commit.records and commit.records[0].seq != seq + 1:
             raise LeaseLostError(
-                f"execution {commit.saga_id!r} stands at record {seq}, so that {commit.records[0].seq} cannot be its "
+                f"execution {commit.saga_id!r} is at record {seq}, so that {commit.records[0].seq} cannot be its "
                 f"next: another driver has written in the meantime; nothing was written"
             )
         if commit.unless_mail is not None:

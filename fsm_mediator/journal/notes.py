@@ -81,8 +81,8 @@ def for_notes(journal: object) -> NotesJournal:
     """
     if not keeps_notes(journal):
         raise JournalError(
-            f"the journal {type(journal).__name__} keeps no notes: it lacks add_note and notes. Nothing can be said "
-            f"about an execution there besides what moves it; use a MemoryJournal, SQLiteJournal or PostgresJournal"
+            f"the journal {type(journal).__name__} keeps no notes: it lacks add_note and notes. "
+            f"Use a MemoryJournal, SQLiteJournal or PostgresJournal"
         )
     return journal
 
@@ -130,4 +130,4 @@ def note_text(note: Note) -> str | None:
     try:
         return ENCODED(note.value).decode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise JournalError(f"a note of kind {note.kind!r} has a value that is no JSON: {error}") from error
+        raise JournalError(f"a note of kind {note.kind!r} has a value that is not JSON: {error}") from error

@@ -95,7 +95,7 @@ def open_within_of(journal: Journal) -> Callable[[Any, Acceptance], Awaitable[En
     if found is None:
         raise DefinitionError(
             f"enqueue(connection=...) needs a journal on PostgreSQL, and this one is a {type(journal).__name__}, whose "
-            f"commits belong to no transaction of yours; leave connection= out"
+            f"commits are not part of your transaction; leave out connection="
         )
     return found
 
@@ -171,8 +171,8 @@ def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids
     taken = _taken_by(journal.prune, forget_ids=forget_ids)
     if forget_ids and not taken:
         raise JournalError(
-            f"a {type(journal).__name__} does not say what becomes of the ids that it deletes: its method prune takes "
-            f"no forget_ids. Prune without it; nothing was deleted"
+            f"a {type(journal).__name__} cannot forget ids: its method prune takes no forget_ids. Prune without "
+            f"forget_ids; nothing was deleted"
         )
     return journal.prune(before, saga=saga, **taken)
 

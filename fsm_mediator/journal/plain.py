@@ -28,7 +28,7 @@ def check_hooks(where: str, types: Any) -> None:
         DefinitionError: *types* is neither None nor a pair of functions.
     """
     if types is not None and not (isinstance(types, tuple) and len(types) == 2 and all(map(callable, types))):
-        raise DefinitionError(f"{where}: types is a pair of functions, (to_plain, from_plain), not {types!r}")
+        raise DefinitionError(f"{where}: types must be a pair of functions, (to_plain, from_plain), not {types!r}")
 
 
 def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:

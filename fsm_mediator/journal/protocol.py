@@ -442,7 +442,7 @@ def check_bounds(before: Any, limit: Any) -> None:
     is_time = isinstance(before, (int, float)) and not isinstance(before, bool) and -math.inf <= before <= math.inf
     if before is not None and not is_time:
         raise DefinitionError(
-            f"before={before!r} is no time: give seconds since the epoch, such as time.time() - 30 * 86400; "
+            f"before={before!r} is not a time: give seconds since the epoch, such as time.time() - 30 * 86400; "
             f"of a datetime, its .timestamp()"
         )
     if limit is not None and type(limit) is not int:

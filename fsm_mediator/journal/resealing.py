@@ -55,7 +55,7 @@ def for_resealing(journal: Any) -> ResealingJournal:
         JournalError: *journal* is not a `ResealingJournal`.
     """
     if not hasattr(journal, "reseal"):
-        raise JournalError(f"a {type(journal).__name__} cannot seal its texts again: it lacks reseal")
+        raise JournalError(f"a {type(journal).__name__} cannot seal its texts again: it has no method reseal")
     return journal  # type: ignore[no-any-return]
 
 

@@ -147,7 +147,7 @@ def _seconds(state: str, duration: Any) -> float:
         return float(found[1]) * _SECONDS[found[2]]
     if isinstance(duration, str):
         raise DefinitionError(
-            f"retention of {state!r}: {duration!r} is no duration; write 90s, 15m, 12h, 30d, 4w or 1y"
+            f"retention of {state!r}: {duration!r} is not a duration; write 90s, 15m, 12h, 30d, 4w or 1y"
         )
     check_number(f"retention of {state!r} (seconds)", duration)
     return float(duration)

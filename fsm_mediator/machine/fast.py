@@ -197,4 +197,4 @@ class DirectEvent(Event):
         try:
             machine.callbacks(machine._finalize_event, data)
         except BaseException as error:  # the stock class ignores it too, because the transition is done
-            logger.exception("a finalize callback raised %s; what it finalizes is done", type(error).__name__)
+            logger.exception("a finalize callback raised %s; its transition is done", type(error).__name__)

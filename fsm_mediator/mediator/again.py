@@ -63,7 +63,7 @@ def new_again(
     _check_ended(entry, even_if_succeeded=even_if_succeeded)
     if entry.state != SUCCEEDED and not despite_leftovers and (left := _outcome(store, entry).leftovers):
         raise RefusedError(
-            f"execution {saga_id!r} has left effects behind that no compensation undid: {', '.join(left)}. Undo "
+            f"execution {saga_id!r} left effects that no compensation undid: {', '.join(left)}. Undo "
             f"these by hand, then: despite_leftovers=True, or fsm-mediator again {saga_id} --despite-leftovers"
         )
     earlier = entry.acceptance
@@ -94,11 +94,11 @@ def _check_ended(entry: Entry, *, even_if_succeeded: bool) -> None:
         )
     if state not in ENDED:
         raise RefusedError(
-            f"execution {saga_id!r} has not ended, but is in {state!r}: it cannot be run again beside that"
+            f"execution {saga_id!r} has not ended, but is in {state!r}: it cannot be run again at the same time"
         )
     if state == SUCCEEDED and not even_if_succeeded:
         raise RefusedError(
-            f"execution {saga_id!r} has succeeded: to have all of it happen once more, say even_if_succeeded=True, or "
+            f"execution {saga_id!r} has succeeded: to run it again, pass even_if_succeeded=True, or "
             f"fsm-mediator again {saga_id} --even-if-succeeded"
         )
 

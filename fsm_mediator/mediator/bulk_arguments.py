@@ -41,7 +41,7 @@ def check_arguments(verb: str, arguments: Mapping[str, Any], reason: str | None)
             "--argument name=approve --argument value=true"
         )
     if verb == RESOLVE and not (reason and reason.strip()):
-        raise DefinitionError("bulk('resolve') needs a reason: say in words how you made sure; it is journaled")
+        raise DefinitionError("bulk('resolve') needs a reason: say how you made sure; the reason is journaled")
     if verb == RESOLVE and not (arguments.get("done") is None or isinstance(arguments["done"], bool)):
         raise DefinitionError(f"bulk('resolve'): done must be true or false, not {arguments['done']!r}")
     if verb == RESOLVE and arguments.get("done") is False and arguments.get("result") is not None:

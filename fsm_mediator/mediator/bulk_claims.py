@@ -50,8 +50,8 @@ class BatchClaim:
         newest = _newest(self._core.journal, self._batch, self._number)
         if newest is not None:
             raise RefusedError(
-                f"batch {self._batch.name!r} was taken over by {newest.value['process']} while this process gave no "
-                f"sign of life, and continues there"
+                f"batch {self._batch.name!r} was taken over by {newest.value['process']} while this process did not "
+                f"respond, and continues there"
             )
 
     def release(self) -> None:

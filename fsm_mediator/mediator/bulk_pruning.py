@@ -52,6 +52,6 @@ def _deleted_before(journal: Journal, saga_id: str) -> str:
 def _check_ended(entry: Entry) -> None:
     saga_id = entry.saga_id
     if entry.acceptance.parent is not None:
-        raise RefusedError(f"{saga_id!r} is a branch, which is deleted with the whole: prune {root_of(saga_id)!r}")
+        raise RefusedError(f"{saga_id!r} is a branch, and is deleted with its parent: prune {root_of(saga_id)!r}")
     if entry.state not in ENDED:
         raise RefusedError(f"execution {saga_id!r} has not ended, but is in {entry.state!r}; nothing was deleted")

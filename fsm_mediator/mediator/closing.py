@@ -66,7 +66,7 @@ async def close(core: Core, seconds: float) -> None:
         last: list[Callable[[], object]] = [core.journal.close] if core.owns_journal else []
         if core.owned:
             held = ", ".join([*core.owned.active, *core.owned.abandoned])
-            logger.warning("closed while attempts are under way, released when they have ended: %s", held)
+            logger.warning("closed while attempts are running; these executions are released later: %s", held)
         else:
             last.insert(0, core.membership.end)
         await runtime.shut_down(*last)

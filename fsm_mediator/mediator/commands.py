@@ -76,7 +76,7 @@ def resolve_command(
         RefusedError: There is no reason, or there is a result although the step has no effect.
     """
     if not isinstance(reason, str) or not reason.strip():
-        raise RefusedError("resolve needs a reason: say in words how you made sure; it is journaled")
+        raise RefusedError("resolve needs a reason: say how you made sure; the reason is journaled")
     if result is not None and done is False:
         raise RefusedError("resolve: only a step that is done has a result")
 
@@ -97,7 +97,7 @@ def resolve_command(
         part = execution.machine.places[execution.state].part
         if meant and result is None and part is not None and part.kind in GROUPS:
             raise RefusedError(
-                f"{part.path!r} is a {part.kind.value}: say as the result what its branches would have returned, "
+                f"{part.path!r} is a {part.kind.value}: as the result, pass what its branches would have returned, "
                 f"{'a list' if part.each else 'a dict by their names'}"
             )
         if meant and store.journal.encodes and part is not None:
@@ -232,14 +232,14 @@ def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry,
     A branch that does not exist yet has no inbox. Its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
     """
     if not isinstance(name, str):
-        raise RefusedError(f"a signal is meant by its name, a text, not by {safe_repr(name)}")
+        raise RefusedError(f"the name of a signal must be a text, not {safe_repr(name)}")
     entry = store.entry(saga_id)
     saga = store.registry.saga_of(entry.acceptance)
     found = find_signal(saga, name)
     if found is None:
         signals = ", ".join(signal_names(saga))
         raise RefusedError(
-            f"execution {saga_id!r} of saga {saga.name!r} knows no signal {name!r}; it has {signals or 'none'}"
+            f"execution {saga_id!r} of saga {saga.name!r} has no signal {name!r}; it has {signals or 'none'}"
             f"{'. A signal of a branch is named GROUP.BRANCH.SIGNAL' if saga.branches else ''}"
         )
     if (branch := _born_branch(store, entry, found)) is None:
@@ -273,7 +273,7 @@ def refuse_branch(saga_id: str) -> None:
     """
     if is_branch(saga_id):
         raise RefusedError(
-            f"{saga_id!r} is a branch of {parent_of(saga_id)!r}, and cannot be undone by itself: undo the whole"
+            f"{saga_id!r} is a branch of {parent_of(saga_id)!r}, and cannot be undone by itself: undo the parent"
         )
 
 

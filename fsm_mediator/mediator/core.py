@@ -396,7 +396,7 @@ class Core:
             departs = cancelled or is_interrupt(error)
             again = RECLAIM_AFTER if departs else self.setbacks.note(active.saga_id)
             if not cancelled:
-                logger.exception("execution %r is left where it stands", active.saga_id)
+                logger.exception("execution %r is left in its current state", active.saga_id)
             self.owned.release_and_finish(active, error)
             if departs or isinstance(error, Exception):
                 self._claim_again(active, again)

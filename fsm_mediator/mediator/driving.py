@@ -350,7 +350,7 @@ class ExecutionDriver(WaitingDriver):
         elif isinstance(error, self.runtime.cancelled):
             self.owned.release_and_finish(active, error)
         elif error is not None:
-            logger.error("execution %r is left where it stands: %r", active.saga_id, error)
+            logger.error("execution %r is left in its current state: %r", active.saga_id, error)
 
 
 def _wake_at(active: ActiveExecution) -> float | None:

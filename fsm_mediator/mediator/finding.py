@@ -107,7 +107,7 @@ def _pages(journal: Journal, chosen: Filter, after: str | None, limit: int | Non
 def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
     """The number of executions that fit *chosen*: see `Mediator.count`."""
     if by is not None and by not in KEYS:
-        raise DefinitionError(f"by={safe_repr(by)}: executions are counted by {', '.join(KEYS)}, or all together")
+        raise DefinitionError(f"by={safe_repr(by)}: executions can be counted by {', '.join(KEYS)}, or all together")
     if UNDRIVABLE in chosen.states:
         raise DefinitionError(f"{UNDRIVABLE!r} is counted by len(mediator.executions(state={UNDRIVABLE!r}))")
     found, _ = count_in(core.journal, chosen, by)

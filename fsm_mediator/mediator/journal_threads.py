@@ -1,8 +1,8 @@
 """JournalThreads: threads that call a journal for the tasks of one event loop.
 
 A thread pool of the standard library needs four times as many wake-ups. It wakes its threads through a queue and a
-semaphore, and the future of a thread wakes the future of a task. In this module a call wakes one thread, and the answer
-wakes the loop. These two wake-ups are the minimum for a call in a thread.
+semaphore, and a future of threads wakes a future of tasks. Here a call wakes one thread, and its answer wakes the
+loop: that is two wake-ups for each call, the fewest that a call in a thread can have.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _pass_on(answer: asyncio.Future[Any], result: Any, error: BaseException | No
 
 
 def _work(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
-    """Make calls, one after the other. All references to a call are deleted before the wait for the next call."""
+    """Make calls, one after the other. The data of a call is deleted before the wait for the next call."""
     while (call := calls.get()) is not None:
         function, arguments, answered, is_cancelled = call
         result = fault = None

@@ -413,7 +413,7 @@ class LoopRuntime:
 
 def _log_error(_: object, error: BaseException | None) -> None:
     if error is not None:
-        logger.error("a call of the journal failed that nothing waits for", exc_info=error)
+        logger.error("a call of the journal failed in the background", exc_info=error)
 
 
 def _report_error(detached: Callable[[Any], object], task: asyncio.Future[Any]) -> None:

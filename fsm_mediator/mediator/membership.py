@@ -109,7 +109,7 @@ class Membership:
             try:
                 self._journal.dismiss(self._driver.id)
             except JournalError as error:
-                logger.warning("closed, but the journal could not be told: %s", error)
+                logger.warning("the driver is closed, but the journal could not be updated: %s", error)
             look_for_turns()  # the limits of the driver do not count any more
 
 

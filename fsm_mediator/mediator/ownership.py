@@ -347,7 +347,7 @@ class OwnedExecutions:
         except LeaseLostError:
             pass  # the thread has just ended, so the next driver handles the verbs
         except JournalError as error:
-            logger.warning("execution %r: its verbs could not be refused yet: %s", saga_id, error)
+            logger.warning("execution %r: its verbs could not be answered yet: %s", saga_id, error)
 
     def _journal_late_answer(self, saga_id: str, left: AbandonedCall) -> None:
         call, effect = left.call, left.effect

@@ -242,7 +242,7 @@ class TimerThread:
                 try:
                     call()
                 except Exception:
-                    logger.exception("an timer of %s ended with an error", self._name)
+                    logger.exception("a timer of %s ended with an error", self._name)
             del timer, call
 
 

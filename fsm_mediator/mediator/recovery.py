@@ -81,7 +81,7 @@ class RecoveryPoll:
             core.owned.claims_in_doubt = True
             self._failures += 1
             wait = BACKOFF.wait(self._failures, 0.5)
-            logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
+            logger.warning("the daemon cannot use the journal, and tries again in %.1f s: %s", wait, error)
             return wait, False
         # A due execution that was not claimed is already driven here, or cannot be driven. It is not a reason for a
         # shorter wait.
@@ -133,7 +133,7 @@ async def relay_until(core: Core, pass_on: PassOn, poll: float, stopped: Event) 
         except Exception:
             failures += 1
             wait = BACKOFF.wait(failures, 0.5)
-            logger.exception("a relay could not pass on what waits, and looks again in %.1f s", wait)
+            logger.exception("a relay could not pass on its rows, and tries again in %.1f s", wait)
         await core.runtime.wait(stopped, wait)
 
 

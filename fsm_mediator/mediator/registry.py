@@ -55,7 +55,7 @@ class SagaRegistry:
             DefinitionError: Another saga has the same name and version, or this mediator cannot drive *saga*.
         """
         if not isinstance(saga, Saga):
-            raise DefinitionError(f"a mediator is given sagas, not {saga!r}; an operation is a Saga(name, [steps])")
+            raise DefinitionError(f"a mediator takes sagas, not {saga!r}; write Saga(name, [steps])")
         key = (saga.name, saga.version)
         known = self._by_version.get(key)
         if known is saga:

@@ -256,7 +256,9 @@ async def _waited(
 ) -> tuple[Outcome | None, float]:
     """Wait a while for an execution that was not driven here. Returns its outcome or None, and the next pause.
 
-    If the caller can drive the execution, it drives it. With a timeout, the execution is driven in the background.
+    Returns its outcome, or None if it is still running, and the next pause.
+
+    The caller drives the execution if it can. With a timeout, it drives it in the background.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)
@@ -411,7 +413,7 @@ async def diagram(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
 async def abandon(core: ExecutionDriver, saga_id: str, reason: str, actor: str | None) -> list[str]:
     """Close an execution that no living driver can drive: see `Mediator.abandon`."""
     if not reason or not reason.strip():
-        raise RefusedError("abandon needs a reason: say in words why it is given up; it is journaled")
+        raise RefusedError("abandon needs a reason: say why the execution is given up; the reason is journaled")
     await core.open()
 
     def close() -> list[str]:

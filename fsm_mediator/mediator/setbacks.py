@@ -41,7 +41,7 @@ class Setbacks:
         timer = type(error) is JournalError
         wait = self.note(saga_id, timer=timer)
         later = f"and taken up again in {wait:g} s" if timer else f"and a daemon tries it again in {wait:g} s"
-        logger.error("execution %r is left where it stands, %s: %s", saga_id, later, error)
+        logger.error("execution %r is left in its current state, %s: %s", saga_id, later, error)
         return wait if timer else None
 
     def note(self, saga_id: str, *, timer: bool = True) -> float:

@@ -195,7 +195,7 @@ class ExecutionStore:
                 error.args = (f"{error.args[0]}. {next_moves(entry.saga_id)}",)
             raise
         if execution.seq < entry.seq:
-            raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
+            raise UnknownExecutionError(f"the journal no longer knows execution {entry.saga_id!r}: it was just deleted")
         execution.encoding, execution.around = self._encoding, self.around_decision
         if saga.single is not None and entry.acceptance.parent is not None:
             execution.parent_results = self._parent_results(entry.acceptance.parent, entry.saga_id)
@@ -210,7 +210,9 @@ class ExecutionStore:
             self._operators.note_fault(entry.saga_id, *noted)
             self._noted[entry.saga_id] = noted
         except JournalError as fault:
-            logger.warning("execution %r: it could not be noted that it cannot be decoded: %s", entry.saga_id, fault)
+            logger.warning(
+                "execution %r cannot be decoded, and no note of it could be written: %s", entry.saga_id, fault
+            )
 
     def is_known_elsewhere(self, entry: Entry) -> bool:
         """Whether no registered saga can drive an execution, but another living driver knows its definition."""

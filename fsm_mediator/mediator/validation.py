@@ -93,11 +93,11 @@ def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> No
         RefusedError: The reason or the actor is not a text.
     """
     if not isinstance(saga_id, str):
-        raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {safe_repr(saga_id)}")
+        raise UnknownExecutionError(f"the id of an execution must be a text, not {safe_repr(saga_id)}")
     if reason is not None and not isinstance(reason, str):
-        raise RefusedError(f"a reason is said in words, and journaled; {safe_repr(reason)} is no text")
+        raise RefusedError(f"a reason must be a text; {safe_repr(reason)} is no text")
     if actor is not None and not isinstance(actor, str):
-        raise RefusedError(f"actor= is a name, and journaled; {safe_repr(actor)} is no text")
+        raise RefusedError(f"actor= must be a name, a text; {safe_repr(actor)} is no text")
 
 
 def check_listing(state: Any, saga: Any, limit: Any) -> None:
@@ -108,8 +108,8 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
     """
     if state is not None and (not isinstance(state, str) or phase_of(state) not in (*PHASES, UNDRIVABLE)):
         raise DefinitionError(
-            f"state={safe_repr(state)} is no state; a state is, or begins with, one of {', '.join(PHASES)}; "
-            f"{UNDRIVABLE!r} lists what no living driver can drive"
+            f"state={safe_repr(state)} is no state. A state is, or begins with, one of {', '.join(PHASES)}. "
+            f"{UNDRIVABLE!r} selects executions that no living driver can drive"
         )
     if saga is not None and not isinstance(saga, str):
         raise DefinitionError(
@@ -143,5 +143,5 @@ def check_saga_id(saga_id: Any) -> None:
     ):
         raise InvalidSagaIdError(
             f"{safe_repr(saga_id)} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without "
-            f"'/' and ':', and without space around it. These two mark the children of a group and the parts of a key"
+            f"'/' and ':', and without space around it. '/' marks the branches of a group, and ':' the parts of a key"
         )

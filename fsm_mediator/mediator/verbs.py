@@ -199,7 +199,7 @@ def outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
     text = for_operators(store.journal).shape(acceptance.fingerprint)
     if text is None:
         raise RefusedError(
-            f"execution {entry.saga_id!r}: no driver has enlisted with its definition, so that nothing is known of it"
+            f"execution {entry.saga_id!r}: no driver has registered its definition, so the definition is unknown"
         )
     shape = replace(Shape.from_json(text), saga=acceptance.saga, version=acceptance.version)
     saga = shape.saga_without_functions()

@@ -132,12 +132,12 @@ def watch_of(
     if saga_id is None:
         if from_seq != 1:
             raise DefinitionError(
-                f"from_seq={safe_repr(from_seq)} counts the records of one execution; with many use cursor="
+                f"from_seq={safe_repr(from_seq)} counts the records of one execution; for many executions use cursor="
             )
         return WatchOfMany(core, attributes or {}, cursor)
     check_id_argument(saga_id)
     if attributes is not None or cursor:
-        raise DefinitionError("attributes= and cursor= are of a watch of many; one execution is watched by its id")
+        raise DefinitionError("attributes= and cursor= watch many executions; name one execution by its id")
     if type(from_seq) is not int or from_seq < 1:
         raise DefinitionError(f"from_seq={safe_repr(from_seq)} must be the number of a record, from 1")
     return WatchOfOne(core, saga_id, from_seq)

@@ -50,7 +50,7 @@ class LoggingObserver:
         redact: Iterable[Pattern] = (),
     ) -> None:
         if not isinstance(logger, str) and not hasattr(logger, "isEnabledFor"):
-            raise DefinitionError(f"LoggingObserver: the logger is a logging.Logger or the name of one, not {logger!r}")
+            raise DefinitionError(f"LoggingObserver: logger must be a logging.Logger or its name, not {logger!r}")
         levels = {"level": level, "trouble_level": trouble_level, "stuck_level": stuck_level}
         for name, value in levels.items():
             if not isinstance(value, int):

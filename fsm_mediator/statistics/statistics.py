@@ -114,7 +114,7 @@ class Statistics:
         for time in (since, until):
             if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float)) or math.isnan(time)):
                 raise DefinitionError(
-                    f"{time!r} is no time: since and until are seconds since the epoch; of a datetime its .timestamp()"
+                    f"{time!r} is not a time: give seconds since the epoch; for a datetime, use its .timestamp()"
                 )
         if since is not None and until is not None and until <= since:
             raise DefinitionError(f"the period since {since!r} until {until!r} is empty; until must be later")

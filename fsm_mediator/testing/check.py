@@ -231,13 +231,13 @@ class Checking:
         before, trial, after, left = self._run(FaultPlan())
         if not trial.outcome.succeeded:
             raise DefinitionError(
-                f"the saga does not succeed with this payload though nothing goes wrong, so that nothing can be "
-                f"checked: {trial.problem or trial.outcome.summary()}\n{timeline(trial.outcome.history)}"
+                f"the saga does not succeed with this payload even without faults, so nothing can be checked: "
+                f"{trial.problem or trial.outcome.summary()}\n{timeline(trial.outcome.history)}"
             ) from trial.outcome.error
         if before == after:
             raise DefinitionError(
-                f"what observe returns is the same before and after saga {self.saga.name!r} has succeeded: {after!r}. "
-                f"It must show what the saga does, or every run would pass"
+                f"observe returns the same value before and after saga {self.saga.name!r} has succeeded: {after!r}. "
+                f"It must show the effects of the saga, or every run would pass"
             )
         self._good = after
         problem = left or "; ".join((*trial.injector.changed, *trial.injector.loop_problems))
@@ -252,8 +252,8 @@ class Checking:
         before, trial, after, _ = self._run(FaultPlan(), outside=True)
         if not trial.outcome.succeeded or before == after:
             raise DefinitionError(
-                f"saga {self.saga.name!r} ran in a child of this process, and here nothing is seen of what it did: "
-                f"{after!r}. To be killed, it needs a world that outlives a process: files, a database, a server"
+                f"saga {self.saga.name!r} ran in a child of this process, and its effects are not visible here: "
+                f"{after!r}. A test with kills needs a world that outlives a process: files, a database, a server"
             )
         self._outlives = True
 

@@ -12,7 +12,7 @@ def _outdated(*_args: Any, **_settings: Any) -> NoReturn:
     raise DefinitionError(
         "an earlier version of fsm_mediator generated this test. Generate it again: "
         "`fsm-mediator verify --counterexample DIR`, or Violation.to_pytest(); "
-        "if verify() finds no violation any more, delete the test"
+        "if verify() finds no violation, delete the test"
     )
 
 

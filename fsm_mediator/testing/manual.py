@@ -42,7 +42,7 @@ class Stepper:
     def __init__(self, saga: Saga, payload: Any, saga_id: str, call: CallRunner, *, encode: bool = True) -> None:
         if any(part.kind not in (Kind.STEP, Kind.SIGNAL, Kind.SLEEP) for part in saga.parts):
             raise DefinitionError(
-                f"saga {saga.name!r} has groups or choices, which cannot be driven a move at a time; check_saga can"
+                f"saga {saga.name!r} has groups or choices, which cannot be driven step by step; use check_saga"
             )
         self.saga = saga
         self.clock: VirtualClock = VirtualClock()

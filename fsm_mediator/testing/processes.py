@@ -25,7 +25,7 @@ def in_a_child(work: Callable[[], object]) -> bool:
         DefinitionError: This system cannot fork.
     """
     if not hasattr(os, "fork"):
-        raise DefinitionError("processes can only be killed where there is a fork: not on this system")
+        raise DefinitionError("processes cannot be killed on this system, because it has no fork")
     with warnings.catch_warnings():
         # Since 3.12, Python warns if a process with threads forks. The child does not need those threads.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -147,7 +147,7 @@ class CheckReport:
             return f"{name} survives all {faulty} faults\n{covered}"
         lines = [f"{name} does not survive {len(broken)} of {faulty} faults", str(broken[0])]
         if len(broken) > 1:
-            lines += ["", "nor does it survive", *(f"    {case.id}" for case in broken[1:])]
+            lines += ["", "it also does not survive", *(f"    {case.id}" for case in broken[1:])]
         return "\n".join(lines)
 
 

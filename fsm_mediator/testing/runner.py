@@ -76,7 +76,7 @@ class CallRunner:
                 self._runner = asyncio.Runner(loop_factory=self._new_loop)
             else:
                 raise DefinitionError(
-                    "a check of coroutines brings its own event loop, and one is running: call it from a plain function"
+                    "a check of coroutines has its own event loop, but one is running: call the check from plain code"
                 )
         return self._runner.run(function(*args, **kwargs))
 

@@ -207,7 +207,7 @@ class _Together:
                 if all(outcome.succeeded for outcome in outcomes.values()):
                     self._serial.setdefault(frozenset(order), []).append(self._worlds.look(world))
         if not any(len(succeeded) == 1 for succeeded in self._serial):
-            raise DefinitionError("no execution succeeds alone, so that nothing can be compared")
+            raise DefinitionError("no execution succeeds alone, so nothing can be compared")
 
     def _run(self, plan: FaultPlan, schedule: Schedule) -> TogetherRun:
         world, scheduler = self._worlds.next(), Scheduler(schedule)

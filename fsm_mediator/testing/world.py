@@ -101,7 +101,7 @@ class Worlds:
         """
         seen = self._call(world.observe)
         if inspect.isawaitable(seen):
-            raise DefinitionError("observe returned something to be awaited; make it a coroutine function")
+            raise DefinitionError("observe returned an awaitable; make observe a coroutine function")
         kept = copy.deepcopy(seen)
         if not kept == seen:
             raise DefinitionError(

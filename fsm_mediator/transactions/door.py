@@ -156,7 +156,7 @@ class Door:
             if is_lock_timeout(error):
                 raise AttemptOpenError(
                     f"an earlier attempt of {context.step!r} has held its transaction open for {self._patience:g} "
-                    f"seconds: whether it takes effect is known once that ends"
+                    f"seconds: its effect is known when the transaction ends"
                 ) from error
             raise
         self._check_kept(state, context)

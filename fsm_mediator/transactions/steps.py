@@ -54,7 +54,7 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         Raises:
             DefinitionError: Always.
         """
-        raise DefinitionError(f"step {self.name!r} needs no probe: its key in the database tells whether it happened")
+        raise DefinitionError(f"step {self.name!r} needs no probe: its key in the database shows its effect")
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned_co:
         """Call the decorated function directly, without the mediator."""

@@ -69,7 +69,7 @@ class Batches:
         reason = values.pop("reason")
         ids = await run_in_threadpool(self.chosen, verb, asked)
         if len(ids) > MOST:
-            raise DefinitionError(f"more than {MOST:,} executions fit: narrow the filter, or use fsm-mediator bulk")
+            raise DefinitionError(f"more than {MOST:,} executions match: narrow the filter, or use fsm-mediator bulk")
         now = self._reader.clock()
         batch = await run_in_threadpool(freeze, self._reader.journal, verb, ids, values, reason, actor, now)
         self.go_on(batch.name)
@@ -134,4 +134,4 @@ class Batches:
 
 def _check_filtered(asked: Mapping[str, str | None]) -> None:
     if not any(asked.values()):
-        raise DefinitionError("a batch needs a filter: say which executions are meant")
+        raise DefinitionError("a batch needs a filter that selects executions")

@@ -105,7 +105,7 @@ class Monitor:
     ) -> None:
         if not callable(authorize):
             raise DefinitionError(
-                f"authorize={authorize!r} cannot be called: it is given the request, and returns an Operator or None"
+                f"authorize={authorize!r} must be a function that takes the request and returns an Operator or None"
             )
         acts = hasattr(mediator, "journal") and hasattr(mediator, "sagas")
         self._mediator = mediator if acts else None

@@ -209,7 +209,7 @@ def arguments(offer: Offer, form: Mapping[str, str]) -> dict[str, Any]:
         if field.required and not text:
             raise PayloadError(f"{offer.verb}: {field.label!r} is empty; fill it in")
         if field.choices and text and text not in dict(field.choices):
-            raise PayloadError(f"{offer.verb}: {text!r} is no choice of {field.label!r}")
+            raise PayloadError(f"{offer.verb}: {text!r} is not a choice of {field.label!r}")
         if field.name == "done":
             found["done"] = text == YES
         elif field.name == "signal":

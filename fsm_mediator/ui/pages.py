@@ -341,7 +341,7 @@ class Pages:
         if offer is None or self._call is None:
             raise RefusedError(
                 f"execution {saga_id!r} takes no {verb!r} now: it is in {entry.state!r}. Another person may have "
-                f"been faster; open its page again"
+                f"been faster; reload its page"
             )
         values = arguments(offer, form)
         if verb == "signal":

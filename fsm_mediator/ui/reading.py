@@ -430,5 +430,5 @@ def _time(name: str, text: str, now: float) -> float:
 def _attribute(word: str) -> tuple[str, Scalar]:
     name, is_pair, value = word.partition("=")
     if not is_pair:
-        raise DefinitionError(f"having: {word!r} is no NAME=VALUE")
+        raise DefinitionError(f"having: {word!r} does not have the form NAME=VALUE")
     return name, scalar_of(value)

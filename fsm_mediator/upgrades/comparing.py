@@ -83,13 +83,13 @@ def compare(
     candidates = [each for each in map(_shape, new if isinstance(new, Iterable) else (new,)) if each.saga == shape.saga]
     if renamed is not None and not isinstance(renamed, Mapping):
         raise DefinitionError(
-            f"renamed is a dict, from paths in the old definition to those in the new, not {renamed!r}"
+            f"renamed must be a dict from paths in the old definition to paths in the new one, not {renamed!r}"
         )
     if candidates:
         kept = any(each.fingerprint == shape.fingerprint for each in candidates)
         latest = candidates[-1]
         return _compare(shape, latest, _Renaming(shape, latest, renamed or {}), kept=kept, every=every)
-    gone = (f"no saga is named {shape.saga!r} any more",)
+    gone = (f"the new code has no saga {shape.saga!r}",)
     states = tuple(
         StateVerdict(state, Verdict.ENDED)
         if state in ENDED
@@ -101,7 +101,7 @@ def compare(
 
 def _shape(saga: Saga | Shape) -> Shape:
     if not isinstance(saga, (Saga, Shape)):
-        raise DefinitionError(f"compare() is given sagas, or shapes of sagas, not {saga!r}")
+        raise DefinitionError(f"compare() takes sagas or shapes of sagas, not {saga!r}")
     return Shape.of(saga) if isinstance(saga, Saga) else saga
 
 
@@ -128,7 +128,7 @@ class _Renaming:
         for path, count in Counter(self.paths.values()).items():
             if count > 1 and path in new_paths:
                 both = ", ".join(repr(before) for before, after in self.paths.items() if after == path)
-                raise DefinitionError(f"renamed: {both} would both be {path!r}")
+                raise DefinitionError(f"renamed: {both} would get the same path {path!r}")
 
     def state(self, state: str) -> str:
         """The name of *state* in the new definition."""
@@ -230,14 +230,13 @@ class _Reachability:
         whys = tuple(dict.fromkeys(each.why for each in missing))
         cautions = tuple(map(self.caution, begun))
         if state in ENDED:
-            reasons = tuple(f"it can no longer be undone or looked at: {why}" for why in whys)
+            reasons = tuple(f"it can no longer be undone or read: {why}" for why in whys)
             return StateVerdict(state, Verdict.ENDED, None if missing else becomes, reasons)
         if not missing:
             return StateVerdict(state, Verdict.RENAMED if cautions else Verdict.SAME, becomes, cautions)
         if state in self.safe:
             reasons = tuple(
-                f"not if it went through {each.state}: {each.why}" if each.state else f"not if {each.why}"
-                for each in missing
+                f"not if it was in {each.state}: {each.why}" if each.state else f"not if {each.why}" for each in missing
             )
             return StateVerdict(state, Verdict.DEPENDS, becomes, reasons + cautions)
         waits = phase in STUCK_PHASES or (phase == WAITING and part is not None and part.kind is Kind.SIGNAL)
@@ -247,12 +246,12 @@ class _Reachability:
         """The warning about the renamed part at *path*, if it may have begun: other systems may use the old name."""
         now, part = self.names.paths[path], self.old.part(path)
         if part is not None and part.kind is Kind.SIGNAL:
-            return f"mind the signal: who says {path!r} must say {now!r}, and what was said before is not heard"
+            return f"warning: send the signal {path!r} as {now!r}; a signal that was sent as {path!r} is ignored"
         if part is not None and part.kind is not Kind.STEP:
-            return f"{path!r} is called {now!r}"
+            return f"{path!r} is now called {now!r}"
         return (
-            f"mind the keys: what {path!r} began with ID:{path}:execute is repeated, and compensated, with "
-            f"ID:{now}:execute"
+            f"warning: an attempt of {path!r} with the key ID:{path}:execute is repeated, and compensated, with the "
+            f"key ID:{now}:execute"
         )
 
     def why_missing(self, move: Transition) -> _MissingTransition | None:
@@ -269,12 +268,12 @@ class _Reachability:
         part = self.machine.places[move.source].part
         before = f"{'it' if part is None else repr(part.path)} {_DONE.get(move.event, WORDS[move.event])}"
         if leads_to is None:
-            return _MissingTransition(f"{before}: version {self.new.version} has no such move there")
+            return _MissingTransition(f"{before}: version {self.new.version} has no such transition")
         entered = self.new_machine.places[leads_to].part
         is_new = entered is not None and entered.path not in self.names.paths.values()
         return _MissingTransition(
-            f"{before}: version {self.new.version} then goes on to {place_in_words(leads_to)!r}"
-            f"{', which is new' if is_new else ''}, not to {place_in_words(target)!r}"
+            f"{before}: version {self.new.version} continues with {place_in_words(leads_to)!r}"
+            f"{', which is new' if is_new else ''}, not with {place_in_words(target)!r}"
         )
 
     def why_state_missing(self, state: str) -> str | None:
@@ -286,7 +285,7 @@ class _Reachability:
         was, now = self.old.part(part.path), self.new.part(path)
         assert was is not None
         if now is None:
-            return f"{path!r} is no part of it any more"
+            return f"the new definition has no part {path!r}"
         if now.kind is not was.kind:
             return other_kind(path, was, now)
         why = self.why_other_branches(was, now)
@@ -295,7 +294,7 @@ class _Reachability:
         if phase in (COMPENSATING, RETRYING_COMPENSATION) or (phase == STUCK and was.compensatable):
             return f"{path!r} can no longer be compensated"
         if phase == PROBING:
-            return f"{path!r} has no probe any more"
+            return f"{path!r} no longer has a probe"
         if was.forward_only != now.forward_only:
             return f"{path!r} {'is no longer' if was.forward_only else 'is now'} after the pivot"
         if was.pivot != now.pivot:
@@ -305,7 +304,7 @@ class _Reachability:
     def why_other_branches(self, was: PartShape, now: PartShape) -> str | None:
         """The difference between the branches of a group: their names or their machines. None if there is none."""
         if was.branches and was.path != now.path:
-            return f"the branches of {was.path!r} are executions that are named after it, and not after {now.path!r}"
+            return f"the ids of the branches in flight contain the name {was.path!r}, not {now.path!r}"
         before, after = dict(was.branches), dict(now.branches)
         # A new branch of a choice is no problem. A new branch of a group is: it is missing in groups that have begun.
         if was.kind is Kind.CHOICE:
@@ -313,9 +312,9 @@ class _Reachability:
         if before.keys() != after.keys():
             parts = [f"{name!r} is gone" for name in before if name not in after]
             parts += [f"{name!r} is new" for name in after if name not in before]
-            return f"the branches of {now.path!r} are others: {', '.join(parts)}"
+            return f"{now.path!r} has other branches: {', '.join(parts)}"
         unsafe = [repr(name) for name, branch in before.items() if branch.saga in self.unsafe_branches]
-        return f"the branches of {now.path!r} go another way: {', '.join(unsafe)}" if unsafe else None
+        return f"branches of {now.path!r} have other transitions: {', '.join(unsafe)}" if unsafe else None
 
 
 def _all_fold(comparison: Comparison) -> bool:

@@ -154,25 +154,26 @@ class Comparison:
         lines += [f"  {change}" for change in self.changes]
         lines += textwrap.wrap(self._advice(), WIDTH)
         if self.changes and self.new is not None:
-            lines.append("what is in flight, by its history alone, under the new definition:")
+            lines.append("verdict for the executions in each state, by their history alone:")
             lines += _table(self.states)
             for branch in self.branches:
                 if branch.changes:
-                    lines.append(f"  each execution of the branch {branch.saga!r}:")
+                    lines.append(f"  each execution of branch {branch.saga!r}:")
                     lines += [f"  {line}" for line in _table(branch.states)]
                 else:
-                    lines.append(f"  each execution of the branch {branch.saga!r} has the same shape")
+                    lines.append(f"  each execution of branch {branch.saga!r} has the same shape")
         return "\n".join(lines)
 
     def _advice(self) -> str:
         if self.kept:
             if not self.changes:
-                return "the same shape: everything in flight goes on"
-            return "the old shape stays registered beside the new one: what is in flight ends as what it was started as"
-        where = "beside the new one" if self.new is not None else "still"
+                return "the same shape: every execution in flight continues"
+            return "the old shape stays registered beside the new shape: executions in flight end under the old shape"
+        where = "beside the new definition" if self.new is not None else "still"
         return (
-            f"STRANDED: a mediator drives an execution by the shape it was started with, and the new code has none "
-            f"such. Register the old definition {where}, under its version, until its executions have ended"
+            f"STRANDED: a mediator drives an execution only with a definition of the shape that started it, and the "
+            f"new code has no such definition. Register the old definition {where}, under its own version, until its "
+            f"executions have ended"
         )
 
 

@@ -32,7 +32,7 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
         DefinitionError: The file cannot be read, has no shapes, was changed by hand, or has another format.
     """
     path = Path(path)
-    advice = "Write it again, with the code of its sagas: fsm-mediator export-shape APP -o FILE"
+    advice = "Write the file again with the code of that version: fsm-mediator export-shape APP -o FILE"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         formats = content["fsm_mediator_shapes"], content["table_format"]
@@ -40,17 +40,17 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
     except OSError as error:
         raise DefinitionError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:  # the error's repr has the whole file
-        raise DefinitionError(f"{path} holds no shapes of sagas, nor text: {error.reason}. {advice}") from error
+        raise DefinitionError(f"{path} is not a text file with shapes of sagas: {error.reason}. {advice}") from error
     except RecursionError as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas: it is nested too deep. {advice}") from error
+        raise DefinitionError(f"{path} is not a file with shapes of sagas: too deeply nested. {advice}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {advice}") from error
+        raise DefinitionError(f"{path} is not a file with shapes of sagas ({error!r}). {advice}") from error
     if formats != (FORMAT, TABLE_FORMAT):
         raise DefinitionError(
             f"{path} has format {formats[0]} and tables of format {formats[1]}; this version compares format {FORMAT} "
-            f"and {TABLE_FORMAT}. This version cannot drive executions of another table format: let them end first"
+            f"and {TABLE_FORMAT}. Newer code cannot drive executions of the other table format: let them end first"
         )
     for shape in shapes:
         if fingerprint_of(shape.without_functions()) != shape.fingerprint:
-            raise DefinitionError(f"{path}: {shape} does not have that fingerprint: the file was changed. {advice}")
+            raise DefinitionError(f"{path}: {shape} has another fingerprint: the file was changed. {advice}")
     return shapes

@@ -226,14 +226,14 @@ class StateTable:
             for record in records:
                 folded.replay(record)
         except MediatorError as error:
-            yield broken("recovery", f"its records cannot be folded: {error}")
+            yield broken("recovery", f"the records cannot be replayed: {error}")
             return
         for item in inbox:
             if item.number not in consumed:
                 folded.receive(item)
         found = _essence(folded)
         if found != ran:
-            yield broken("recovery", f"from its records and its inbox it is {found}, not {ran}")
+            yield broken("recovery", f"the records and the inbox give the execution {found}, not {ran}")
 
     def _is_without_limit(self, records: Sequence[Record]) -> bool:
         for record in records:

@@ -48,7 +48,7 @@ the action.
 
 JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
 
-DIES: Final = "the driver dies before it begins"
+DIES: Final = "the driver dies before the effect"
 """The label of a crash between the record that announces an attempt and the start of this attempt."""
 
 

@@ -234,7 +234,7 @@ class ActionModel:
             yield _outside(label, post_item(item), ledger, CANCEL_COMES, item)
             if self.thorough and self._is_branch:
                 beside = InboxItem(CANCEL, "another branch", number=1)
-                label = f"{label}, for a branch beside it has failed"
+                label = f"{label}, because another branch failed"
                 yield _outside(label, post_item(beside), ledger, SIBLING_FAILED, beside)
             if execution.deadline_at is None:
                 yield _outside("the deadline passes", passing_the_deadline, ledger, DEADLINE_PASSES)
@@ -252,7 +252,7 @@ class ActionModel:
             yield _outside(label, post_item(item), after, f"signal {path}", item)
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
             item = InboxItem(SIGNAL, "unknown", number=2 * len(self._signals) + 3)
-            yield _outside("a signal comes that nobody knows", post_item(item), ledger, "unknown", item)
+            yield _outside("a signal with an unknown name comes", post_item(item), ledger, "unknown", item)
 
     def _operator_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         machine, state = execution.machine, execution.state
@@ -261,16 +261,18 @@ class ActionModel:
         if machine.has_transition("retry", state):
             tried = model.all_retried(execution, ledger) if model is not None and execution.group else ledger
             again = feed_answer(OperatorRetry())
-            yield Action("a person says: try again", again, tried, again=True, who=PERSON, observation="retry")
+            yield Action("a person retries", again, tried, again=True, who=PERSON, observation="retry")
         if part is not None and execution.phase in STUCK_PHASES:
             for event, done in (("settled_done", True), ("settled_undone", False)):
                 if machine.has_transition(event, state):
-                    label = f"a person has made sure: it is {'' if done else 'not '}done"
+                    label = f"a person resolves {part.path} as {'' if done else 'not '}done"
                     settled = self._settled(part, execution, ledger, done=done)
                     word = OperatorSettled(done, "seen", result_of(part) if part.kind is Kind.STEP else None)
                     yield Action(label, feed_answer(word), settled, who=PERSON, observation=event)
         if machine.has_transition("undo", state):
-            yield Action("a person says: undo", feed_answer(OperatorUndo()), ledger, who=PERSON, observation="undo")
+            yield Action(
+                "a person undoes the saga", feed_answer(OperatorUndo()), ledger, who=PERSON, observation="undo"
+            )
 
     def _settled(self, part: Part, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         at = self.index[part.path]

@@ -96,17 +96,17 @@ def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Bro
     records = reaction.records
     if not records:
         if _must_be_recorded(reaction):
-            yield broken("refused", f"{reaction.move.label} in {reaction.before.state}, and nothing is recorded")
+            yield broken("refused", f"{reaction.move.label} in {reaction.before.state}, but no record is made")
         return
     for record in records:
         if record.error is None and record.event in _FAILS:
-            yield broken("error", f"{record.event} in {record.source}, and no error is named")
+            yield broken("error", f"{record.event} in {record.source}, but the record names no error")
     yield from _named_wrongly(reaction, records[0])
     if reaction.after.state == FAILED and reaction.after.failure is None:
-        yield broken("error", "it failed, and names no error")
+        yield broken("error", "the saga failed, but names no error")
     goes_on = reaction.move.seen == ABANDONED and reaction.before.phase != PROBING
     if records[0].abandoned is not goes_on or any(record.abandoned for record in records[1:]):
-        yield broken("overtaken", f"the record of {records[0].source} is wrong about whether its call may go on")
+        yield broken("overtaken", f"the record of {records[0].source} is wrong about whether its call may be running")
     for record in records:
         phase, path = split_state(record.target)
         if phase == WAITING:
@@ -117,7 +117,7 @@ def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Bro
             part = reaction.parts[reaction.numbers[each.path]]
             yield from seen_wrongly(reaction, part, each.context.results)
             if _call(each.context) != (reaction.before.saga_id, each.path, 0, "decide"):
-                yield broken("results", f"the function of {each.path} is given {each.context!r}")
+                yield broken("results", f"the function of {each.path} gets the wrong context {each.context!r}")
 
 
 def _call(context: Context) -> tuple[str, str, int, str]:
@@ -158,12 +158,12 @@ def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
     elif move.seen == DUE and phase == WAITING:
         expected = SignalTimedOutError
     if expected is not None and type(error) is not expected:
-        yield broken("error", f"{move.label}, and the error that is named is {error!r}")
+        yield broken("error", f"{move.label}, but the record names the error {error!r}")
     if move.seen.startswith(LOOK) and not isinstance(error, BaseException):
-        yield broken("error", f"{move.label}, and no branch's error is named")
+        yield broken("error", f"{move.label}, but the record names no error of a branch")
     is_cancelled = move.seen.startswith(LOOK) and reaction.before.cancelled and phase == WAITING
     if is_cancelled and not isinstance(error, (SagaCancelledError, ResultRefusedError)):
-        yield broken("error", f"it was cancelled, and the error that is named is {error!r}")
+        yield broken("error", f"the saga was cancelled, but the record names the error {error!r}")
 
 
 def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequence[Taken]) -> Iterator[Broken]:
@@ -175,12 +175,12 @@ def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequ
         error = None if left is None or left.error is None else left.error.exception
         is_interrupted = reaction.before.is_interruptible  # an earlier cancel or the deadline took effect first
         if decided is not None and error is not decided.answer and not is_interrupted:
-            yield broken("decided", f"the function of {part.path} raises, and that is not the error that is named")
+            yield broken("decided", f"the function of {part.path} raises, but the record names another error")
         return
     if part.kind in GROUPS:
         names = _names(reaction.before, part, decided)
         if record.children != names:
-            yield broken("decided", f"{part.path} has the branches {record.children}, and {names} were decided")
+            yield broken("decided", f"{part.path} has the branches {record.children}, but {names} were decided")
         return
     due_at = None if part.seconds is None else record.at + part.seconds
     if part.kind is Kind.SLEEP and part.subject is not None and decided is not None:
@@ -188,7 +188,7 @@ def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequ
     elif part.kind is Kind.SLEEP and part.subject is not None:
         due_at = part.subject.due_at(record.at, None)
     if record.due_at != due_at:
-        yield broken("decided", f"{part.path} waits until {record.due_at}, and {due_at} was decided")
+        yield broken("decided", f"{part.path} waits until {record.due_at}, but {due_at} was decided")
 
 
 def _names(before: Execution, part: Part, decided: Taken | None) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ def _joined_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
     part = reaction.parts[reaction.numbers[path]]
     results = {name: result_of_branch(path, name) for name in reaction.before.group}
     if record.value != (list(results.values()) if part.each else results):
-        yield broken("results", f"the results of the branches of {path} are {record.value!r}")
+        yield broken("results", f"{path} has other results than its branches: {record.value!r}")
 
 
 def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) -> Iterator[Broken]:
@@ -229,7 +229,7 @@ def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) ->
         payload = decided.answer[number] if items and decided is not None else execution.acceptance.payload
         expected = (branch_id(execution.saga_id, path, name), part.name, part.fingerprint, payload, execution.saga_id)
         if _of(branch) != expected or tuple(names) != execution.group:
-            yield broken("decided", f"{path} creates {_of(branch)}, and {expected} was decided")
+            yield broken("decided", f"{path} creates {_of(branch)}, but {expected} was decided")
 
 
 def _of(branch: Acceptance) -> tuple[Any, ...]:
@@ -252,9 +252,9 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
         except RefusedError as error:
             is_explained = (event, state) == ("undo", SUCCEEDED)  # this refusal has a different message
             if not is_explained and (state not in str(error) or event not in str(error)):
-                yield broken("refused", f"{command!r} is refused in {state} with the words {str(error)!r}")
+                yield broken("refused", f"{command!r} is refused in {state} without an explanation: {str(error)!r}")
         else:
-            yield broken("refused", f"{command!r} does not fit {state}, and is not refused")
+            yield broken("refused", f"{command!r} does not fit {state}, but is not refused")
             tried = copied(execution)
 
 
@@ -266,8 +266,8 @@ def held_wrongly(execution: Execution) -> Iterator[Broken]:
     woken = copied(execution)
     woken.receive(InboxItem(WAKE, number=_LATER))
     if woken.advance(0.0) is not None or woken.state != state:
-        yield broken("held", f"a hold is removed in {state}, and it moves to {woken.state} without an attempt")
+        yield broken("held", f"a hold is removed in {state}, and the saga moves to {woken.state} without an attempt")
     elif woken.attempt != number:
-        yield broken("held", f"attempt {number} is held in {state}, and it is number {woken.attempt} that begins")
+        yield broken("held", f"attempt {number} is held in {state}, but attempt {woken.attempt} begins")
     elif _LATER not in woken.consumed:
-        yield broken("held", f"a hold is removed in {state}, and what says so stays in the inbox")
+        yield broken("held", f"a hold is removed in {state}, but its item stays in the inbox")

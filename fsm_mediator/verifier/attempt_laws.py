@@ -110,7 +110,7 @@ def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
         return
     part = reaction.parts[reaction.numbers[path]]
     if not part.forward_only and not part.pivot and reaction.move.seen not in (ABANDONED, POISONED):
-        yield broken("stuck", f"{part.path} is stuck before the pivot, and nothing of it can be going on")
+        yield broken("stuck", f"{part.path} is stuck before the pivot, although no call of it can be running")
 
 
 def _counted(reaction: Reaction) -> Iterator[Broken]:
@@ -118,16 +118,16 @@ def _counted(reaction: Reaction) -> Iterator[Broken]:
     after, event = reaction.after, reaction.records[-1].event
     effect = after.effect
     if after.deadline_at is not None and any(record.event == "retry" for record in reaction.records):
-        yield broken("anew", "a person tries again, and the old deadline still counts")
+        yield broken("anew", "a person retries, but the old deadline still counts")
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
         return
     due = reaction.before.attempt + 1 if event in AGAIN else 1
     if after.attempt != due:
-        yield broken("anew", f"attempt {after.attempt} of {effect.part.path} is announced, and it is number {due}")
+        yield broken("anew", f"attempt {after.attempt} of {effect.part.path} is announced, but it is attempt {due}")
     policy = reaction.parts[reaction.numbers[effect.part.path]]
     limit = policy.retry.attempts if effect.kind == EXECUTE else None  # a waiting compensation always gets its attempt
     if limit is not None and after.attempt > limit:
-        yield broken("at most", f"attempt {after.attempt} of {effect.part.path}, which has {limit}")
+        yield broken("at most", f"attempt {after.attempt} of {effect.part.path} begins, but {limit} are allowed")
 
 
 def _waited_for(reaction: Reaction) -> Iterator[Broken]:
@@ -153,13 +153,18 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
     move, before, record = reaction.move, reaction.before, reaction.records[0]
     phase = before.phase
     if move.repeats is False and record.event in ERRORED and record.due_at is not None:
-        yield broken("not again", f"{part.path} is attempted again after what is not to be repeated")
+        yield broken("not again", f"{part.path} is attempted again after an error that forbids another attempt")
     policy = part.compensation_retry if phase in (COMPENSATING, RETRYING_COMPENSATION) else part.retry
     is_left = policy.attempts is None or before.attempt < policy.attempts
     if record.event == "compensation_errored" and not is_left:
-        yield broken("at most", f"attempt {before.attempt + 1} to compensate {part.path}, which has {policy.attempts}")
+        yield broken(
+            "at most",
+            f"attempt {before.attempt + 1} to compensate {part.path} follows, but {policy.attempts} are allowed",
+        )
     if phase == PROBING and record.event == "errored" and not is_left:
-        yield broken("at most", f"attempt {before.attempt + 1} of {part.path} is to come, which has {policy.attempts}")
+        yield broken(
+            "at most", f"attempt {before.attempt + 1} of {part.path} follows, but {policy.attempts} are allowed"
+        )
     if record.event not in GIVE_UP_EVENTS:
         return
     if phase == PROBING:
@@ -170,7 +175,7 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
     else:
         early = bool(move.repeats) if phase == COMPENSATING else move.seen.startswith(DUE)
     if early and is_left:
-        yield broken("at least", f"{part.path} is given up after attempt {before.attempt} in {before.state}")
+        yield broken("at least", f"{part.path} is given up too early, after attempt {before.attempt} in {before.state}")
 
 
 def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
@@ -180,11 +185,11 @@ def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
     if part.probe is None or move.seen in (ABANDONED, POISONED):
         return
     if phase == EXECUTING and move.doubt and not (split_state(record.target)[0] == PROBING and record.in_doubt):
-        yield broken("probe", f"{part.path} is in doubt, and its probe is not asked")
+        yield broken("probe", f"{part.path} is in doubt, but its probe is not called")
     if phase == PROBING and move.seen == "happened" and record.event != "executed":
-        yield broken("probe", f"the probe of {part.path} says that it happened, and that does not hold")
+        yield broken("probe", f"the probe of {part.path} returns Happened, and its answer is ignored")
     if phase == PROBING and move.seen == "not happened" and (record.in_doubt or record.event == "executed"):
-        yield broken("probe", f"the probe of {part.path} says that it did not happen, and that does not hold")
+        yield broken("probe", f"the probe of {part.path} returns NotHappened, and its answer is ignored")
 
 
 def _interrupted(reaction: Reaction) -> Iterator[Broken]:
@@ -193,15 +198,15 @@ def _interrupted(reaction: Reaction) -> Iterator[Broken]:
     if move.seen in (CANCEL_COMES, SIBLING_FAILED, DEADLINE_PASSES):
         takes_hold = _may_be_interrupted(before, reaction)
         if takes_hold and not (reaction.records and after.phase in _BACKWARD):
-            yield broken("cancel", f"{move.label} in {before.state}, and it does not take hold")
+            yield broken("cancel", f"{move.label} in {before.state}, but the saga ignores it")
         if takes_hold and reaction.records and before.phase != PENDING:
             begun = before.attempt - (before.phase == EXECUTING)  # the announced attempt does not begin
             if reaction.records[0].attempt != begun:
-                yield broken("anew", f"{reaction.records[0].attempt} attempts are recorded, and {begun} had begun")
+                yield broken("anew", f"{reaction.records[0].attempt} attempts are recorded, but {begun} had begun")
         if not takes_hold and reaction.records:
-            yield broken("cancel", f"{move.label} in {before.state}, where it must not take hold")
+            yield broken("cancel", f"{move.label} in {before.state}, and the saga acts on it, but must not")
     elif (after.cancelled or after.deadline_at is not None) and _may_be_interrupted(after, reaction):
-        yield broken("cancel", f"a cancel or the deadline has come, and it goes on in {after.state}")
+        yield broken("cancel", f"a cancel or the deadline has come, but the saga goes on in {after.state}")
 
 
 def _may_be_interrupted(execution: Execution, reaction: Reaction) -> bool:
@@ -217,7 +222,7 @@ def _first_signal(reaction: Reaction) -> Iterator[Broken]:
         phase, path = split_state(record.source)
         used = phase == WAITING and record.event == "executed" and record.value != FIRST_VALUE
         if used and reaction.parts[reaction.numbers[path]].kind is Kind.SIGNAL:
-            yield broken("signal", f"the signal {path} has another value than the one that came first")
+            yield broken("signal", f"the signal {path} has another value than the first value that came")
 
 
 def _seen(reaction: Reaction) -> Iterator[Broken]:
@@ -233,7 +238,10 @@ def _seen(reaction: Reaction) -> Iterator[Broken]:
     if effect.kind == COMPENSATE:
         own = result_of(part) if part.path in after.answered else None
         if context.result != own:
-            yield broken("results", f"the compensation of {part.path} sees the result {context.result!r}, not its own")
+            yield broken(
+                "results",
+                f"the compensation of {part.path} sees the result {context.result!r}, not the result of its own step",
+            )
         return
     view = part.path, repr(context.results)
     if view not in reaction.right:
@@ -248,7 +256,7 @@ def seen_wrongly(reaction: Reaction, part: Part, results: Mapping[str, Any]) -> 
     earlier = [each for each in reaction.parts[: reaction.numbers[part.path]] if each.path.startswith(part.scope)]
     names = {split_name(each.path.removeprefix(part.scope))[0] for each in earlier}
     if results.keys() != names:
-        yield broken("results", f"{part.path} sees the results of {', '.join(results) or 'nothing'}")
+        yield broken("results", f"{part.path} sees the wrong results: those of {', '.join(results) or 'nothing'}")
         return
     for each in earlier:
         if each.kind is Kind.STEP and _found(results, each.path.removeprefix(part.scope)) != result_of(each):
@@ -269,4 +277,4 @@ def begun_at_a_time(execution: Execution, index: Mapping[str, int]) -> Iterator[
         waiting = {branch.successor for branch in born if branch.successor is not None}
         begun = sum(branch.saga_id not in waiting for branch in born)
         if begun != min(part.at_most or len(born), len(born)):
-            yield broken("at a time", f"{begun} branches of {part.path} begin at once, and at_most is {part.at_most}")
+            yield broken("at a time", f"{begun} branches of {part.path} begin at once, but at_most is {part.at_most}")

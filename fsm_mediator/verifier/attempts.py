@@ -175,8 +175,8 @@ def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
             continue
         yield Possible(_saying(raised, ", without effect"), _SAME)
         if strict and not trouble.observation.startswith("rejected"):
-            yield Possible(_saying(raised, ", after its effect and without saying so"), _HIDDEN)
-    refused = _answered(f"{name} takes effect and returns what is refused", REFUSED, REFUSED_RESULT, doubt=True)
+            yield Possible(_saying(raised, ", after its effect and without reporting doubt"), _HIDDEN)
+    refused = _answered(f"{name} takes effect and returns a value that is refused", REFUSED, REFUSED_RESULT, doubt=True)
     yield Possible(refused._replace(repeats=False), _DONE)
     if part.can_outlive_its_timeout:
         outlives = _answered(f"{name} outlives time-out and grace", feed_answer(Abandoned(1.0)), ABANDONED)
@@ -203,19 +203,23 @@ def _raised_late(part: Part, policy: Retry, name: str, words: str) -> Iterator[A
 
 def _probe(part: Part, *, thorough: bool) -> Iterator[Possible]:
     name = f"the probe of {part.path}"
-    happened = _answered(f"{name}: it happened", feed_answer(Returned(Happened(result_of(part)))), "happened")
+    happened = _answered(f"{name} returns Happened", feed_answer(Returned(Happened(result_of(part)))), "happened")
     yield Possible(happened, _KNOWN, needs=True)
-    denied = _answered(f"{name}: it did not happen", feed_answer(Returned(NotHappened())), "not happened")
+    denied = _answered(f"{name} returns NotHappened", feed_answer(Returned(NotHappened())), "not happened")
     yield Possible(denied, _DENIED, needs=False)
     troubles = [trouble for trouble in plain_troubles(part, part.retry) if trouble.observation == "raised"]
     if thorough:
         troubles += [each for each in plain_troubles(part, part.retry) if each.observation == "rejected"]
         troubles += [each for each in named_troubles(part, part.retry) if each.observation == "ended"]
-        refused = _answered(f"{name}: it happened, with a result that is refused", REFUSED, REFUSED_RESULT, doubt=True)
+        refused = _answered(
+            f"{name} returns Happened with a result that is refused", REFUSED, REFUSED_RESULT, doubt=True
+        )
         yield Possible(refused, _SAME, needs=True)
     for trouble in troubles:
         yield Possible(_raised(name, trouble)._replace(doubt=True, repeats=None), _SAME)
-    nonsense = _answered(f"{name} returns nonsense", feed_answer(Returned()), RETURNED, doubt=True)
+    nonsense = _answered(
+        f"{name} returns neither Happened nor NotHappened", feed_answer(Returned()), RETURNED, doubt=True
+    )
     yield Possible(nonsense, _SAME)
     if part.timeout is not None:
         timed_out = _answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), TIMED_OUT, doubt=True)
@@ -241,8 +245,8 @@ def _compensate(part: Part, *, thorough: bool) -> Iterator[Possible]:
     elif part.timeout is not None:
         fails.append(_answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), TIMED_OUT, repeats=True))
     for action in fails:
-        yield Possible(_saying(action, ", without having undone it"), _BEGUN)
-        yield Possible(_saying(action, ", after having undone it"), _UNDONE)
+        yield Possible(_saying(action, ", without undoing the effect"), _BEGUN)
+        yield Possible(_saying(action, ", after undoing the effect"), _UNDONE)
     dies = _answered(f"the driver dies after {name}", CRASH, CRASHED, repeats=True)
     yield Possible(dies._replace(crash=True, who=DRIVER), _UNDONE)
 
@@ -256,7 +260,7 @@ def _drivers_die_again_and_again(kind: str, part: Part) -> Iterator[Possible]:
     elif kind == COMPENSATE:
         after = [("before the effect", _BEGUN), ("after the effect", _UNDONE)]
     else:
-        label = f"drivers die again and again while they ask the probe of {name}"
+        label = f"the probe of {name} kills its driver in every attempt"
         asked = _answered(label, PROBE_CRASHES, PROBE_POISONED, doubt=True)
         yield Possible(asked._replace(crash=True, who=DRIVER), _SAME)
     for when, change in after:

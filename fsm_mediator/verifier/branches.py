@@ -47,10 +47,10 @@ class Status:
     RUNNING: Final = "running"
     SUCCEEDED: Final = "succeeded"
     FAILED: Final = "failed"
-    LEFT: Final = "failed, with something left over"
+    LEFT: Final = "failed, with leftovers"
     STUCK: Final = "stuck"
     UNDOING: Final = "being undone"
-    STUCK_UNDOING: Final = "stuck being undone"
+    STUCK_UNDOING: Final = "stuck in compensation"
     NOT_BEGUN: Final = NOT_BEGUN
 
 
@@ -67,9 +67,9 @@ AGAIN: Final = {Status.STUCK: Status.RUNNING, Status.STUCK_UNDOING: Status.UNDOI
 _BECOMES: Final = {
     Status.SUCCEEDED: "succeeds",
     Status.FAILED: "fails",
-    Status.LEFT: "fails, and leaves something over",
+    Status.LEFT: "fails, with leftovers",
     Status.STUCK: "gets stuck",
-    Status.STUCK_UNDOING: "gets stuck compensating",
+    Status.STUCK_UNDOING: "gets stuck in compensation",
 }
 _EFFECTLESS: Final = frozenset((Status.FAILED, Status.LEFT, Status.NOT_BEGUN))
 """The statuses of a branch without an effect that can be undone."""
@@ -235,10 +235,10 @@ class BranchModel:
                     label = f"{branch} {_BECOMES[other]}"
                     yield Action(label, unobserved, become(other), who=OTHERS, observation=NOTHING)
             elif status in AGAIN:
-                label = f"a person has {branch}, which was stuck, go on"
+                label = f"a person retries {branch}, which was stuck"
                 yield Action(label, unobserved, become(AGAIN[status]), again=True, who=PERSON, observation=NOTHING)
             elif status == Status.SUCCEEDED and calls_compensation and self.child(name).undoable:
-                label = f"the driver has {branch} undone"
+                label = f"the driver undoes {branch}"
                 yield Action(label, unobserved, become(Status.UNDOING), who=DRIVER, observation=NOTHING)
         yield from self._planned_branches_end(execution, ledger)
         if execution.phase in (WAITING, COMPENSATING, STUCK):
@@ -249,7 +249,7 @@ class BranchModel:
                     for name, status in zip(names, statuses, strict=True)
                 )
             )
-            label = f"the driver looks at the branches of {self.path}"
+            label = f"the driver checks the branches of {self.path}"
             yield Action(label, feed_answer(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
             if execution.phase == WAITING and set(statuses) == {Status.SUCCEEDED}:
                 label = f"the joined result of {self.path} is refused"
@@ -269,7 +269,7 @@ class BranchModel:
         for first, name in enumerate(names):
             if set(statuses[first:]) == {Status.RUNNING}:
                 ended = (*statuses[:first], *(Status.NOT_BEGUN,) * (len(names) - first))
-                label = f"the branches of {self.path} from {name} on, which are only planned, are {NOT_BEGUN}"
+                label = f"the planned branches of {self.path} from {name} on end before they begin"
                 after = self.with_statuses(ledger, names, ended)
                 yield Action(label, unobserved, after, who=DRIVER, observation=NOTHING)
 

@@ -150,16 +150,16 @@ def choices(part: Part) -> Iterator[Answer]:
     path = part.path
     if part.kind is Kind.CHOICE:
         for name in part.branches:
-            yield Answer(f"for {path}, {name} is chosen", name)
+            yield Answer(f"{path} chooses {name}", name)
     elif part.kind is Kind.SLEEP and part.subject.relative:
-        yield Answer(f"{path} is to last", 1.0)
-        yield Answer(f"{path} is to last no time", 0.0)
+        yield Answer(f"{path} sleeps", 1.0)
+        yield Answer(f"{path} sleeps for no time", 0.0)
     elif part.kind is Kind.SLEEP:
-        yield Answer(f"{path} is to last", _FAR)
+        yield Answer(f"{path} sleeps", _FAR)
     else:
         for number in range(MOST_ITEMS, -1, -1):
             yield Answer(
-                f"{path} goes over {number} {'item' if number == 1 else 'items'}",
+                f"{path} has {number} {'item' if number == 1 else 'items'}",
                 [f"item {each}" for each in range(number)],
             )
-    yield Answer(f"{path} cannot be decided", Undecidable("it cannot be decided"))
+    yield Answer(f"the function of {path} raises", Undecidable("it cannot be decided"))

@@ -58,7 +58,7 @@ class FewBranches(NamedTuple):
     def in_words(self) -> str:
         """The number of omitted branches of each group, as text."""
         return "; ".join(
-            f"{count} branches of {path} are equal to others but for their names, and were not walked"
+            f"{count} branches of {path} differ from others only in their names, and were not walked"
             for path, count in self.left_out.items()
         )
 

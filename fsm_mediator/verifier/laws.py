@@ -148,11 +148,11 @@ class Laws:
         """The laws that a transition breaks, with the ledger *before* and *after* it."""
         if after.running is not None and passage.goes_on:
             path = self.parts[after.running].path
-            yield broken("overtaken", f"it goes on while a thread of {path} may be running")
+            yield broken("overtaken", f"the saga goes on while a thread of {path} may be running")
         if passage.awaits is not None and after.effects[passage.awaits]:
-            yield broken("signal", f"it waits for the signal {self.parts[passage.awaits].path}, which has come")
+            yield broken("signal", f"the saga waits for {self.parts[passage.awaits].path}, a signal that has come")
         if passage.stuck is not None and not after.suspect:
-            yield broken("stuck", f"the pivot {self.parts[passage.stuck].path} is stuck, and surely had no effect")
+            yield broken("stuck", f"the pivot {self.parts[passage.stuck].path} is stuck, but surely had no effect")
         for event, phase, at in passage.begun:
             yield from self._begun_wrongly(event, phase, at, before, after)
         if passage.state == SUCCEEDED:
@@ -162,7 +162,7 @@ class Laws:
         if passage.turns is not None and True in after.effects:
             yield from self._turns_with(passage.turns, after)
         if passage.forgets:
-            yield broken("leftovers", f"{', '.join(passage.forgets)} is no longer among its leftovers")
+            yield broken("leftovers", f"{', '.join(passage.forgets)} is no longer among the leftovers")
 
     def _begun_wrongly(
         self, event: str, phase: str, at: int, before: EffectLedger, after: EffectLedger
@@ -175,7 +175,7 @@ class Laws:
                 yield from self._compensated_out_of_order(at, after)
             had_effect = after.effects[at] or after.known[at] or after.suspect
             if part.kind is Kind.STEP and event not in (*AGAIN, "retry") and not had_effect:
-                yield broken("no effect", f"{part.path} is compensated, and surely had no effect")
+                yield broken("no effect", f"{part.path} is compensated, although it surely had no effect")
         if before.running is not None and not part.overtake:
             yield broken("overtaken", f"{part.path} is attempted while a thread of it may be running")
 
@@ -186,9 +186,9 @@ class Laws:
         if after.undoing:
             yield broken("forward", f"{part.path} is executed after a compensation")
         if after.known[at]:
-            yield broken("known", f"{part.path} is executed again, though its answer is known")
+            yield broken("known", f"{part.path} is executed again, although its answer is known")
         if not part.repeatable and before.suspect and event == "retry_due":
-            yield broken("not repeatable", f"{part.path} is not repeatable, and is repeated in doubt")
+            yield broken("not repeatable", f"{part.path} is not repeatable, but is repeated in doubt")
 
     def _compensated_out_of_order(self, at: int, after: EffectLedger) -> Iterator[Broken]:
         behind = zip(self.parts[at + 1 :], after.effects[at + 1 :], strict=True)
@@ -202,35 +202,35 @@ class Laws:
             missing = [part for part, effect in each if not effect and part.kind in (Kind.STEP, Kind.SIGNAL)]
             for part in missing:
                 never = "had no effect" if part.kind is Kind.STEP else "never came"
-                yield broken("succeeded", f"it succeeded, and {part.path} {never}")
+                yield broken("succeeded", f"the saga succeeded, but {part.path} {never}")
         for model, name, status in _branches(passage, after):
             if status != Status.SUCCEEDED:
-                yield broken("succeeded", f"it succeeded, and branch {model.path}.{name} is {status}")
+                yield broken("succeeded", f"the saga succeeded, but branch {model.path}.{name} is {status}")
         if after.undoing:
-            yield broken("no way back", "it succeeded after a compensation")
+            yield broken("no way back", "the saga succeeded after a compensation")
 
     def _turns_with(self, listed: frozenset[int], after: EffectLedger) -> Iterator[Broken]:
         for at in self._left_over:
             if after.effects[at] and at not in listed:
                 path = self.parts[at].path
-                yield broken("leftovers", f"it turns back, and the effect of {path} is not among its leftovers")
+                yield broken("leftovers", f"compensation begins, but the effect of {path} is not among the leftovers")
 
     def _failed_with(self, passage: TransitionView, after: EffectLedger) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):
             if effect and part.kind in GROUPS:
                 yield broken(
-                    "compensated", f"it failed, and {part.path} has a branch that goes on, is stuck or was not undone"
+                    "compensated", f"the saga failed, but {part.path} has a branch that is running, stuck or not undone"
                 )
             elif effect and part.compensatable:
-                yield broken("compensated", f"it failed, and the effect of {part.path} was not compensated")
+                yield broken("compensated", f"the saga failed, but the effect of {part.path} was not compensated")
             elif effect and part.pivot:
-                yield broken("pivot", f"it failed, though its pivot {part.path} took effect")
+                yield broken("pivot", f"the saga failed, although its pivot {part.path} took effect")
             elif effect and part.kind is Kind.STEP and part.path not in passage.leftovers:
-                yield broken("leftovers", f"it failed, and the effect of {part.path} is not among its leftovers")
+                yield broken("leftovers", f"the saga failed, but the effect of {part.path} is not among its leftovers")
         for model, name, status in _branches(passage, after):
             missing = [path for path in model.leftovers_of(name, status) if path not in passage.leftovers]
             if missing:
-                yield broken("leftovers", f"it failed, and {', '.join(missing)} is not among its leftovers")
+                yield broken("leftovers", f"the saga failed, but {', '.join(missing)} is not among its leftovers")
 
 
 def _backward(machine: CompiledMachine) -> frozenset[str]:

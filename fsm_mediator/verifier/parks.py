@@ -14,8 +14,8 @@ from fsm_mediator.verifier.action import ABANDONED, POISONED, Action
 
 CAUSES: Final = (
     COMPENSATION_FAILS := "its compensation is given up, or a branch of it cannot be undone",
-    OUTLIVES := "a call of it outlives time-out and grace",
-    OUTLIVES_A_NEW_ONE := "a call of it outlives a time-out that a new version gives it",
+    OUTLIVES := "its call outlives time-out and grace",
+    OUTLIVES_A_NEW_ONE := "its call outlives a time-out that a new version adds",
     EVERY_DRIVER_DIES := "every driver dies in it",
     PIVOT_IN_DOUBT := "it is the pivot, and is given up in doubt",
     AFTER_THE_PIVOT := "it comes after the pivot, and is given up",

@@ -41,12 +41,12 @@ def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, stric
     steps = "".join(f"{_comment(number, words)}\n" for number, words in enumerate(path, 1))
     test = re.sub(r"\W", "_", f"test_{saga.name}_keeps_law_{law}")
     return (
-        f'"""Found by `verify`: the shortest way in which {saga.name} breaks law {law}."""\n\n'
+        f'"""Found by `verify`: the shortest path on which {saga.name} breaks law {law}."""\n\n'
         f"{imports}\n\n"
         f"{filled_in}"
         f"def {test}() -> None:\n"
-        f'    """This must not be: {_docstring(what)}."""\n'
-        f"    # The way that was found:\n"
+        f'    """This must not happen: {_docstring(what)}."""\n'
+        f"    # The path that was found:\n"
         f"{steps}"
         f"    report = verify({name}{', strict=True' if strict else ''})\n\n"
         f"    assert report.ok, str(report)\n"
@@ -77,4 +77,4 @@ def _quoted(words: str) -> str:
 
 
 def _docstring(words: str) -> str:
-    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 90, placeholder=" ...")
+    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 86, placeholder=" ...")

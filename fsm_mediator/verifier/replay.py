@@ -130,8 +130,8 @@ def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]
         way = cheapest_trace(walk, statuses)  # also None if the branch must end before it began: it then has no records
         if way is None:
             wanted = ", then ".join(statuses)
-            why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""
-            raise NotReproducible(f"no way was found on which the branch {place} is {wanted}{why}")
+            why = "; the branch breaks a law itself, so every outcome of it was assumed" if walk.is_broken else ""
+            raise NotReproducible(f"no path was found on which the branch {place} is {wanted}{why}")
         ways[place] = way
         inside = branch_traces_of(walk.branches, replay(walk.saga, way, walk.possible).branch_changes)
         ways |= {f"{place}/{deeper}": way for deeper, way in inside.items()}

@@ -143,31 +143,35 @@ class Report:
             return []
         if not self.parks:
             return ["every failure path ends compensated"]
-        why = "every failure path ends compensated, or stops visibly until a person or a signal comes:"
+        why = "every failure path ends compensated, or stops visibly until a person acts or a signal comes:"
         return [why, *(f"  {_listed(paths)}: {cause}" for cause, paths in self.parks)]
 
     def __str__(self) -> str:
         lines = [
             f"saga {self.saga!r} version {self.version} ({self.fingerprint})",
-            f"{self.nodes:,} situations, {self.moves:,} moves, {_many(self.paths)} ways to an end or a park",
+            f"{self.nodes:,} situations, {self.moves:,} moves, {_many(self.paths)} paths to an end or a park",
             (
                 f"{len(self.states)} states reached; {self.transitions} of {self.all_transitions} transitions taken; "
                 f"{self.seconds:.2f} s"
             ),
         ]
         if self.unreached:
-            which = "not reached under today's settings" if self.complete else "not walked, as the search was given up"
+            which = (
+                "not reached with the current settings"
+                if self.complete
+                else "not reached because the search stopped early"
+            )
             lines.append(f"{which}: {', '.join(self.unreached)}")
         wide = max(6, *map(len, self.verdicts.values()))
         lines += [f"  {verdict:<{wide}}  {law}. {LAWS[law]}" for law, verdict in self.verdicts.items()]
         lines += self._does_every_failure_path_end_compensated()
         if self.overtaking:
-            lines.append(f"law 4 is not claimed for steps that may be overtaken: {', '.join(self.overtaking)}")
+            lines.append(f"law 4 does not apply to steps with overtake=True: {', '.join(self.overtaking)}")
         for branch in self.branches:
             wrong = ", ".join(
                 f"law {law} is {verdict}" for law, verdict in branch.verdicts.items() if verdict != "holds"
             )
-            verdict = "every law holds" if branch.ok else wrong or "see its own branches"
+            verdict = "every law holds" if branch.ok else wrong or "see the branches of this branch"
             lines.append(f"branch {branch.saga}: {branch.nodes:,} situations, {branch.moves:,} moves; {verdict}")
         lines.append(f"bounds: {self.bounds}")
         lines += [f"\n{violation}" for violation in self.violations]

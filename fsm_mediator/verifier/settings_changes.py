@@ -31,10 +31,10 @@ TIMED: Final = "a time-out"
 UNTIMED: Final = "no time-out"
 
 _WORDS: Final = {
-    FEWER: "which has only one attempt by now",
-    MORE: "which has one attempt more by now",
-    TIMED: "which has a time-out by now",
-    UNTIMED: "which has no time-out any more",
+    FEWER: "which now has only one attempt",
+    MORE: "which now has one more attempt",
+    TIMED: "which now has a time-out",
+    UNTIMED: "which no longer has a time-out",
 }
 
 _SECONDS: Final = 1.0

@@ -79,15 +79,14 @@ class Shortened(NamedTuple):
         if paths:
             shown = ", ".join(paths[:2]) + (f", ... {paths[-1]}" if len(paths) > 2 else "")
             words.append(
-                f"{len(paths)} steps have the settings and the transitions of others, and were not walked one by one: "
-                f"{shown}"
+                f"{len(paths)} steps have the same settings and transitions as others, and were not walked: {shown}"
             )
         if self.passed:
             words.append(
-                f"{len(self.passed)} steps are compensated as others are, and were walked on the way forward only"
+                f"{len(self.passed)} steps are compensated like other steps, and were walked only on the path forward"
             )
         if self.most_attempts:
-            words.append(f"up to {self.most_attempts} attempts were walked as {ATTEMPTS}")
+            words.append(f"{ATTEMPTS} attempts were walked in place of up to {self.most_attempts}")
         return "; ".join(words)
 
     def states(self, walked: set[str]) -> set[str]:

@@ -205,15 +205,15 @@ class StateSpace:
         return tuple(found)
 
     def _bounds(self) -> str:
-        bounds = f"policies without limit are told apart up to attempt {UNLIMITED_ATTEMPTS}"
+        bounds = f"attempts without limit are distinguished up to attempt {UNLIMITED_ATTEMPTS}"
         if any(part.each for part in self.saga.parts):
-            bounds += f"; groups over items have at most {MOST_ITEMS}"
+            bounds += f"; groups over items have at most {MOST_ITEMS} items"
         if self._shortened is not None:
             bounds += f"; {self._shortened.in_words()}"
         if self._few.left_out:
             bounds += f"; {self._few.in_words()}"
         if not self._complete:
-            bounds += f"; GIVEN UP after {self.most_nodes:,} situations, so that nothing is proved about the rest"
+            bounds += f"; STOPPED after {self.most_nodes:,} situations: nothing is proved about the rest"
         return bounds
 
     # Branches
@@ -368,7 +368,7 @@ class StateSpace:
         cycle = self._graph.cycle()
         if cycle:
             first = cycle[0]
-            what = f"it can go round in {self.nodes[first][0].execution.state} for ever, with nobody asking for it"
+            what = f"the saga can loop forever in {self.nodes[first][0].execution.state} although nothing asks for it"
             around = [self._label(source, target) for source, target in zip(cycle, [*cycle[1:], first], strict=True)]
             self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 

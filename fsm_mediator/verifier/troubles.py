@@ -19,7 +19,7 @@ from fsm_mediator.retry import Retry
 ASKED_WAIT: Final = 7.0
 """The seconds that a call asks for by `RetryAfterError`."""
 
-NOT_AGAIN: Final = ", and that is not worth another attempt"
+NOT_AGAIN: Final = ", and Retry.on answers no"
 """The suffix of the words and the observation of an exception that the function `Retry.on` does not accept."""
 
 
@@ -61,13 +61,13 @@ def is_predicate(policy: Retry) -> bool:
 def plain_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
     """The exceptions that any call can raise: `Exception`, `RetryAfterError` and `StepRejectedError`."""
     yield from _answers("raises", "raised", Exception, part, policy)
-    yield Trouble("raises, to be tried again", "raised again", lambda: RetryAfterError(ASKED_WAIT), False, True)
+    yield Trouble("raises RetryAfterError", "raised again", lambda: RetryAfterError(ASKED_WAIT), False, True)
     yield Trouble("rejects", "rejected", lambda: StepRejectedError("rejected"), False, False)
 
 
 def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
     """`OutcomeUnknownError`, which a call raises if it does not know whether it had its effect."""
-    yield from _answers("says that it does not know", "unknown", OutcomeUnknownError, part, policy)
+    yield from _answers("raises OutcomeUnknownError", "unknown", OutcomeUnknownError, part, policy)
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -84,9 +84,9 @@ def _named_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
         if kind is not Exception and issubclass(kind, Exception) and not issubclass(kind, _JUDGED_APART):
             name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
             yield from _answers(f"raises {name}", f"raised {name}", kind, part, policy)
-    yield Trouble("ends during its call", "ended", lambda: SystemExit("it ends"), True, True)
+    yield Trouble("exits during its call", "ended", lambda: SystemExit("it ends"), True, True)
     for words, make in (
-        ("raises a group of errors, of which one leaves doubt", _doubtful_group),
+        ("raises a group of errors, and one leaves doubt", _doubtful_group),
         ("raises a group of refusals", _refusing_group),
         ("raises a group of a refusal and an error", _mixed_group),
     ):

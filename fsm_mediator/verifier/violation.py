@@ -65,9 +65,9 @@ class Violation:
         lines = []
         for number, (words, records) in enumerate(zip(self.path, self.recorded, strict=True), 1):
             led = " -> ".join(place_in_words(record.target) for record in records)
-            lines.append(f"  {number:3}. {words:<{wide}}  {'-> ' + led if led else '(nothing is recorded)'}")
+            lines.append(f"  {number:3}. {words:<{wide}}  {'-> ' + led if led else '(no record)'}")
         if self.around:
-            lines.append(f"       and again from {len(lines) - self.around + 1}., for ever")
+            lines.append(f"       then again from {len(lines) - self.around + 1}., forever")
         return "\n".join(lines)
 
     def diagram(self, view: View = "detail") -> Diagram:
@@ -113,6 +113,6 @@ class Violation:
     def __str__(self) -> str:
         there = ", ".join(self.effects) or "nothing"
         return (
-            f"law {self.law} is broken: {self.what}\nthe shortest way there:\n{self.timeline()}\n"
-            f"       what then really has an effect: {there}"
+            f"law {self.law} is broken: {self.what}\nthe shortest path to it:\n{self.timeline()}\n"
+            f"       parts that have an effect at the end: {there}"
         )

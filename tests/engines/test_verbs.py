@@ -234,7 +234,7 @@ def test_what_an_engine_does_not_have_is_refused_by_name(on_engine):
             ("recover", "run a worker"),
             ("daemon", "run a worker"),
             ("executions", "projection"),
-            ("enqueue", "use start"),
+            ("enqueue", "call start"),
         ):
             with pytest.raises(RefusedError, match=f"Mediator has no '{verb}'.*{move}"):
                 getattr(mediator, verb)()

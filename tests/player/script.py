@@ -47,10 +47,10 @@ BEGINS: Final = "the saga begins"
 CANCELLED: Final = "a cancel comes"
 DEADLINE: Final = "the deadline passes"
 SIGNALLED: Final = "the signal "
-_UNKNOWN: Final = "a signal comes that nobody knows"
+_UNKNOWN: Final = "a signal with an unknown name comes"
 _CROSSED: Final = (" comes too late", " comes again")
-_MADE_SURE: Final = "a person has made sure"
-_SAID_TO_BRANCHES: Final = {"retry": "a person says: try again", "undo": "a person says: undo"}
+_MADE_SURE: Final = "a person resolves"
+_SAID_TO_BRANCHES: Final = {"retry": "a person retries", "undo": "a person undoes the saga"}
 """What a branch is told by whoever drives the whole, by the event that comes of it."""
 
 _EXECUTED: Final = ((EXECUTE, "returned"), (EXECUTE, "late"), (PROBE, "happened"))
@@ -453,10 +453,10 @@ class Role(Witness):
         labels = {
             EXECUTE: f"{path} takes effect and returns",
             COMPENSATE: f"compensating {path} returns",
-            PROBE: f"the probe of {path}: it happened",
+            PROBE: f"the probe of {path} returns Happened",
         }
         moves = list(self._possible.at(self.execution(), self._ledger))
-        truth = f"the probe of {path}: it did not happen"
+        truth = f"the probe of {path} returns NotHappened"
         move = next((move for move in moves if move.label in (labels[verb], truth)), None)
         if move is None:  # it was called where the machine, as the journal has it, calls nobody
             self._break(4, f"{verb} of {path} is called in {self.execution().state}")

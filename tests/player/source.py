@@ -55,7 +55,7 @@ def playing_test(violation: Violation) -> str:
         "\n"
         "\n"
         f"def {name}() -> None:\n"
-        f'    """This must not be: {_docstring(violation.what)}."""\n'
+        f'    """This must not happen: {_docstring(violation.what)}."""\n'
         "    saga = Saga(\n"
         f"        {_quoted(named)},\n"
         "        [\n"
@@ -136,7 +136,7 @@ def _found_again(violation: Violation, strict: str) -> str:
     settings = f", {strict}" if strict else ""
     why = textwrap.wrap(f"It cannot be played: {violation.unplayable}.", 112)
     told = "".join(f"    # {line}\n" for line in why)
-    return f"{told}    # The way that was found:\n{path}    verify(saga{settings}).raise_for_violations()\n"
+    return f"{told}    # The path that was found:\n{path}    verify(saga{settings}).raise_for_violations()\n"
 
 
 def _spelled(saga: Saga, parts: Sequence[Part], scope: str, path: Sequence[str], indent: int) -> Iterator[str]:
@@ -260,4 +260,4 @@ def _quoted(words: str) -> str:
 
 
 def _docstring(words: str) -> str:
-    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 90, placeholder=" ...")
+    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 86, placeholder=" ...")

@@ -156,7 +156,7 @@ class RestateMediator(EngineMediator):
         service, result = await self._last(saga_id)
         if result is not _Absent.GOES_ON:
             state = result["rows"][-1][3]
-            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it accepts no more commands")
+            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it accepts no verb")
         try:
             answer = await self._ask(f"/{service}/{_key(saga_id)}/say", words, timeout=timeout)
         except JournalError as error:

@@ -140,7 +140,7 @@ class TemporalMediator(EngineMediator):
                 raise
             standing = await self._standing(saga_id)
             state = self._load(standing).state
-            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it accepts no more commands") from None
+            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it accepts no verb") from None
 
     async def _undo(self, standing: Data, verb: Data) -> None:
         known = {name: standing[name] for name in ("opening", "rows", "branches")}

@@ -144,7 +144,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         what = f"its tables have version {version}, and {len(STEPS)} is needed" if version else "there are no tables"
         raise JournalError(
             f"the journal {self._connections.address.shown!r}: {what} in the schema {self._connections.schema!r}; "
-            f"`fsm-mediator migrate` makes them, and its --sql prints how"
+            f"`fsm-mediator migrate` creates them, and its --sql prints the statements"
         )
 
     def migration(self) -> str:

@@ -117,7 +117,7 @@ class Connections:
             JournalError: The journal was opened only for reading.
         """
         if self.read_only:
-            raise JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
+            raise JournalError(f"the journal {self.path!r} was opened read-only. Open it without read_only=True")
 
     def check_files(self) -> None:
         """Check that other processes still see the files that this process has opened.
@@ -131,7 +131,7 @@ class Connections:
             self._check_at = 0.0
             raise JournalError(
                 f"the journal {self.path!r} cannot be used: {lost[0]!r} was deleted, moved or replaced while it was in "
-                f"use, and others would not see new records. Put it back, or end this process"
+                f"use, and others would not see new records. Put the file back, or end this process"
             )
 
     def _abandon(self) -> None:
@@ -353,7 +353,7 @@ class Connections:
             if version < len(schema.STEPS):
                 what = "is empty" if version == 0 else f"has a schema of version {version}, older than this library's"
                 raise JournalError(
-                    f"the journal {self.path!r} {what}. It is brought up to date by the first mediator that uses it"
+                    f"the journal {self.path!r} {what}. The first mediator that uses the journal updates it"
                 )
             connection.execute("PRAGMA query_only=ON")
             connection.execute("PRAGMA temp_store=MEMORY")

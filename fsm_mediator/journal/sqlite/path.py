@@ -49,8 +49,8 @@ def check(path: str, *, read_only: bool) -> None:
         raise JournalError(f"the journal {path!r} cannot be opened: {error}. Name another file") from error
     if read_only and not exists:
         raise JournalError(
-            f"the journal {path!r} does not exist, and is only to be read. Look whether the path is right; it is "
-            f"created by the first mediator that uses it"
+            f"the journal {path!r} does not exist, and was opened read-only. Check the path; the first mediator that "
+            f"uses the journal creates it"
         )
     if not read_only:
         _check_permissions(where, exists)

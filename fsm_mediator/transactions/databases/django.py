@@ -38,9 +38,9 @@ class DjangoDatabase:
             atomic.__enter__()
         except RuntimeError as error:
             raise TransactionError(
-                f"a transactional step needs its own transaction, but this thread is in one already (atomic, "
-                f"ATOMIC_REQUESTS), which could roll it back. start() the saga, or run it from "
-                f"transaction.on_commit, or decorate the view with non_atomic_requests({self._using!r})"
+                f"a transactional step needs its own transaction, but this thread already has an outer transaction "
+                f"(atomic, ATOMIC_REQUESTS). Call start(), run the saga from transaction.on_commit, or decorate "
+                f"the view with non_atomic_requests({self._using!r})"
             ) from error
         self._open[id(session)] = atomic
         if isolation is not None and session.vendor == "postgresql":
