@@ -264,31 +264,7 @@ def _bounds(chosen: Filter) -> tuple[tuple[float, float], ...]:
     if low > high:  # the period is within one span
         return (low, high), (since, until), (until, until)
     before, after = min(float(low * SPAN), until), max(float(high * SPAN), since)
-    return {"low": low, "high": high, "since": since, "low_at": before, "high_at": after, "until": until}
-
-
-def _ids_of(connection: sqlite3.Connection) -> tuple[int, int]:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application_id, version
-
-
-def _empty(connection: sqlite3.Connection) -> None:
-    """Drop all tables of a store, and create them again.
-
-    Raises:
-        JournalError: The file belongs to another application.
-    """
-    every = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql IS NOT NULL").fetchall()
-    if every and _ids_of(connection)[0] != sql.APPLICATION_ID:
-        raise JournalError("the file of the side store belongs to another application; move it away")
-    for (name,) in every:
-        if name == "ids" or not name.startswith("ids_"):  # "ids_..." are parts of the table "ids"
-            connection.execute(f'DROP TABLE "{name}"')
-    for statement in sql.TABLES.split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id={sql.APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={sql.FORMAT}")
+    return (low, high), (since, before), (after, until)
 
 
 def _counted(
