@@ -19,6 +19,7 @@ from fsm_mediator import (
     Saga,
     SagaFailedError,
     SagaIdTakenError,
+    Sleep,
     step,
 )
 from fsm_mediator.mediator.setbacks import Setbacks
@@ -66,6 +67,29 @@ def test_an_inbox_is_read_at_a_claim_only_if_it_has_items(drive, journal):
         ("empty", "succeeded"),
     ]
     assert reads == ["cancelled"]
+
+
+def test_a_count_of_recoveries_is_written_when_it_changes(drive, journal):
+    """An execution whose driver has let go of it has the count 0, and none of its commits writes that again."""
+    world, soon = World(), Retry(attempts=2, wait_initial=0.001, wait_jitter=0.0)
+    saga = Saga("s", [Sleep("nap", 0.001), world.step("a", Died(), "done", retry=soon), world.step("b")])
+    left(drive, journal, saga)
+    counts: list[object] = []
+
+    class Counting(Flaky):
+        def write(self, commit):
+            counts.append(commit.recoveries)
+            return self.inner.write(commit)
+
+        def write_all(self, commits):
+            counts.extend(commit.recoveries for commit in commits)
+            return self.inner.write_all(commits)
+
+    (outcome,) = drive(saga, journal=Counting(journal)).recover()
+
+    assert [record.event for record in outcome.history[-4:]] == ["errored", "retry_due", "executed", "executed"]
+    assert counts == [None] * 4
+    assert outcome.succeeded
 
 
 def test_recover_compensates_what_gave_up_in_doubt(drive, journal):

@@ -327,6 +327,21 @@ def test_an_empty_inbox_is_not_read_after_a_commit(journal):
     assert [item.kind for item in journal.write(going_on("parent", 2))] == ["child"]
 
 
+def test_waits_and_counts_of_many_are_set_together(journal):
+    """In a recovery of many, no execution has a statement of its own for its wait or its count."""
+    count = 64
+    journal.write_all([opening(f"{each}", "executing.a") for each in range(count)])
+    with statements(journal) as executed:
+        journal.write_all([going_on(f"{n}", 2, wake_at=float(n), recoveries=Recoveries(n, 1)) for n in range(count)])
+    assert len(executed) == 6  # begin, the executions, the records, the waits, the counts, commit
+
+    entries = [found(journal, f"{each}") for each in range(count)]
+    assert [(entry.wake_at, *entry.recoveries) for entry in entries] == [(float(n), n, 1) for n in range(count)]
+    journal.write_all([going_on(f"{n}", 3, wake_at=None if n else 9.5) for n in range(count)])
+    assert {found(journal, f"{n}").wake_at for n in range(1, count)} == {None}
+    assert found(journal, "0").wake_at == 9.5
+
+
 def test_an_execution_is_found_with_its_owner_by_one_query(journal):
     """The owner's row comes with the execution's."""
     journal.write(opening("x", "executing.a"))
@@ -577,7 +592,8 @@ def test_nothing_that_runs_or_recovers_looks_at_all_that_ended(journal):
         if statement.split()[0] not in ("SELECT", "UPDATE", "DELETE", "INSERT", "WITH"):
             continue  # a piece of one
         looked_at += 1
-        plan = [step for *_, step in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?"))]
+        parameters = max(map(int, re.findall(r"\?(\d+)", statement)), default=statement.count("?"))
+        plan = [step for *_, step in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * parameters)]
         scanned = [
             step for step in plan if re.match(r"SCAN (executions|records|inbox|forgotten|e|r|a|i)\b(?!.*in_hand)", step)
         ]

@@ -121,17 +121,24 @@ class CommitBuilder:
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()
-        if self._plans(execution):
-            plan = Plan(execution.pop_new_branches())
-        elif new := execution.pop_new_branches():
-            later = {acceptance.successor for acceptance in new}
-            children = tuple(acceptance for acceptance in new if acceptance.saga_id not in later)
-            dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
+        if execution.new_branches:  # seldom, like what follows: a commit that has nothing of it is to be quick
+            if self._plans(execution):
+                plan = Plan(execution.pop_new_branches())
+            else:
+                new = execution.pop_new_branches()
+                later = {acceptance.successor for acceptance in new}
+                children = tuple(acceptance for acceptance in new if acceptance.saga_id not in later)
+                dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
         posts: tuple[tuple[str, InboxItem], ...] = ()
         if active.group.planned or (plan is not None and plan.branches):
             wake_at = self.clock()  # set even if it is owned: a later driver must create the other branches
-        else:
+        elif execution.forwarded:
             posts = execution.pop_forwarded()
+        if execution.acceptance.parent is not None:
+            posts += _branch_notifications(execution, records)
+        taken = execution.drain_consumed()
+        if answers:
+            taken += tuple(answer.number for answer in answers)
         return Commit(
             execution.saga_id,
             tuple(records),
@@ -143,11 +150,11 @@ class CommitBuilder:
             or may_not_begin
             or (parks and (active.asks_at is not None or _is_wait(effect)) and not active.group.must_retry),
             active.inbox.seen,
-            execution.drain_consumed() + tuple(answer.number for answer in answers),
+            taken,
             execution.acceptance if opens else None,
             children,
             dormant,
-            posts + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
+            posts,
             _timed_out_signal(execution, records),
             _counted(active, records),
             self._slot(active, records, parks=parks) if self._asks_for_slots else None,
@@ -300,7 +307,7 @@ def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries |
     for record in records:
         further = record.event in FURTHER or phase_of(record.target) == WAITING
         active.recoveries = NO_RECOVERIES if further else Recoveries(active.recoveries.total)
-    return None if active.recoveries is active.recorded else active.recoveries
+    return None if active.recoveries == active.recorded else active.recoveries
 
 
 def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:

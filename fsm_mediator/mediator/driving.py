@@ -86,7 +86,7 @@ class ExecutionDriver(WaitingDriver):
                     queues = not parks and (active.asks_at is not None or not self.owned.has_slot(active))
                 if active.decides and not records:
                     forget_decision(active)
-                counted = active.recoveries is not active.recorded
+                counted = active.recoveries != active.recorded
                 if records or parks or queues is not active.unbegun or counted or active.answers:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
                     try:

@@ -96,9 +96,9 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             opens[index] = opening
     done: dict[int, int] = {}
     for (epoch, own), numbers in appends.items():
-        # The query compares numbers and ids, because a pruned execution's number may be used again.
-        wanted = sql.as_json(numbers.values()), sql.as_json(writes[index].commit.saga_id for index in numbers)
-        if cursor.execute(sql.COUNT_OWNED, (*wanted, epoch, own)).fetchone()[0] == len(numbers):
+        # By number and id: the number of a pruned execution may be another's. The count is right if each is its own.
+        wanted = msgspec.json.encode({number: writes[index].commit.saga_id for index, number in numbers.items()})
+        if cursor.execute(sql.COUNT_OWNED, (wanted.decode(), epoch, own)).fetchone()[0] == len(numbers):
             done.update(numbers)
     owners = sorted({own for _, own in opens.values()})
     if opens and cursor.execute(sql.COUNT_DRIVERS, (sql.as_json(owners),)).fetchone()[0] == len(owners):
@@ -132,6 +132,7 @@ class _Batch:
         self._records: list[Row] = []
         self._updated: list[Row] = []
         self._wakes: list[Row] = []
+        self._counted: list[Row] = []
         self._planned: list[Row] = []
         self._created: list[tuple[int, str, int, int, int]] = []
         self._repeated: list[Write] = []
@@ -143,8 +144,8 @@ class _Batch:
         many(cursor, sql.OPEN, self._opened)
         many(cursor, sql.RECORD, self._records)
         many(cursor, sql.UPDATE_ROW, self._updated)
-        if self._wakes:
-            cursor.executemany(sql.WAKE, self._wakes)
+        many(cursor, sql.WAKE, self._wakes)
+        many(cursor, sql.COUNT_RECOVERIES, self._counted)
         many(cursor, sql.PLAN, self._planned)
         for before, parent, *which in self._created:
             cursor.execute(sql.CREATE, (before, parent, *which))
@@ -242,7 +243,7 @@ class _Batch:
                     return error
             number, last, mail = self._append(write, own, execution)
             if commit.recoveries is not None:
-                self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
+                self._counted.append((*commit.recoveries, number))
         if commit.token:
             self._cursor.execute(sql.KEEP_COMMIT, (commit.token, number))
         self._records.extend((number, *row) for row in write.rows)
@@ -303,7 +304,7 @@ class _Batch:
         has_wake = has_wake or wake_at is not None
         if write.held and not commit.taken:
             if has_wake:
-                self._wakes.append((wake_at, number, wake_at))
+                self._wakes.append((wake_at, number))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
             owner = own if write.held else None
             unseen = has_unseen(cursor, number, mail, state, commit.seen, held=owner is not None)

@@ -66,9 +66,8 @@ APPEND: Final = """
     SELECT number, ?, ?, ?, ?, ?, ? FROM executions
     WHERE number = ? AND saga_id = ? AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
 COUNT_OWNED: Final = """
-    SELECT count(*) FROM executions
-    WHERE number IN (SELECT value FROM json_each(?)) AND saga_id IN (SELECT value FROM json_each(?))
-        AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
+    SELECT count(*) FROM json_each(?) k JOIN executions e ON e.number = CAST(k.key AS INTEGER)
+    WHERE e.saga_id = k.value AND e.epoch = ? AND e.driver = ? AND e.mail = 0 AND e.wake_at IS NULL"""
 OPEN: Final = of_many(
     """
     INSERT INTO executions
@@ -92,8 +91,8 @@ UPDATE_ROW[1] = """
     WHERE number = ?"""
 OPEN_HELD: Final = """
     INSERT INTO executions (saga_id, definition, driver, epoch, mail)
-    SELECT column1, column2, number, 1, 0 FROM (VALUES (?, ?, ?)) JOIN drivers ON number = column3
-    WHERE column1 NOT IN (SELECT saga_id FROM forgotten)
+    SELECT ?1, ?2, ?3, 1, 0
+    WHERE EXISTS (SELECT 1 FROM drivers WHERE number = ?3) AND NOT EXISTS (SELECT 1 FROM forgotten WHERE saga_id = ?1)
     ON CONFLICT (saga_id) DO NOTHING"""
 OPEN_NEXT: Final = of_many(
     """
@@ -104,12 +103,24 @@ OPEN_NEXT: Final = of_many(
     "(?, ?, ?, ?)",
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
-WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ? AND wake_at IS NOT ?"
+WAKE: Final = of_many(
+    """
+    UPDATE executions SET wake_at = new.column1
+    FROM (VALUES {}) AS new WHERE number = new.column2 AND wake_at IS NOT new.column1""",
+    "(?, ?)",
+)
+WAKE[1] = "UPDATE executions SET wake_at = ?1 WHERE number = ?2 AND wake_at IS NOT ?1"
 KEEP_COMMIT: Final = "UPDATE executions SET token = ? WHERE number = ?"
 LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
 ROWS_FROM: Final = """
     SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
-COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
+COUNT_RECOVERIES: Final = of_many(
+    """
+    UPDATE executions SET recoveries = new.column1, recoveries_here = new.column2
+    FROM (VALUES {}) AS new WHERE number = new.column3""",
+    "(?, ?, ?)",
+)
+COUNT_RECOVERIES[1] = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
 CLAIMED: Final = "SELECT abandoned FROM executions WHERE number = ?"
 OWNER_OF_EACH: Final = f"""
     SELECT e.saga_id, e.number, {_OWNER} FROM json_each(?) k JOIN {_WITH_LAST_RECORD} WHERE e.saga_id = k.value"""
