@@ -360,9 +360,16 @@ class LoopRuntime:
         never_ran: Callable[[], object],
     ) -> None:
         """See `Runtime.submit`. Runs *work* in a task."""
-        task = self._spawn(work())
+        task = self.loop.create_task(work())
+        self._tasks.add(task)
         self._workers.add(task)
-        task.add_done_callback(lambda _: never_ran())
+
+        def ended(_: object) -> None:  # one callback, because each is a turn of the loop
+            self._tasks.discard(task)
+            self._workers.ended(task)
+            never_ran()
+
+        task.add_done_callback(ended)
 
     @property
     def freed(self) -> LoopEvent:
