@@ -5,6 +5,8 @@ Nothing here changes an execution. `rules` decides what an answer means, and `Ex
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -35,6 +37,9 @@ from fsm_mediator.states import (
 
 STEP: Final = Kind.STEP
 """The member of `Kind`, because the lookup in an enumeration is slow before Python 3.12."""
+
+PLACES_KEPT: Final = 10_000
+"""How many paths are kept with the names in them."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
 """Wraps a function that is called with a context."""
@@ -303,20 +308,30 @@ class ExecutionData:
 def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     """The results in *answered*, by path, as nested dictionaries. Only the results in *scope*, by their paths there."""
     seen: dict[str, Any] = Results()
-    containers = {scope[:-1]: seen}
+    last, inside = scope[:-1], seen
+    containers = {last: seen}
     for path, value in answered.items():
-        if path.startswith(scope):
-            outer = outer_path(path)
-            inside = containers.get(outer)
-            if inside is None:
-                inside = _container(containers, outer)
-            inside[name_of(path)] = value
+        if not scope or path.startswith(scope):
+            outer, name = _outer_and_name(path)
+            if outer != last:  # mostly it is the nested saga of the part before
+                last, inside = outer, _container(containers, outer)
+            inside[name] = value
     return seen
+
+
+@functools.lru_cache(maxsize=PLACES_KEPT)
+def _outer_and_name(path: str) -> tuple[str, str]:
+    """The path of the nested saga that contains the part at *path*, and the name of the part.
+
+    Cached, because every outcome needs them: so all outcomes share the strings.
+    """
+    return sys.intern(outer_path(path)), sys.intern(name_of(path))
 
 
 def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
     """The dictionary of the nested saga at *path*. It is made if it does not exist."""
     inside = containers.get(path)
     if inside is None:
-        inside = containers[path] = _container(containers, outer_path(path)).setdefault(name_of(path), {})
+        outer, name = _outer_and_name(path)
+        inside = containers[path] = _container(containers, outer).setdefault(name, {})
     return inside
