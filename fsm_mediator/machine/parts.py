@@ -152,15 +152,17 @@ class Effect:
         part: The part that the state belongs to.
         callback: The function to call. None for a wait.
         is_simple: Whether a call that returns has succeeded: it has no timeout and is no probe.
+        done: The event that follows if the call has succeeded.
     """
 
-    __slots__ = ("callback", "is_simple", "kind", "part")
+    __slots__ = ("callback", "done", "is_simple", "kind", "part")
 
     def __init__(self, kind: str, part: Part, callback: Callback | None = None) -> None:
         self.kind: str = kind
         self.part: Part = part
         self.callback: Callback | None = callback
         self.is_simple: bool = part.timeout is None and kind != PROBE
+        self.done: str = "compensated" if kind == COMPENSATE else "executed"
 
     def __call__(self, event: Any) -> None:
         """The machine's ``on_enter``: set the next effect, without I/O."""
