@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from fsm_mediator import (
+    AsyncMediator,
+    Entry,
     JournalError,
     MemoryJournal,
     Parallel,
@@ -16,8 +22,10 @@ from fsm_mediator import (
     Signal,
     StepRejectedError,
     UnknownExecutionError,
+    step,
 )
 from fsm_mediator.journal import forgetting
+from fsm_mediator.journal.memory_table import Row
 from tests.drivers import World, core_of
 
 
@@ -195,3 +203,44 @@ def test_recover_survives_an_evicted_whole(drive):
     assert journal.prune(math.inf) == 3
 
     assert core_of(mediator).store.roots_of([outcome], "nobody") == []
+
+
+def test_a_copied_row_has_every_attribute():
+    """A message to a parent changes a copy of its row: it loses nothing that the row knew."""
+    row: Any = Row.__new__(Row)
+    for name in Row.__slots__:
+        setattr(row, name, object())
+
+    copied = copy.copy(row)
+
+    assert {name: getattr(copied, name) for name in Row.__slots__} == {
+        name: getattr(row, name) for name in Row.__slots__
+    }
+
+
+class Listed(MemoryJournal):
+    """Counts the listings of branches."""
+
+    listings = 0
+
+    def entries(self, **filters: Any) -> Iterator[Entry]:
+        """List the executions."""
+        self.listings += filters.get("parent") is not None
+        return super().entries(**filters)
+
+
+def test_branches_are_listed_once_if_they_end_together():
+    """A driver that has just created its branches knows how they are: it looks at them when they have settled."""
+
+    @step
+    async def nothing(payload: Any) -> None:
+        pass
+
+    async def main() -> int:
+        journal = Listed()
+        group = Parallel("g", [nothing.named(f"b{number}") for number in range(5)])
+        async with AsyncMediator(Saga("s", [group]), journal=journal) as mediator:
+            assert (await mediator.run("s")).succeeded
+        return journal.listings
+
+    assert asyncio.run(main()) == 1

@@ -5,6 +5,8 @@ This module does not make moves: `rules` decides the event that follows from an 
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -35,6 +37,9 @@ from fsm_mediator.states import (
 
 STEP: Final = Kind.STEP
 """`Kind.STEP` as a constant, because the lookup in an enumeration is slow before Python 3.12."""
+
+PLACES_KEPT: Final = 10_000
+"""How many paths are kept with the names in them."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
 """A function that wraps a user's function: it gets this function and the `Context` of the call."""
@@ -322,20 +327,30 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     *scope*: the prefix of a nested saga's paths. Only its results are returned. Empty for the whole saga.
     """
     seen: dict[str, Any] = Results()
-    containers = {scope[:-1]: seen}
+    last, inside = scope[:-1], seen
+    containers = {last: seen}
     for path, value in answered.items():
-        if path.startswith(scope):
-            outer = outer_path(path)
-            inside = containers.get(outer)
-            if inside is None:
-                inside = _container(containers, outer)
-            inside[name_of(path)] = value
+        if not scope or path.startswith(scope):
+            outer, name = _outer_and_name(path)
+            if outer != last:  # mostly it is the nested saga of the part before
+                last, inside = outer, _container(containers, outer)
+            inside[name] = value
     return seen
+
+
+@functools.lru_cache(maxsize=PLACES_KEPT)
+def _outer_and_name(path: str) -> tuple[str, str]:
+    """The path of the nested saga that contains the part at *path*, and the name of the part.
+
+    Cached, because every outcome needs them: so all outcomes share the strings.
+    """
+    return sys.intern(outer_path(path)), sys.intern(name_of(path))
 
 
 def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
     """The dictionary of the nested saga at *path*. If there is none, it is created in *containers*."""
     inside = containers.get(path)
     if inside is None:
-        inside = containers[path] = _container(containers, outer_path(path)).setdefault(name_of(path), {})
+        outer, name = _outer_and_name(path)
+        inside = containers[path] = _container(containers, outer).setdefault(name, {})
     return inside

@@ -22,7 +22,7 @@ from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.execution.data import STEP, ExecutionData
 from fsm_mediator.execution.rules import Decision
 from fsm_mediator.ids import branch_id
-from fsm_mediator.machine.parts import COMPENSATE, GROUPS, WAIT, Effect, Kind, Part
+from fsm_mediator.machine.parts import GROUPS, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
@@ -149,8 +149,7 @@ class Execution(ExecutionData):
         if effect is None:
             event, part = "start", None
         else:
-            part = effect.part
-            event = "compensated" if effect.kind == COMPENSATE else "executed"
+            event, part = effect.done, effect.part
         self.events[event].move(self)
         following = self.effect
         attempt = 0

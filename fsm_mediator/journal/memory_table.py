@@ -108,23 +108,34 @@ class Row:
         self.fault: tuple[int, Fault] | None = None
         self.place: Place | None = None
 
+    def __copy__(self) -> Row:
+        """A row with the same attributes. The default of Python takes ten times as long."""
+        row = Row.__new__(Row)
+        row.acceptance, row.records = self.acceptance, self.records
+        row.abandoned, row.awaits, row.shared, row.seen = self.abandoned, self.awaits, self.shared, self.seen
+        row.token, row.epoch, row.driver, row.wake_at = self.token, self.epoch, self.driver, self.wake_at
+        row.mail, row.recoveries, row.planned = self.mail, self.recoveries, self.planned
+        row.fault, row.place = self.fault, self.place
+        return row
+
     def after(self, commit: Commit) -> Row:
         """The row that replaces this row when *commit* is written."""
-        row = Row(self.acceptance, [*self.records, *commit.records])
-        row.epoch = self.epoch
+        row = self.__copy__()
+        row.records = [*self.records, *commit.records]
+        row.shared = False
         row.driver = commit.driver if commit.held else None
-        row.abandoned = self.abandoned
         row.wake_at = commit.wake_at
         row.awaits = commit.awaits
-        row.seen = max(self.seen, commit.seen)
-        row.token = commit.token or self.token
-        row.mail = self.mail
-        row.fault = self.fault
-        row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
-        row.place = self.place
+        if commit.seen > self.seen:
+            row.seen = commit.seen
+        if commit.token:
+            row.token = commit.token
+        if commit.recoveries is not None:
+            row.recoveries = commit.recoveries
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
-        row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
+        if commit.plan is not None:
+            row.planned = self.planned.after(commit.plan)
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:

@@ -158,16 +158,18 @@ class Effect:
             ``due_at``. ``await`` waits until an item comes to the inbox, or until ``due_at``.
         part: The part of the state.
         callback: The function to call. None for a wait.
-        is_simple: Whether the effect has no timeout and is not a probe. A call that returns has then succeeded.
+        is_simple: Whether a call that returns has succeeded: it has no timeout and is no probe.
+        done: The event that follows if the call has succeeded.
     """
 
-    __slots__ = ("callback", "is_simple", "kind", "part")
+    __slots__ = ("callback", "done", "is_simple", "kind", "part")
 
     def __init__(self, kind: str, part: Part, callback: Callback | None = None) -> None:
         self.kind: str = kind
         self.part: Part = part
         self.callback: Callback | None = callback
         self.is_simple: bool = part.timeout is None and kind != PROBE
+        self.done: str = "compensated" if kind == COMPENSATE else "executed"
 
     def __call__(self, event: Any) -> None:
         """Set this effect as the next effect of the execution. The machine calls it as ``on_enter`` of a state."""

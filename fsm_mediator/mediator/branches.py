@@ -82,8 +82,10 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     part = execution.machine.places[execution.state].part
     assert part is not None
     entries, planned = _entries_of(store, execution, part.path)
-    going_on = [entry for entry in entries if not is_settled(entry.state)]
-    stuck = tuple(entry.saga_id for entry in entries if is_settled(entry.state) and entry.state not in ENDED)
+    going_on = [entry for entry in entries if entry.state not in ENDED]
+    stuck = tuple(entry.saga_id for entry in going_on if is_settled(entry.state))
+    if stuck:
+        going_on = [entry for entry in going_on if not is_settled(entry.state)]
     undo: tuple[str, ...] = ()
     if execution.phase == COMPENSATING:
         undo = tuple(entry.saga_id for entry in entries if entry.state == SUCCEEDED and _is_undoable(store, entry))

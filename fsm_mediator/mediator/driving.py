@@ -114,7 +114,7 @@ class ExecutionDriver(WaitingDriver):
                 if effect is None or parks:
                     return self.stop_driving(active)
                 if effect.callback is None:
-                    if not written and execution.group:
+                    if not written and execution.group and not commit.children:
                         continue  # look at the branches first: they may have settled already
                     now = await self._wait_until_due(active, execution.wake_at)
                     if now is None:

@@ -367,10 +367,17 @@ class LoopRuntime:
         context: Context | None,  # noqa: ARG002 - a task has a copy of its creator's context
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`. A task runs *work*. *never_ran* is called when the task ends."""
-        task = self._spawn(work())
+        """See `Runtime.submit`. Runs *work* in a task."""
+        task = self.loop.create_task(work())
+        self._tasks.add(task)
         self._workers.add(task)
-        task.add_done_callback(lambda _: never_ran())
+
+        def ended(_: object) -> None:  # one callback, because each is a turn of the loop
+            self._tasks.discard(task)
+            self._workers.ended(task)
+            never_ran()
+
+        task.add_done_callback(ended)
 
     @property
     def freed(self) -> LoopEvent:

@@ -51,11 +51,11 @@ class Workers:
         self._waits, self._awaits = _Aside(self, self._waiting), _Aside(self, self._in_coroutines)
 
     def add(self, task: asyncio.Task[Any]) -> None:
-        """Count *task* until it ends."""
+        """Count *task* until `ended` is called."""
         self._all.add(task)
-        task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Do not count *task* any more."""
         self._all.discard(task)
         self.freed.set()
 
