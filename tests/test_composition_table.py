@@ -62,15 +62,17 @@ CONTENTS = {
     "a sleep": 'Sleep("nap", ...)',
 }
 HAPPENINGS = {
-    "succeeds": "All goes well.",
-    "fails": "`it` raises, once the branches beside it have begun; the signal does not come in time; the sleep's "
-    "function raises.",
-    "is in doubt": "`it` raises `OutcomeUnknownError`, and may have had its effect.",
-    "is cancelled": "`mediator.cancel`, while an attempt of `it` is under way, or while it waits.",
-    "runs out of time": "The deadline of the whole passes, while an attempt of `it` is under way, or while it waits.",
-    "is killed": "Its process dies by SIGKILL while an attempt of `it` is under way, or it waits; another recovers.",
-    "is undone": "All goes well, then `after` raises.",
-    "fails after the pivot": "As *fails*, but `before` is the pivot; then a person says `retry`, and it goes well.",
+    "succeeds": "No fault happens.",
+    "fails": "`it` raises after the other branches have begun. A signal does not come in time. The function of a sleep "
+    "raises.",
+    "is in doubt": "`it` raises `OutcomeUnknownError`, so it may have had its effect.",
+    "is cancelled": "`mediator.cancel` is called while an attempt of `it` runs, or while the saga waits.",
+    "runs out of time": "The saga's deadline passes while an attempt of `it` runs, or while the saga waits.",
+    "is killed": "SIGKILL ends the process while an attempt of `it` runs, or while the saga waits. Another process "
+    "recovers it.",
+    "is undone": "The container succeeds, and then `after` raises.",
+    "fails after the pivot": "The same as *fails*, but `before` is the pivot. Then a person calls `retry`, and the "
+    "saga succeeds.",
 }
 WAITS = ("a signal", "a sleep")
 WAITING = {"a signal": "word", "a sleep": "nap"}
@@ -218,11 +220,11 @@ class Cell:
     def rendered(self) -> str:
         """The cell in the page."""
         if self.has_no_doubt:
-            return "it calls nothing: never"
+            return "not possible: it calls no service"
         if self.stuck_in:
             return f"`{self.stuck_in}`, then `{self.state}`"
         if self.happening == "is killed":
-            again = {"a signal": "still waits, then", "a sleep": "sleeps what is left, then"}.get(
+            again = {"a signal": "waits again, then", "a sleep": "sleeps for the remaining time, then"}.get(
                 self.content, "`it` again, same key:"
             )
             return f"{again} `{self.state}`"
@@ -509,14 +511,15 @@ BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"
 def rendered() -> str:
     """The tables, as they stand in the docs."""
     lines = [
-        "Written by `python -m tests.test_composition_table`; a test fails when it is stale. Each cell is a test, on",
-        "both mediators.",
+        "`python -m tests.test_composition_table` writes these tables. Each cell is a test on both mediators, and",
+        "a test fails if the tables are not up to date.",
         "",
-        "Every saga below is `[before, CONTAINER, after]`. What stands in the container:",
+        "Every saga below has the parts `[before, CONTAINER, after]`. The container contains one of these parts:",
         "",
         *(f"- {what}: `{code}`" for what, code in CONTENTS.items()),
         "",
-        "What happens to it (what is undone is told newest first; branches are undone at the same time):",
+        "Each column of a table is one of these cases. A cell lists the compensated steps, newest first; the branches",
+        "of a group are compensated at the same time:",
         "",
         *(f"- *{what}*: {told}" for what, told in HAPPENINGS.items()),
     ]

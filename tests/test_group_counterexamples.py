@@ -142,12 +142,12 @@ UNPLAYED = {("Doubt is forgotten from one attempt to the next.", "recovery")}
 
 OF_GROUPS = [what for what, (_, _, on) in MUTANTS.items() if on == ("fanned",)]
 OF_ALL = [
-    "Compensation goes oldest first.",
+    "Compensation begins with the oldest step.",
     "Doubt is forgotten from one attempt to the next.",
-    "Leftovers are passed over in silence.",
-    "What comes after the pivot is refused a way to stand still.",
-    "A crash while compensating counts as compensated.",
-    "A thread that outlived its time-out is overtaken.",
+    "Leftovers are not reported.",
+    "If a part after the pivot is given up, the saga compensates and does not get stuck.",
+    "A crash during a compensation counts as a completed compensation.",
+    "The saga continues although a thread still runs after its time-out and its grace.",
 ]
 """Mutants of steps, which break branches, or sagas with them."""
 
@@ -308,13 +308,13 @@ def counterexamples() -> list[Violation]:
     late = next(what for what in MUTANTS if "comes too late" in what)
     signal = Saga("s", [acting("a"), Signal("word"), actor("b", retry=TWICE)])
     any_will_do = next(what for what in OF_GROUPS if "any of its branches" in what)
-    silent = "Leftovers are passed over in silence."
+    silent = "Leftovers are not reported."
     return [
         *found(any_will_do, nested()),
         *found(any_will_do, each()),
         *found(late, signal),
         *(one for one in found(silent, chosen()) if one.unplayable is not None),
-        *found("What comes after the pivot is refused a way to stand still.", onward()),
+        *found("If a part after the pivot is given up, the saga compensates and does not get stuck.", onward()),
     ]
 
 

@@ -127,14 +127,14 @@ def table(patch: Patch, change: Callable[[list[machine_table.Transition]], Any])
 
 @mutant(2)
 def _(patch):
-    """The back edge skips the nearest step."""
+    """Compensation skips the nearest completed step."""
     original = machine_table.nearest_compensation
     patch(machine_table, "nearest_compensation", lambda parts, before: original(parts, max(0, before - 1)))
 
 
 @mutant(2)
 def _(patch):
-    """Compensation goes oldest first."""
+    """Compensation begins with the oldest step."""
 
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
@@ -144,7 +144,7 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
-    """A step given up in doubt is not compensated itself."""
+    """A step that is given up in doubt is not compensated."""
     table(
         patch,
         lambda moves: [
@@ -171,7 +171,7 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
-    """An attempt that gave no answer is taken to have had no effect."""
+    """An attempt that gave no answer counts as an attempt without an effect."""
 
     def sure(original, data, part, answer, policy):
         error, _, again = original(data, part, answer, policy)
@@ -182,25 +182,25 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """One retry too many."""
+    """A step gets one retry too many."""
     patch(Retry, "allows", lambda self, attempt: self.attempts is None or attempt <= self.attempts)
 
 
 @mutant(1)
 def _(patch):
-    """Retries without end."""
+    """A step is retried without end."""
     patch(Retry, "allows", lambda self, attempt: True)
 
 
 @mutant(2)
 def _(patch):
-    """Leftovers are passed over in silence."""
+    """Leftovers are not reported."""
     patch(Execution, "leftovers", ())
 
 
 @mutant(2)
 def _(patch):
-    """Leftovers leave out a step that was given up in doubt."""
+    """The leftovers lack a step that was given up in doubt."""
 
     def forget(original, self, record, part):
         original(self, record, part)
@@ -224,7 +224,7 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """A pivot in doubt is taken back."""
+    """If the pivot is given up in doubt, the saga compensates."""
 
     def back(original, part, failure, doubt, *rest, **more):
         if part.pivot:
@@ -236,7 +236,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """What comes after the pivot is refused a way to stand still."""
+    """If a part after the pivot is given up, the saga compensates and does not get stuck."""
 
     def back(original, part, failure, doubt, *rest, **more):
         if part.forward_only:
@@ -248,7 +248,7 @@ def _(patch):
 
 @mutant(4)
 def _(patch):
-    """An operator's retry of a compensation executes the step again."""
+    """If an operator retries a compensation, the step is executed again."""
     table(
         patch,
         lambda moves: [
@@ -262,7 +262,7 @@ def _(patch):
 
 @mutant(5)
 def _(patch):
-    """A crash while compensating counts as compensated."""
+    """A crash during a compensation counts as a completed compensation."""
     ruled(
         patch,
         "compensating",
@@ -274,7 +274,7 @@ def _(patch):
 
 @mutant(5)
 def _(patch):
-    """A crash while executing is taken to have had no effect."""
+    """A crash during an attempt counts as an attempt without an effect."""
 
     def sure(original, data, part, answer, policy):
         error, doubt, again = original(data, part, answer, policy)
@@ -285,7 +285,7 @@ def _(patch):
 
 @mutant(4)
 def _(patch):
-    """A thread that outlived its time-out is overtaken."""
+    """The saga continues although a thread still runs after its time-out and its grace."""
     ruled(
         patch,
         "executing",
@@ -297,7 +297,7 @@ def _(patch):
 
 @mutant(4, 5)
 def _(patch):
-    """A step that is not repeatable is repeated in doubt."""
+    """A step in doubt is repeated although it is not repeatable."""
     ruled(
         patch,
         "executing",
@@ -307,7 +307,7 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
-    """After too many recoveries a step is given up as if it had had no effect."""
+    """After too many recoveries a step is given up as a step without an effect."""
 
     def forget(original, data, part, event, doubt):
         forwards = part.forward_only or data.phase == "compensating"
@@ -318,7 +318,7 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
-    """A probe in which every driver dies is taken to say that it did not happen."""
+    """A probe in which every driver dies counts as the answer `NotHappened`."""
 
     def forget(original, data, part, answer, at, chance):
         died = isinstance(answer, Crashed) and answer.times > 10
@@ -329,7 +329,7 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
-    """A probe that cannot tell is taken to say that it did not happen."""
+    """A probe that raises counts as the answer `NotHappened`."""
 
     def no(rule, self, part, answer, at, chance):
         told = isinstance(answer, Crashed) or (isinstance(answer, Returned) and answer.value is not None)
@@ -356,7 +356,7 @@ def _(patch):
 
 @mutant(5)
 def _(patch):
-    """A fold forgets which attempt it was."""
+    """A fold of the records loses the number of the attempt."""
     original = Execution.replay
 
     def forgetful(self, record):
@@ -380,7 +380,7 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
-    """A result that is refused is taken for no effect."""
+    """A step whose result is refused counts as a step without an effect."""
     from fsm_mediator.errors import ResultRefusedError
 
     def sure(original, data, part, answer, policy):
@@ -392,7 +392,7 @@ def _(patch):
 
 @mutant(3)
 def _(patch):
-    """A person who says "it is not done" is understood to say that it is."""
+    """If a person settles a step as not done, it counts as done."""
     table(
         patch,
         lambda moves: [
@@ -406,7 +406,7 @@ def _(patch):
 
 @mutant(3, on=("waiting",))
 def _(patch):
-    """A signal that does not come in time is taken to have come."""
+    """A signal that does not come in time counts as received."""
     ruled(
         patch,
         "waiting",
@@ -418,7 +418,7 @@ def _(patch):
 
 @mutant(1, on=("waiting",))
 def _(patch):
-    """A signal that comes before it is waited for is lost."""
+    """A signal that comes before the saga waits for it is lost."""
 
     def lose(original, self, item):
         if item.kind != SIGNAL or self.state == f"waiting.{item.name}":
@@ -431,7 +431,7 @@ def _(patch):
 
 @mutant(1, on=("waiting",))
 def _(patch):
-    """A signal that comes too late begins the attempts anew."""
+    """A late signal resets the number of attempts of the current step."""
 
     def anew(original, self, item):
         original(self, item)
@@ -443,7 +443,7 @@ def _(patch):
 
 @mutant(3, on=("fanned",))
 def _(patch):
-    """A group has succeeded when any of its branches has."""
+    """A group succeeds as soon as one branch has succeeded and no branch is running."""
 
     def any_will_do(original, self, part, branches, at):
         if all(branch.state != "running" for branch in branches) and any(b.state == "succeeded" for b in branches):
@@ -455,7 +455,7 @@ def _(patch):
 
 @mutant(3, on=("fanned",))
 def _(patch):
-    """A group has succeeded while branches of it go on."""
+    """A group succeeds while some of its branches are running."""
     judged(
         patch,
         "_joined",
@@ -467,7 +467,7 @@ def _(patch):
 
 @mutant(2, on=("fanned",))
 def _(patch):
-    """A joined result that is refused is taken for no effect of the branches."""
+    """If the joined result of a group is refused, its branches count as branches without an effect."""
 
     def without_effect(original, self, part, branches, at):
         decision = original(self, part, branches, at)
@@ -491,19 +491,19 @@ def without(state: str):
 
 @mutant(2, on=("fanned",))
 def _(patch):
-    """A group is compensated while branches of it go on."""
+    """A group counts as compensated while some of its branches are running."""
     judged(patch, "_compensating_group", without("running"))
 
 
 @mutant(2, on=("fanned",))
 def _(patch):
-    """A branch that is stuck counts as undone."""
+    """A stuck branch counts as undone."""
     judged(patch, "_compensating_group", without("stuck"))
 
 
 @mutant(2, on=("fanned",))
 def _(patch):
-    """What branches leave over is forgotten."""
+    """The leftovers of branches are not reported."""
 
     def forget(original, self, record, part):
         original(self, record, part)
@@ -524,13 +524,13 @@ def unbegun(state: str):
 
 @mutant(3, on=("planned",))
 def _(patch):
-    """A planned branch that ended without having begun counts as succeeded."""
+    """A planned branch that ended before it began counts as succeeded."""
     judged(patch, "_joined", unbegun("succeeded"))
 
 
 @mutant(1, on=("planned",))
 def _(patch):
-    """A planned branch that ended without having begun is waited for."""
+    """A group waits for a planned branch that ended before it began."""
     judged(patch, "_joined", unbegun("running"))
 
 
@@ -548,7 +548,7 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """What `in_doubt_on` names is taken for no effect."""
+    """An exception in `in_doubt_on` leaves no doubt."""
 
     def sure(original, data, part, answer, policy):
         error, doubt, again = original(data, part, answer, policy)
@@ -559,7 +559,7 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """What `no_effect_on` names leaves doubt, and what surely had no effect is compensated."""
+    """An exception in `no_effect_on` leaves doubt, so a step without an effect is compensated."""
 
     def doubtful(original, data, part, answer, policy):
         error, doubt, again = original(data, part, answer, policy)
@@ -570,7 +570,7 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """A group of exceptions, one of which leaves doubt, is taken for no effect."""
+    """A group of exceptions leaves no doubt, although one of its exceptions does."""
     judged(
         patch,
         "leaves_doubt",
@@ -580,13 +580,13 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """A step that ends during its call is taken to have had no effect."""
+    """A step that exits during its call (`SystemExit`) leaves no doubt."""
     judged(patch, "leaves_doubt", lambda original, part, error: original(part, error) and isinstance(error, Exception))
 
 
 @mutant(2)
 def _(patch):
-    """A step that is refused is compensated, though it had no effect."""
+    """A rejected step is compensated, although it had no effect."""
     judged(
         patch,
         "_give_up",
@@ -596,7 +596,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A pivot that is refused without effect is stuck."""
+    """If the pivot is rejected without an effect, the saga gets stuck."""
 
     def stuck(original, part, failure, doubt, *rest, **more):
         return original(part, failure, doubt or part.pivot, *rest, **more)
@@ -606,7 +606,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A step before the pivot is stuck when its attempts are used up."""
+    """If a step before the pivot has used up its attempts, the saga gets stuck."""
 
     def stuck(original, part, failure, doubt, *rest, **more):
         decision = original(part, failure, doubt, *rest, **more)
@@ -617,7 +617,7 @@ def _(patch):
 
 @mutant(4)
 def _(patch):
-    """A step in doubt is repeated without asking its probe."""
+    """A step in doubt is repeated, and its probe is not called."""
     ruled(
         patch,
         "executing",
@@ -627,7 +627,7 @@ def _(patch):
 
 @mutant(4)
 def _(patch):
-    """A probe that says that it did not happen is not believed."""
+    """The answer `NotHappened` of a probe counts as `Happened`."""
 
     def deaf(rule, self, part, answer, at, chance):
         denied = isinstance(answer, Returned) and isinstance(answer.value, NotHappened)
@@ -638,19 +638,19 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """One retry too few."""
+    """A step gets one retry too few."""
     patch(Retry, "allows", lambda self, attempt: self.attempts is None or attempt < self.attempts - 1)
 
 
 @mutant(1)
 def _(patch):
-    """A refusal is attempted again."""
+    """A rejected step is attempted again."""
     patch(Retry, "covers", lambda self, error: True)
 
 
 @mutant(1)
 def _(patch):
-    """An operator's retry does not count anew."""
+    """After an operator's retry, attempts do not count from 1 again."""
 
     def on(original, self, event, record):
         attempt = self.attempt
@@ -675,7 +675,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """The deadline ends a saga after its pivot."""
+    """The deadline stops a saga after its pivot."""
 
     def anywhere(original, data, at):
         phase, part = data.places[data.state]
@@ -689,7 +689,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A cancel waits until a retry is due."""
+    """A cancel has no effect until the next retry is due."""
 
     def later(original, data, at):
         return None if data.phase == "retrying" else original(data, at)
@@ -699,7 +699,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A wait between two attempts is cut short."""
+    """The wait between two attempts ends too early."""
 
     def early(original, self, at):
         if self.due_at is not None and self.phase == "retrying":
@@ -711,7 +711,7 @@ def _(patch):
 
 @mutant(1, 5)
 def _(patch):
-    """What waits for its next attempt after the pivot is never woken."""
+    """After the pivot, a step that waits for its next attempt is never woken."""
 
     def asleep(original, self, at):
         part = self.places[self.state].part
@@ -722,7 +722,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """What `RetryAfterError` asks for is not waited for."""
+    """The wait that `RetryAfterError` asks for is ignored."""
     judged(patch, "wait_after", lambda original, error, wait: wait)
 
 
@@ -734,13 +734,13 @@ def _(patch):
 
 @mutant(4)
 def _(patch):
-    """A compensation sees the latest result instead of its own."""
+    """A compensation sees the latest result instead of the result of its own step."""
     wrapped(patch, "_result_seen", lambda original, self, part: next(reversed(self.answered.values()), None))
 
 
 @mutant(2)
 def _(patch):
-    """Where fewer attempts are deployed while a step waits for the next, its doubt is forgotten."""
+    """If a deploy lowers the number of attempts while a step in doubt waits for a retry, the doubt is lost."""
 
     def forget(rule, self, part, answer, at, chance):
         decision = rule(self, part, answer, at, chance)
@@ -752,7 +752,7 @@ def _(patch):
 
 @mutant(1, on=("probed",))
 def _(patch):
-    """Where fewer attempts are deployed while a probe is asked, another one follows its answer."""
+    """If a deploy lowers the number of attempts during a probe, a further attempt still follows."""
 
     def go_on(rule, data, part, *rest):
         return rule(data, replace(part, retry=replace(part.retry, attempts=10)), *rest)
@@ -762,7 +762,7 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """A step that is refused names no error."""
+    """The record of a rejected step contains no error."""
 
     def nameless(rule, self, part, answer, at, chance):
         decision = rule(self, part, answer, at, chance)
@@ -773,13 +773,13 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A command that does not fit the state is passed over without a word."""
+    """A command that does not fit the state is ignored and not refused."""
     patch(rules, "_ignore_or_refuse", lambda data, answer: None)
 
 
 @mutant(4, on=("waiting",))
 def _(patch):
-    """A sleep and a time-out of a signal last half as long as they say."""
+    """A sleep, and the time-out of a signal, last half as long as their settings say."""
 
     def hasty(data, part, at, value, before):
         due_at, children = enter_wait(data, part, at, value, before)
@@ -790,7 +790,7 @@ def _(patch):
 
 @mutant(5, on=("waiting",))
 def _(patch):
-    """A signal is deleted from the inbox when it is seen, not when it is used."""
+    """A signal is deleted from the inbox when it is read, and not when it is used."""
 
     def take(original, self, item):
         original(self, item)
@@ -802,7 +802,7 @@ def _(patch):
 
 @mutant(5)
 def _(patch):
-    """A cancel is deleted from the inbox when it is seen, and a crash loses it."""
+    """A cancel is deleted from the inbox when it is read, so a crash loses the cancel."""
 
     def take(original, self, item):
         original(self, item)
@@ -814,7 +814,7 @@ def _(patch):
 
 @mutant(1, on=("waiting",))
 def _(patch):
-    """Of two signals of one name the second counts."""
+    """If two signals have the same name, the second counts."""
 
     def latest(original, self, item):
         if item.kind == SIGNAL and self.signals and item.name in self.signals:
@@ -827,7 +827,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A removed hold takes the announced attempt back."""
+    """When a hold is removed, the saga is cancelled."""
 
     def withdraw(original, self, item):
         original(self, replace(item, kind=CANCEL) if item.kind == WAKE else item)
@@ -837,7 +837,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """An attempt that was held counts as made."""
+    """A held attempt counts as an attempt that was made."""
 
     def count(original, self, item):
         original(self, item)
@@ -911,21 +911,25 @@ def test_each_rule_of_the_table_is_broken_by_a_mutant():
 
 def rendered() -> str:
     """The table, as it stands in the docs."""
+    number = len(MUTANTS)
     lines = [
         "# Mutants: what the verifier and the tests catch",
         "",
-        "Two tables: faults written by hand, each a mistake in the rules; and faults made by rule, a measure.",
+        "This page has two tables of deliberate faults. The faults of the first table are written by hand: each",
+        "is a plausible mistake in the rules. The faults of the second table are made by a program, and measure",
+        "how many faults are found.",
         "",
         "## Faults written by hand",
         "",
-        f"{len(MUTANTS)} deliberate faults in the machine or the rules, the laws by which `verify` found each, and how",
-        "many things have to happen until one is broken. All but those that `tests/test_counterexamples.py` names,",
-        "with a reason, are also played on a real mediator: with the fault it breaks the law, or goes a forbidden way.",
-        "[More](verification.md).",
+        f"The table lists {number} deliberate faults in the machine or the rules, and the laws by which `verify` found",
+        "each fault. The last column has the number of events on the shortest path that breaks a law. Each fault",
+        "is also played on a real mediator, where it breaks the law or takes a forbidden path.",
+        "`tests/test_counterexamples.py` names the faults that cannot be played, with the reasons.",
+        "[Verification](verification.md) explains `verify`.",
         "",
-        "Written by `python -m tests.test_mutants`; a test fails when it is stale.",
+        "`python -m tests.test_mutants` writes this table. A test fails if the table is not up to date.",
         "",
-        "| the fault | caught by law | the shortest way |",
+        "| the fault | caught by law | events on the shortest path |",
         "|---|---|---|",
     ]
     for what in MUTANTS:

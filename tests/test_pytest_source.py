@@ -12,7 +12,7 @@ import pytest
 from fsm_mediator import DefinitionError, Saga, Violation, verify
 from tests.test_mutants import MUTANTS, made
 
-CRASH = "A crash while compensating counts as compensated."
+CRASH = "A crash during a compensation counts as a completed compensation."
 
 checkout = Saga("checkout", [made("reserve"), made("charge"), made("ship")])
 

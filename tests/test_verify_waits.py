@@ -138,7 +138,7 @@ def carefree(compensating, data, answer):
 
 
 def silent(compensating, data, answer):
-    """What branches leave over is forgotten."""
+    """The leftovers of branches are not reported."""
     decision = compensating(data, answer)
     return replace(decision, value=None) if decision is not None else None
 

@@ -145,7 +145,10 @@ def _row(name: str, found: Count, *, asked: bool) -> str:
 
 
 HEAD: Final = (
-    "| module | mutants | found by `verify` alone | caught by tests | of these by time-out | by neither | equivalent |",
+    (
+        "| module | mutants | found by `verify` alone | caught by tests | caught by a time-out | caught by neither "
+        "| equivalent |"
+    ),
     "|---|---|---|---|---|---|---|",
 )
 
@@ -160,12 +163,12 @@ def rendered(verdicts: dict[str, Verdict], equivalents: dict[str, str]) -> str:
         _row(f"`{name}`", count((e for e in whole if e.module == name), equivalents), asked=name in BY_VERIFY)
         for name in WHOLE
     ]
-    lines.append(_row("all of these", count(whole, equivalents), asked=False))
+    lines.append(_row("all of these modules", count(whole, equivalents), asked=False))
     judged = count((each for each in whole if each.module in BY_VERIFY), equivalents)
     lines.append(_row("table, rules and branching", judged, asked=True))
     sample = count(core, equivalents)
     if core:
-        lines.append(_row("core and journals, a sample", sample, asked=False))
+        lines.append(_row("core and journals (a sample)", sample, asked=False))
         low, high = (round(100 * share, 1) for share in interval(sample.tests, sample.made))
         lines += ["", f"Of the sample the tests caught {_percent(sample.tests, sample.made)}: of all mutants of these"]
         lines += [f"modules {low} to {high} % (Wilson's interval of 95 %)."]
@@ -175,14 +178,14 @@ def rendered(verdicts: dict[str, Verdict], equivalents: dict[str, str]) -> str:
 
 def _survivors(every: Iterable[Verdict], equivalents: dict[str, str]) -> Iterator[str]:
     alive = sorted((each for each in every if not each.caught), key=lambda each: each.identity)
-    yield "What no test caught:"
+    yield "No test caught these mutants:"
     yield ""
     for each in alive:
         if each.identity not in equivalents:
             found = f" (`verify` finds it: {each.verify})" if each.found_by_verify else ""
             yield f"- `{_code(each.identity)}`{found}"
     yield ""
-    yield "Equivalent, and why:"
+    yield "These mutants are equivalent to the original code, for the reasons given:"
     yield ""
     for each in alive:
         if each.identity in equivalents:
