@@ -49,8 +49,8 @@ def stats(
 
     An execution that cannot be read is counted and named. Executions that no living driver can drive are counted.
 
-    --refresh and --rebuild need no APP and print no JSON. They fill the side store: a file beside a SQLite journal, or a
-    schema beside a PostgreSQL one. Counts, texts and the operator's page are read from the side store. If it exists,
+    --refresh and --rebuild need no APP and print no JSON. They fill the side store: a file beside a SQLite journal, or
+    a schema beside a PostgreSQL one. Counts, texts and the operator's page are read from the side store. If it exists,
     `serve` fills it too.
     """  # noqa: D301 - click's mark of lines that are not to be joined
     if refresh or rebuild:
