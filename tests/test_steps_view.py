@@ -201,6 +201,33 @@ def test_whatever_the_saga_it_can_be_read(direction, saga):
     assert blank_share(layout) < 0.35
 
 
+def in_each_other(deep, sort):
+    """Groups, choices or nested sagas *deep* in each other, with a step before each and a step beside each branch."""
+    inner = [part("deepest"), part("last")]
+    for level in range(deep):
+        branch = Saga(f"branch_{level}", inner)
+        if sort == "choices":
+            branches = {"the_usual_branch": branch, "other": part(f"beside_{level}")}
+            inner = [part(f"before_{level}"), Choose(f"choice_{level}", branches, by=str)]
+        elif sort == "groups":
+            inner = [part(f"before_{level}"), Parallel(f"group_{level}", [branch, part(f"beside_{level}")])]
+        else:
+            inner = [Saga(f"nested_{level}", [Parallel(f"group_{level}", [branch, part(f"beside_{level}")])])]
+    return Saga("deep", inner)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("sort", ["groups", "choices", "nested sagas with groups"])
+@pytest.mark.parametrize("deep", [3, 6, 7])
+def test_deep_nesting_can_be_read(deep, sort, direction):
+    """Groups in groups are within the page: where they would not be, the names of branches are above them."""
+    picture = flow_picture(in_each_other(deep, sort), None, about=())
+    layout = steps_layout(picture, direction)
+    check_can_be_read(picture, layout)
+    assert (layout.width + 24) / 72 * 96 <= PAGE + (0 if deep < 7 else 40)
+    assert blank_share(layout) < 0.35
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("saga", FIXED.values(), ids=FIXED)
 def test_known_sagas_can_be_read(saga, direction):
