@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given, settings, target
@@ -108,6 +109,7 @@ def check_can_be_read(picture):
     check_labels(edges, layout)
     for frame in layout.frames:
         assert contains(Box(0, 0, layout.width + 1, layout.height + 1), frame.box)
+    assert all(route.label.right <= layout.width + 14 for route in layout.routes if route.label is not None)
     return layout
 
 
@@ -132,6 +134,16 @@ KNOWN = {
 def test_known_sagas_can_be_read_and_little_is_blank(saga):
     """The same of the gallery's sagas, and of sagas with every sort of part."""
     assert blank_share(check_can_be_read(saga.diagram().picture)) < MOST_BLANK
+
+
+@pytest.mark.parametrize("name", ["checkout", "pivot", "twelve", "gallery readme"])
+def test_detail_of_usual_sagas_fits_a_phone_without_what_goes_wrong(name):
+    """Without retries and stuck states no text is smaller than 8 pixels in a column of 390."""
+    svg = KNOWN[name].diagram(hide={"retrying", "stuck"}).to_svg()
+    wide = float(re.findall(r'<svg[^>]* width="([\d.]+)pt"', svg)[0])
+    least = min(map(float, re.findall(r'font-size="([\d.]+)"', svg)))
+
+    assert least * 390 / wide >= 8
 
 
 @settings(max_examples=15, deadline=None)

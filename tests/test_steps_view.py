@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -203,11 +204,11 @@ def test_whatever_the_saga_it_can_be_read(direction, saga):
 
 def in_each_other(deep, sort):
     """Groups, choices or nested sagas *deep* in each other, with a step before each and a step beside each branch."""
-    inner = [part("deepest"), part("last")]
+    inner: list[Any] = [part("deepest"), part("last")]
     for level in range(deep):
         branch = Saga(f"branch_{level}", inner)
         if sort == "choices":
-            branches = {"the_usual_branch": branch, "other": part(f"beside_{level}")}
+            branches: dict[str, Any] = {"the_usual_branch": branch, "other": part(f"beside_{level}")}
             inner = [part(f"before_{level}"), Choose(f"choice_{level}", branches, by=str)]
         elif sort == "groups":
             inner = [part(f"before_{level}"), Parallel(f"group_{level}", [branch, part(f"beside_{level}")])]

@@ -118,6 +118,7 @@ class Strips(Lanes):
             [self.right, *(box.right for box in self.boxes.values())]
             + [frame.box.right for frame in out.frames]
             + [x for route in self.routes for x, _ in route.points]
+            + [route.label.right - 10 for route in self.routes if route.label is not None]
         )
         bands = list(self._bands())
         for strip in self.all:
