@@ -240,6 +240,26 @@ def test_known_sagas_can_be_read(saga, direction):
     assert blank_share(layout) < 0.35
 
 
+def touches_right(boxes, route):
+    """Whether a line ends without an arrow at the right side of a group."""
+    box = boxes[route.edge.target]
+    return not route.arrow and abs(route.points[-1][0] - box.right) < 1
+
+
+@pytest.mark.parametrize("page", [390, PAGE])
+@pytest.mark.parametrize("name", ["waits", "in a group"])
+def test_every_branch_ends_at_the_join_of_its_group(name, page):
+    """The bar or the line at the right of a group is as long as its branches, in however many rows these are."""
+    layout = steps_layout(flow_picture(FIXED[name](), None, about=()), width=page)
+    forks = [shape for shape in layout.shapes if shape.kind == "fork"]
+    ends = [(route.edge.target, route.points[-1]) for route in layout.routes if touches_right(layout.boxes, route)]
+
+    assert ends
+    for group, (x, y) in ends:
+        bars = [fork.box for fork in forks if fork.step == group]
+        assert any(bar.left - 1 <= x <= bar.right + 1 and bar.top - 1 <= y <= bar.bottom + 1 for bar in bars), group
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_every_run_can_be_drawn_and_nothing_moves(data):

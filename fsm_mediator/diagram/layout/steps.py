@@ -410,7 +410,8 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
     noted = page.picture.is_run or page.picture.numbers is not None
     out.texts, y = group_words(box, wide, note_of(box) if noted else None)
     y += 17
-    middles = []
+    middles: list[float] = []
+    joins: list[float] = []
     for branch, lane in zip(box.branches, lanes, strict=True):
         first, last = branch.flow.boxes[0], branch.flow.boxes[-1]
         into, end = lane.boxes[first.id], lane.boxes[last.id]
@@ -420,6 +421,7 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
         out.add(lane, lead, y)
         at, off = y + enter, y + leave
         middles.append(at)
+        joins.append(off)
         reached = branch.mark is None or branch.mark.state is not StepState.NEVER
         line = next(each for each in branch.flow.forward if each.target == first.id)
         join = next((each for each in branch.flow.forward if each.source == last.id), None)
@@ -431,8 +433,9 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
         out.texts += name_words(leads[branch.name], (y - 7 if above else at - 8), wide if above else None)
         y += lane.height + 12
     out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
-    top, bottom = middles[0] - 11, max(middles) + 11
-    for x in (0.0, wide):
+    top = middles[0] - 11
+    for x, lowest in ((0.0, max(middles)), (wide, max(middles[0], *joins))):
+        bottom = lowest + 11
         if box.kind is Kind.CHOICE:
             out.shapes.append(Shape("fork", box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
             out.shapes.append(Shape("choice", box.id, Box(x - 8, middles[0] - 8, 16, 16)))
