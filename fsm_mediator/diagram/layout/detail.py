@@ -199,7 +199,7 @@ class Strips(Lanes):
     def _is_extended(self, strip: Strip) -> bool:
         """Whether small nodes are below all that is given up to a compensation.
 
-        Where frames are in pieces, lines from below enter the compensation below the frames beside it.
+        If frames have two pieces, lines from below enter the compensation below the frames beside it.
         """
         below = self.narrow and bool(self.scopes.apart) and not strip.branches
         return below and strip.lower is not None and bool(strip.under)
@@ -339,7 +339,7 @@ class Strips(Lanes):
             and not last.branches
             and any(not self.scopes.all[path].whole for path in self.scopes.closing(last))
         ):
-            bottom = last.low + 6  # what is given up to it below enters it below the frame's piece
+            bottom = last.low + 6  # lines from the parts below enter it below the frame's piece
             self.entries[identity] = last.low - 1
         elif not following and not last.branches and not last.has_joining_under:
             bottom = max(bottom, end)

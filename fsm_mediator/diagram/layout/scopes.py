@@ -1,8 +1,8 @@
 """The frames of nested sagas in the detail view: whole, or a piece in each lane. Plain geometry.
 
-A compensation is as tall as all parts that are given up to it. Where such a part is in another nested saga than the
-compensation, a frame around both lanes would be in the way. The frame then has a piece in the forward lane, and one
-around what compensates inside it, if anything does::
+A compensation is as tall as all parts that are given up to it. If such a part is in another nested saga than the
+compensation, a frame around both lanes would be in the way. The frame then has a piece in the forward lane, and a
+piece around its own compensations, if there are any::
 
     ┌─ inner ─────┐  ┌──────────────┐
     │ ┌─────────┐ │  │ compensating │
@@ -25,7 +25,7 @@ from fsm_mediator.diagram.layout.strips import Strip, common
 
 @attrs.define
 class Scope:
-    """A nested saga: the numbers of its first and last strip, and of those that its piece in the other lane reaches."""
+    """A nested saga: the numbers of the first and last strip of each piece."""
 
     path: str
     first: int
