@@ -162,6 +162,8 @@ class Strips(Lanes):
         if self.scopes.apart and not self.compensated:
             self.words = self.back_left + 2
         self.under_left: float = self.lane + 20 if only_end else self.back_right + (LOOP if self.compensated else 0.0)
+        if only_end and under:  # the end is as wide as its lane
+            self.back_right = max(self.back_right, self.under_left + under)
         right = self.under_left + under if under else self.back_right if lower else self.small_right
         if self.narrow:
             self.under_left = self.lane + RIGHT_OF_LANE
