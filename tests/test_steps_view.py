@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -201,6 +202,33 @@ def test_whatever_the_saga_it_can_be_read(direction, saga):
     assert blank_share(layout) < 0.35
 
 
+def in_each_other(deep, sort):
+    """Groups, choices or nested sagas *deep* in each other, with a step before each and a step beside each branch."""
+    inner: list[Any] = [part("deepest"), part("last")]
+    for level in range(deep):
+        branch = Saga(f"branch_{level}", inner)
+        if sort == "choices":
+            branches: dict[str, Any] = {"the_usual_branch": branch, "other": part(f"beside_{level}")}
+            inner = [part(f"before_{level}"), Choose(f"choice_{level}", branches, by=str)]
+        elif sort == "groups":
+            inner = [part(f"before_{level}"), Parallel(f"group_{level}", [branch, part(f"beside_{level}")])]
+        else:
+            inner = [Saga(f"nested_{level}", [Parallel(f"group_{level}", [branch, part(f"beside_{level}")])])]
+    return Saga("deep", inner)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("sort", ["groups", "choices", "nested sagas with groups"])
+@pytest.mark.parametrize("deep", [3, 6, 7])
+def test_deep_nesting_can_be_read(deep, sort, direction):
+    """Groups in groups are within the page: where they would not be, the names of branches are above them."""
+    picture = flow_picture(in_each_other(deep, sort), None, about=())
+    layout = steps_layout(picture, direction)
+    check_can_be_read(picture, layout)
+    assert (layout.width + 24) / 72 * 96 <= PAGE + (0 if deep < 7 else 40)
+    assert blank_share(layout) < 0.35
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("saga", FIXED.values(), ids=FIXED)
 def test_known_sagas_can_be_read(saga, direction):
@@ -210,6 +238,26 @@ def test_known_sagas_can_be_read(saga, direction):
     check_can_be_read(picture, layout)
     assert layout.width <= PAGE
     assert blank_share(layout) < 0.35
+
+
+def touches_right(boxes, route):
+    """Whether a line ends without an arrow at the right side of a group."""
+    box = boxes[route.edge.target]
+    return not route.arrow and abs(route.points[-1][0] - box.right) < 1
+
+
+@pytest.mark.parametrize("page", [390, PAGE])
+@pytest.mark.parametrize("name", ["waits", "in a group"])
+def test_every_branch_ends_at_the_join_of_its_group(name, page):
+    """The bar or the line at the right of a group is as long as its branches, in however many rows these are."""
+    layout = steps_layout(flow_picture(FIXED[name](), None, about=()), width=page)
+    forks = [shape for shape in layout.shapes if shape.kind == "fork"]
+    ends = [(route.edge.target, route.points[-1]) for route in layout.routes if touches_right(layout.boxes, route)]
+
+    assert ends
+    for group, (x, y) in ends:
+        bars = [fork.box for fork in forks if fork.step == group]
+        assert any(bar.left - 1 <= x <= bar.right + 1 and bar.top - 1 <= y <= bar.bottom + 1 for bar in bars), group
 
 
 @settings(max_examples=40)

@@ -167,7 +167,7 @@ class _Writer(Canvas):
             classes += " failed"
         label, tooltip = "", dot_text(edge.tooltip)
         if route.label is not None:
-            lines, x, y = route.label
+            lines, x, y, _ = route.label
             words = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if edge.reached else dot_text("\n".join(lines))
             label = f' label={words} lp="{self.pos(int(x), int(y))}" fontcolor="{ink}" labeltooltip={tooltip}'
         points = route.points if whole else _joining(route)

@@ -20,30 +20,39 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from fsm_mediator.diagram.layout.geometry import Band, Box, Frame, Layout, Text
+from fsm_mediator.diagram.layout.geometry import LINE, Band, Box, Frame, Layout, Text
 from fsm_mediator.diagram.layout.lanes import Lanes
-from fsm_mediator.diagram.layout.router import CAPTION, END, GOOD_END, LOOP
+from fsm_mediator.diagram.layout.router import CAPTION, END, GOOD_END, LABEL, LOOP
+from fsm_mediator.diagram.layout.scopes import Scope, Scopes
 from fsm_mediator.diagram.layout.strips import (
+    APART,
     ASIDE,
     BELOW,
     BELOW_TRUNK,
+    BESIDE_FORK,
+    BESIDE_PERSON,
     ENTRY,
     ENTRY_OF_NONE,
     FORK,
+    LEAST_UNDER,
+    LEFT_OF_STUCK,
+    MORE_AREA,
     OFF,
     PATH,
     RIGHT_OF_LANE,
+    SIDE,
+    STUCK_LINES,
     Strip,
     arranged,
     common,
-    reach_of,
 )
 from fsm_mediator.diagram.picture import Cluster, Node, Picture
-from fsm_mediator.diagram.text import shorten
+from fsm_mediator.diagram.text import fitted, shorten
 from fsm_mediator.states import (
     FAILED,
     PENDING,
     PROBING,
+    STUCK_PHASES,
     SUCCEEDED,
 )
 
@@ -55,8 +64,9 @@ def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
     """
     beside, below = Strips(picture, 0.0), Strips(picture, 0.0, narrow=True)
     tried = [each.layout() for each in ((beside, below) if below.can_be_narrow else (beside,))]
-    best = min(tried, key=lambda each: each.width**2 * each.height)  # text is as large as its column is not wide
-    return Strips(picture, wider, narrow=best is not tried[0]).layout() if wider else best
+    areas = [each.width**2 * each.height for each in tried]  # text is as large as its column is not wide
+    narrow = len(tried) > 1 and areas[1] < (MORE_AREA if beside.has_empty_column else 1) * areas[0]
+    return Strips(picture, wider, narrow=narrow).layout() if wider else tried[narrow]
 
 
 class Strips(Lanes):
@@ -67,15 +77,34 @@ class Strips(Lanes):
         self.wider = wider
         for child in picture.children:
             self.strips[child.group].branches.append((child, detail_layout(child)))
+        self.probes: set[str] = {node.id for node in picture.nodes if node.phase == PROBING}
+        self.covered: int = len(self.all) - self.ends_beside  # how many strips a compensation can be beside
+        self.scopes: Scopes = Scopes(self.all, self.covered, goes_back=FAILED in self.ends or bool(self.compensated))
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether there are nodes in the lane of compensation."""
+        return FAILED in self.ends or any(strip.under for strip in self.all)
+
+    @property
+    def ends_beside(self) -> bool:
+        """Whether the end ``succeeded`` is beside the last part."""
+        last = self.all[-1]
+        alone = [edge.source for edge in self.picture.edges].count(last.forward.id) == 1
+        return alone and not (last.small or last.lower or last.under or last.branches)
 
     @property
     def can_be_narrow(self) -> bool:
-        """Whether the small nodes right of the compensations can move below them.
-
-        This needs at least one such node, and every part with such nodes must have a compensation and only one of them.
-        """
+        """Whether small nodes can be below compensations, and either there are few of them, or one for each."""
         unders = [strip for strip in self.all if strip.under]
-        return bool(unders) and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
+        plain = not self.scopes.apart and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
+        return any(strip.lower is not None for strip in unders) and (plain or self.has_empty_column)
+
+    @property
+    def has_empty_column(self) -> bool:
+        """Whether the small nodes would fill less than half of a column beside the compensations."""
+        filled = sum(self.sizes[node.id][1] for strip in self.all for node in strip.under)
+        return filled < sum(max(self.sizes[strip.forward.id][1], self._room_of_small(strip)) for strip in self.all) / 2
 
     def layout(self) -> Layout:
         """Place the nodes, then the lines, then the labels. Returns the layout."""
@@ -86,10 +115,13 @@ class Strips(Lanes):
         self.place_labels()
         out = self.out
         out.frames += [frame for cluster in self.picture.clusters for frame in self._frames(cluster, 1)]
+        out.height = max([out.height, *(box.bottom + 6 for box in self.boxes.values())])
+        out.height = max([out.height, *(frame.box.bottom + 6 for frame in out.frames)])
         out.width = max(
             [self.right, *(box.right for box in self.boxes.values())]
             + [frame.box.right for frame in out.frames]
             + [x for route in self.routes for x, _ in route.points]
+            + [route.label.right - 10 for route in self.routes if route.label is not None]
         )
         bands = list(self._bands())
         for strip in self.all:
@@ -105,23 +137,36 @@ class Strips(Lanes):
 
         strips = self.all
         self.depth: int = max(len(strip.scopes) for strip in strips)
-        self.left: float = 9.0 * self.depth
+        self.left: float = SIDE * self.depth
         self.forward_right: float = self.left + max(116.0, wide(strip.forward for strip in strips))
         small = wide(node for strip in strips for node in strip.small)
         self.small_left: float = self.forward_right + LOOP
         self.small_right: float = self.small_left + small if small else self.forward_right
         self.fork: float = max(self.small_right + FORK, self.forward_right + 46)
         only_end = FAILED in self.ends and not self.compensated  # in the right lane
-        self.back_left: float = self.fork + (ENTRY_OF_NONE if only_end else ENTRY)
+        rises = any(node.phase in STUCK_PHASES for strip in strips for node in strip.small)
+        self.beside_fork: float = self.fork + (BESIDE_PERSON if rises else BESIDE_FORK)
+        self.back_left: float = self.fork + (ENTRY_OF_NONE if only_end and not rises else ENTRY)
+        if self.scopes.apart:
+            self.back_left += self.beside_fork - self.fork - BESIDE_FORK + 2 * SIDE * self.scopes.apart
         under = wide(node for strip in strips for node in strip.under)
+        if self.narrow:
+            rows = [
+                [max(self.sizes[node.id][0], LEAST_UNDER) for node in strip.under] for strip in strips if strip.under
+            ]
+            under = max(sum(row) + APART * (len(row) - 1) for row in rows)
         lower = max(wide(strip.lower for strip in strips), END if FAILED in self.ends else 0.0)
         self.back_right: float = self.back_left + lower
         if self.narrow:
-            self.back_right = max(self.back_right, self.back_left + OFF + RIGHT_OF_LANE + max(under, 84) / 2 + 24)
+            self.back_right = max(self.back_right, self.back_left + OFF + RIGHT_OF_LANE + under - LEAST_UNDER / 2 + 24)
         self.lane: float = self.back_left + OFF if self.narrow else (self.back_left + self.back_right) / 2
         self.around: float = 0.0  # where a line passes a compensation that has its small node below it
         self.words: float = self.lane + 5 if self.compensated else self.fork + (3 if only_end else -8)
+        if self.scopes.apart and not self.compensated:
+            self.words = self.back_left + 2
         self.under_left: float = self.lane + 20 if only_end else self.back_right + (LOOP if self.compensated else 0.0)
+        if only_end and under:  # the end is as wide as its lane
+            self.back_right = max(self.back_right, self.under_left + under)
         right = self.under_left + under if under else self.back_right if lower else self.small_right
         if self.narrow:
             self.under_left = self.lane + RIGHT_OF_LANE
@@ -147,16 +192,42 @@ class Strips(Lanes):
             return sum(self.sizes[node.id][1] for node in nodes) + self.gap * (len(nodes) - 1)
 
         room = [self.sizes[strip.forward.id][1], 40.0]
-        if strip.small:
-            loops = any(node.phase == PROBING for node in strip.small) * (14.0 + self.more)
-            room.append(BELOW_TRUNK + tall(strip.small) + loops + (18 if strip.is_stuck_below else 0))
+        room.append(self._room_of_small(strip))
         if self.narrow and strip.lower is not None and strip.under:
-            room.append(self._lower_height(strip) + BELOW + self.more + tall(strip.under))
+            room.append(self._lower_height(strip) + self._under_height(strip) * (not self._is_extended(strip)))
         elif strip.under:
-            room.append(tall(strip.under) + (20 if strip.is_stuck_below else 0))
+            room.append(tall(strip.under) + (STUCK_LINES + self.more if strip.is_stuck_below else 0))
         if strip.lower is not None:
             room.append(self.sizes[strip.lower.id][1])
         return max(room)
+
+    def _is_extended(self, strip: Strip) -> bool:
+        """Whether small nodes are below all that is given up to a compensation.
+
+        If frames have two pieces, lines from below enter the compensation below the frames beside it.
+        """
+        below = self.narrow and bool(self.scopes.apart) and not strip.branches
+        return below and strip.lower is not None and bool(strip.under)
+
+    def _under_height(self, strip: Strip) -> float:
+        """The height of the small nodes below a compensation, side by side, with the labels above them."""
+        labels = BELOW + self.more + (len(strip.under) > 1) * (LABEL * LINE + self.more)
+        return labels + max(self.sizes[node.id][1] for node in strip.under)
+
+    def _above_small(self, node: Node) -> float:
+        """The room above a small node for the label of a line from or to the small node above it."""
+        joined = node.phase == PROBING or any(
+            edge.target == node.id and edge.source in self.probes for edge in self.picture.edges
+        )
+        return joined * (14.0 + self.more)
+
+    def _room_of_small(self, strip: Strip) -> float:
+        """The height of the small nodes of the forward lane, with the lines above and below them."""
+        if not strip.small:
+            return 0.0
+        nodes = sum(self.sizes[node.id][1] for node in strip.small) + self.gap * (len(strip.small) - 1)
+        loops = sum(map(self._above_small, strip.small[1:]))
+        return BELOW_TRUNK + nodes + loops + (18 if strip.is_stuck_below else 0)
 
     def _lower_height(self, strip: Strip) -> float:
         """The height of the compensating node above its small node, in points."""
@@ -174,12 +245,14 @@ class Strips(Lanes):
             self._place_strip(strip, top)
             top = self._below(self._after(strip), strip, following)
         last = self.all[-1]
-        alone = [edge.source for edge in self.picture.edges].count(last.forward.id) == 1
-        left, top = self.left + ASIDE + LOOP, self._after(last) + 8.0 * len(last.scopes) + self.more
-        if alone and not (last.small or last.lower or last.under) and last.group is None:
+        left, top = (
+            self.left + ASIDE + LOOP,
+            self._after(last) + 8.0 * len(last.scopes) + self.more + 4 * bool(last.joining),
+        )
+        if self.ends_beside:
             left, top = self.forward_right + LOOP, last.top + (last.height - tall) / 2
         self.boxes[self.ends[SUCCEEDED]] = Box(left, top, GOOD_END, tall)
-        self.out.height = max(last.bottom, top + tall) + 6
+        self.out.height = max(last.bottom, last.shut, top + tall) + 6
         self._place_back()
 
     def _below(self, top: float, strip: Strip | None, following: Strip | None) -> float:
@@ -189,8 +262,16 @@ class Strips(Lanes):
         shared = common(here, there)
         top += 8.0 * (len(here) - shared)
         if strip is not None and (strip.group is not None or len(here) > shared):
-            strip.low = top + 3
+            strip.low = strip.shut = top + 3
             top += 10
+        if strip is not None:
+            above = (each for each in self.all if self._is_extended(each) and each.last == strip.number)
+            top += sum(map(self._under_height, above))
+        ending = len(self.scopes.ending(strip)) if strip is not None else 0
+        if strip is not None and ending and (following is not None or len(here) == shared):
+            top += 8.0 * ending
+            strip.shut = top + 4
+            top += 4
         end = top + 15 + self.more
         if strip is not None:
             strip.labels, strip.end = top, end
@@ -198,7 +279,8 @@ class Strips(Lanes):
             self.labels: float = top
             self.labels_end: float = end
         rises = following is not None and bool(following.under)
-        return end + 17.0 * (len(there) - shared) + (11 if rises else 4)
+        begin = max(len(there) - shared, len(self.scopes.beginning(following)) if following is not None else 0)
+        return end + 17.0 * begin + (11 + self.more * bool(begin) if rises else 4)
 
     def _after(self, strip: Strip) -> float:
         """The bottom of *strip*, including the lines that join its own line and the frame of its branches."""
@@ -217,43 +299,68 @@ class Strips(Lanes):
         down, before = top + BELOW_TRUNK, None
         for node in strip.small:
             if before is not None:
-                down += self.gap + (14 + self.more if node.phase == PROBING else 0)
+                down += self.gap + self._above_small(node)
             self.boxes[node.id] = Box(self.small_left, down, *self.sizes[node.id])
             down, before = self.boxes[node.id].bottom, node
 
     def _place_back(self) -> None:
-        """Place the nodes to which parts are given up: the compensations and the end ``failed``.
-
-        Each of these nodes is as tall as all the parts that are given up to it. Its small nodes are placed beside it.
-        """
-        succeeded, covered = self.boxes[self.ends[SUCCEEDED]], self.all
-        end = succeeded.bottom
-        if succeeded.top < covered[-1].bottom:  # it is in the row of the last part
-            covered, end = covered[:-1], 0.0
-        reach = reach_of(covered, (), end) if FAILED in self.ends else 0.0
-        if reach > self.start:
-            wide = self.back_right - self.back_left
-            self.boxes[self.ends[FAILED]] = Box(self.back_left, self.head, wide, reach - self.head)
-            self.start: float = reach
+        """Place what parts are given up to, as tall as these parts are together, and the small nodes beside it."""
+        end = 0.0 if self.ends_beside else self.boxes[self.ends[SUCCEEDED]].bottom
+        last = self.scopes.reach(-1, self.covered)
+        if FAILED in self.ends and last >= 0:
+            box = Box(self.back_left, self.head, self.back_right - self.back_left, 0.0)
+            self._stretch(self.ends[FAILED], box, last, end)
+            self.start: float = self.boxes[self.ends[FAILED]].bottom
         for strip in self.all:
             if strip.lower is not None:
-                self._place_lower(strip, strip.lower, covered, end)
-            down = strip.top
-            if self.narrow and strip.lower is not None:
-                down = self.boxes[strip.lower.id].bottom + BELOW + self.more
-            for node in strip.under:
-                wide, tall = self.sizes[node.id]
-                self.boxes[node.id] = Box(self.under_left, down, max(wide, 84.0) if self.narrow else wide, tall)
-                down = self.boxes[node.id].bottom + self.gap
+                strip.reach = self._place_lower(strip, strip.lower, end)
+            self._place_under(strip)
 
-    def _place_lower(self, strip: Strip, lower: Node, covered: Sequence[Strip], end: float) -> None:
-        strip.reach = strip.bottom
-        if strip.group is None and not any(node.id in strip.joining for node in strip.under):
-            strip.reach = max(strip.reach, reach_of(covered[strip.number + 1 :], strip.scopes, end))
-        high = strip.reach - strip.top
+    def _place_under(self, strip: Strip) -> None:
+        """Place the small nodes of a compensation: right of it, or side by side below it."""
+        left, down = self.under_left, strip.top
+        if self.narrow and strip.is_stuck_below:  # it fills the lane
+            if self.scopes.apart:  # the label of its line has no room left of the frame's piece
+                left += LEFT_OF_STUCK
+            wide = self.around - 10 - left
+            self.boxes[strip.under[0].id] = Box(left, down, wide, strip.height - STUCK_LINES - self.more)
+            return
         if self.narrow and strip.under:
-            high -= BELOW + self.more + self.sizes[strip.under[0].id][1]
-        self.boxes[lower.id] = Box(self.back_left, strip.top, self.back_right - self.back_left, high)
+            down = strip.reach - max(self.sizes[node.id][1] for node in strip.under)
+        for node in reversed(strip.under) if self.narrow else strip.under:
+            wide, tall = self.sizes[node.id]
+            self.boxes[node.id] = Box(left, down, max(wide, LEAST_UNDER) if self.narrow else wide, tall)
+            if self.narrow:
+                left += self.boxes[node.id].width + APART
+            else:
+                down += tall + self.gap
+
+    def _stretch(self, identity: str, box: Box, number: int, end: float) -> None:
+        """Make the box of a compensation, or of the end ``failed``, as tall as the parts up to strip *number*."""
+        last, following = self.all[number], self.all[number + 1 : number + 2]
+        bottom = last.bottom
+        if (
+            following
+            and not last.branches
+            and any(not self.scopes.all[path].whole for path in self.scopes.closing(last))
+        ):
+            bottom = last.low + 6  # lines from the parts below enter it below the frame's piece
+            self.entries[identity] = last.low - 1
+        elif not following and not last.branches and not last.has_joining_under:
+            bottom = max(bottom, end)
+        self.boxes[identity] = box._replace(height=bottom - box.top)
+
+    def _place_lower(self, strip: Strip, lower: Node, end: float) -> float:
+        """Place a compensation; return its lower edge, or that of the small node below it."""
+        box = Box(self.back_left, strip.top, self.back_right - self.back_left, 0.0)
+        self._stretch(lower.id, box, strip.last, 0.0 if self.scopes.is_framed(strip) else end)
+        bottom = self.boxes[lower.id].bottom
+        if not self.narrow or not strip.under:
+            return bottom
+        if self._is_extended(strip):
+            return bottom + self._under_height(strip)
+        self.boxes[lower.id] = box._replace(height=bottom - box.top - self._under_height(strip))
+        return bottom
 
     def _place_group(self, strip: Strip) -> None:
         """Place the branches of a group below its strip, and connect them to the strip by a line."""
@@ -268,30 +375,54 @@ class Strips(Lanes):
         """The backgrounds of both lanes. Frames of branches interrupt them."""
         left, right, middle = -14.0, self.out.width + 14, self.fork - 8
         below = "↑ COMPENSATION" if self.compensated else "GIVEN UP"
-        goes_back = FAILED in self.ends or any(strip.under for strip in self.all)
         top, first = 0.0, not self.picture.prefix
         ends = [self._after(strip) - 4 for strip in self.all if strip.group is not None]
         begins = [self._group_top(strip) for strip in self.all if strip.group is not None]
         for bottom, after in [*zip(begins, ends, strict=True), (self.out.height, 0.0)]:
-            wide = (middle if goes_back else right) - left
+            wide = (middle if self.goes_back else right) - left
             yield Band(Box(left, top, wide, bottom - top), "FORWARD ↓" if first else "", back=False)
-            if goes_back:
+            if self.goes_back:
                 yield Band(Box(middle, top, right - middle, bottom - top), below if first else "", back=True)
             top, first = after, False
 
     def _frames(self, cluster: Cluster, level: int) -> Iterable[Frame]:
-        inside = [strip for strip in self.all if cluster.path in strip.scopes]
-        if inside:
-            opening = len(inside[0].scopes) - level
-            top = inside[0].top - (12 if inside[0].under else 4) - 17 * opening - 15
-            closing = common(inside[-1].scopes, self._following(inside[-1]))
-            bottom = inside[-1].low - 7 - 8.0 * (level - closing - 1)
-            left = self.left - 9 * (self.depth - level + 1)
-            yield Frame(cluster, Box(left, top, self._edge(level) - left, bottom - top))
-            words = Text(shorten(cluster.label, 40), self.left + PATH + 8, top + 9, CAPTION + 1, False, "small")
-            self.out.texts.append(words)
+        scope = self.scopes.all.get(cluster.path)
+        if scope is not None:
+            pieces = [(self._first_piece(scope, level), self.left + PATH)]
+            if scope.begins is not None:
+                pieces.append((self._second_piece(scope, level, scope.begins), self.lane))
+            for box, path in pieces:
+                yield Frame(cluster, box)
+                words = fitted(shorten(cluster.label, 40), CAPTION + 1, False, box.right - path - 12)
+                self.out.texts.append(Text(words, path + 8, box.top + 9, CAPTION + 1, False, "small"))
         for inner in cluster.clusters:
             yield from self._frames(inner, level + 1)
+
+    def _first_piece(self, scope: Scope, level: int) -> Box:
+        """The frame in the forward lane, or in both."""
+        first, last = self.all[scope.first], self.all[scope.last]
+        top = first.top - (12 + self.more if first.under else 4) - 17 * (len(first.scopes) - level) - 15
+        bottom = last.low - 7 - 8.0 * (level - common(last.scopes, self._following(last)) - 1)
+        left, right = self.left - SIDE * (self.depth - level + 1), self._edge(level)
+        if not scope.whole:
+            right = self.beside_fork + SIDE * self.scopes.inside(scope)
+        return Box(left, top, right - left, bottom - top)
+
+    def _second_piece(self, scope: Scope, level: int, begins: int) -> Box:
+        """The frame in the lane of compensation."""
+        first, last = self.all[begins], self.all[scope.ends]
+        beginning, ending = self.scopes.beginning(first), self.scopes.ending(last)
+        top = (
+            first.top
+            - (12 + self.more if first.under else 4)
+            - 17 * (len(beginning) - beginning.index(scope.path) - 1)
+            - 15
+        )
+        bottom = last.shut - 7 - 8.0 * ending.index(scope.path)
+        low = max(strip.reach for strip in self.all[begins : scope.ends + 1])
+        bottom = max(bottom, low + 8.0 * (len(ending) - ending.index(scope.path)))
+        left, right = self.back_left - SIDE * (self.scopes.inside(scope) + 1), self._edge(level)
+        return Box(left, top, right - left, bottom - top)
 
     def _following(self, strip: Strip) -> tuple[str, ...]:
         after = self.all[strip.number + 1 : strip.number + 2]

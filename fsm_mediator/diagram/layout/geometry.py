@@ -71,6 +71,13 @@ class Label(NamedTuple):
     lines: tuple[str, ...]
     x: float
     y: float
+    wide: float = 0.0
+    """The width of its longest line; 0: not known."""
+
+    @property
+    def right(self) -> float:
+        """Its right edge."""
+        return self.x + self.wide / 2
 
 
 @attrs.define
@@ -133,7 +140,7 @@ class Layout:
         self.boxes |= {name: each.moved(right, down) for name, each in other.boxes.items()}
         self.lines |= other.lines
         for each in other.routes:
-            label = each.label and Label(each.label.lines, each.label.x + right, each.label.y + down)
+            label = each.label and each.label._replace(x=each.label.x + right, y=each.label.y + down)
             self.routes.append(attrs.evolve(each, points=moved(each.points), label=label))
         self.frames += [each._replace(box=each.box.moved(right, down)) for each in other.frames]
         self.bands += [each._replace(box=each.box.moved(right, down)) for each in other.bands]

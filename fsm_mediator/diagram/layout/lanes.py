@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fsm_mediator.diagram.layout.geometry import Point
-from fsm_mediator.diagram.layout.router import MOST_END, Router, own_points
-from fsm_mediator.diagram.layout.strips import ASIDE, HEAD, LEVEL, ORDER, PATH, Strip, common
+from fsm_mediator.diagram.layout.geometry import LINE, Point
+from fsm_mediator.diagram.layout.router import LABEL, MOST_END, Router, own_points
+from fsm_mediator.diagram.layout.scopes import Scopes
+from fsm_mediator.diagram.layout.strips import ASIDE, HEAD, LEVEL, ORDER, PATH, SIDE, Strip, common
 from fsm_mediator.diagram.picture import Edge, EdgeKind, Node, Picture
 from fsm_mediator.states import (
     COMPENSATING,
@@ -23,8 +24,9 @@ class Lanes(Router):
     """The strips of a machine, the x positions that its nodes and lines share, and the routes between its nodes."""
 
     left: float  # the left side of the strips
-    right: float  # the right side of the strips
-    depth: int  # the deepest nesting of sagas
+    right: float  # and the right one
+    scopes: Scopes
+    depth: int  # how many nested sagas are in each other
     small_left: float
     small_right: float  # the sides of the small nodes of the forward lane
     fork: float  # the x of the lines from parts that are given up to the next compensation
@@ -50,6 +52,7 @@ class Lanes(Router):
         for node in sorted(picture.nodes, key=lambda node: ORDER.get(node.phase, 0)):
             if node.path:
                 self._put(node, self.strips[node.path])
+        self.entries: dict[str, float] = {}  # where lines from below enter a box, if not near its lower edge
         self._find_joining()
 
     def _put(self, node: Node, strip: Strip) -> None:
@@ -57,7 +60,9 @@ class Lanes(Router):
             return
         if node.phase == COMPENSATING:
             strip.lower = node
-        elif node.phase in (RETRYING_COMPENSATION, STUCK):
+        elif node.phase == RETRYING_COMPENSATION or (
+            node.phase == STUCK and (node.forward_only or node.path in self.compensated)
+        ):
             strip.under.append(node)
         else:
             strip.small.append(node)
@@ -91,7 +96,8 @@ class Lanes(Router):
             self.route(edge, (box.x, box.bottom), (box.x, other.top), at=(box.x + 4, y, 1, 0))
         elif strip is None:  # a succeeded saga is undone: back into the lane of compensation
             points = self._up(edge, len(self.all), [(box.right, box.y), (self.lane, box.y)])
-            self.route(edge, *points, at=((box.right + points[1][0]) / 2, box.y - 3, 0, -1))
+            at = ((box.right + points[1][0]) / 2, box.y - 3, 0.0, -1.0)
+            self.route(edge, *points, at=(box.right + 4, at[1], 1.0, -1.0) if self.scopes.apart else at)
         elif strip is self.strips.get(target.path):
             self._route_within(edge, strip, source, target)
         elif self._goes_on(edge):
@@ -110,14 +116,21 @@ class Lanes(Router):
         elif source in (forward, *small) and (target is lower or target in strip.under):
             start = self._to_trunk(strip, source)
             y, end = strip.trunk - 3, (other.left, strip.trunk)
-            at = (self.back_left - 8, y, -1.0, -1.0) if target is lower else (self.words, y, 1.0, -1.0)
+            at = (self.fork + 4 if self.narrow and not self.scopes.apart else self.words, y, 1.0, -1.0)
+            if target is lower:
+                at = (self.back_left - (4 if self.scopes.apart else 8) - SIDE * self.scopes.apart, y, -1.0, -1.0)
             self.route(edge, *start, end, at=at, key=(strip, "down"), own=own_points(start))
         elif source in strip.under and target is forward:
             x, y = box.x - 10, strip.bottom - 6
             self.route(edge, (x, box.bottom), (x, y), (other.right, y), at=(self.words, y - 3, 1, -1))
         elif self.narrow and (source in strip.under or target in strip.under):
-            side = -1 if source is lower else 1
-            self.vertical(edge, (other if source is lower else box).x + 20 * side, side)
+            side, node = (-1, target) if source is lower else (1, source)
+            y = None
+            if len(strip.under) > 1:  # the labels between the two nodes are one below the other
+                high = (LABEL * LINE + self.more) / 2 + 3
+                upper = node.phase == RETRYING_COMPENSATION
+                y = min(box.bottom, other.bottom) + high if upper else max(box.top, other.top) - high
+            self.vertical(edge, self.boxes[node.id].x + 20 * side, side, y=y)
         elif target in small or target in strip.under:
             loops = target.phase != PROBING
             self.horizontal(edge, other.y - (7 if loops else 0))
@@ -205,7 +218,8 @@ class Lanes(Router):
         barriers += [
             strip.number
             for strip in between
-            if strip.number > first and any(each not in scopes and each not in mine for each in strip.scopes)
+            if strip.number > first
+            and any(self.scopes.all[each].whole and each not in {*scopes, *mine} for each in strip.scopes)
         ]
         x = start[-1][0]
         if barriers:
@@ -217,5 +231,5 @@ class Lanes(Router):
             return [*start[:-1], (other.left, start[-1][1])]
         if x == self.lane:
             return [*start, (x, other.bottom)]
-        y = other.bottom - 12 if other.height > MOST_END else other.y
+        y = self.entries.get(edge.target, other.bottom - 12 if other.height > MOST_END else other.y)
         return [*start, (x, y), (other.left, y)]

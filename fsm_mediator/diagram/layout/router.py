@@ -14,7 +14,7 @@ from fsm_mediator.states import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSAT
 Side = tuple[float, float, float, float]
 """The position of a label: a point, and the side of the point on which the label lies, as (x, y, across, down)."""
 
-CAPTION: Final = 7.5
+CAPTION: Final = 8.0
 TITLE: Final = 12.5
 SMALL: Final = 8.0
 LABEL: Final = 8.5
@@ -148,9 +148,9 @@ class Router:
                 number = taken[0].number
                 orders = {order for spot in taken if spot.edge.mark is not None for order in spot.edge.mark.orders}
                 words = (numbers(sorted(orders)), *words)
-            if across:
-                x += across * max([width(word, LABEL, bool(taken)) for word in words]) / 2
-            self.routes[number].label = Label(words, x, y + down * len(words) * (LABEL * LINE / 2))
+            wide = max([width(word, LABEL, bool(taken)) for word in words])
+            x += across * wide / 2
+            self.routes[number].label = Label(words, x, y + down * len(words) * (LABEL * LINE / 2), wide)
 
 
 def own_points(start: Sequence[Point]) -> int | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from fsm_mediator.diagram.flow import FlowBranch, StepBox
+from fsm_mediator.diagram.flow import StepBox
 from fsm_mediator.diagram.layout.geometry import Layout
-from fsm_mediator.diagram.progress import StepState
 from fsm_mediator.diagram.text import fitted, width
 from fsm_mediator.machine.parts import Kind
 
@@ -115,26 +114,8 @@ def small_print(box: StepBox) -> list[str]:
     return [*lines, "  ".join(marks)] if marks else lines
 
 
-_SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
-"""The states of a branch that need no words, because its steps show them."""
-
-
 def path_through(lane: Layout, box: StepBox) -> float:
     """The y coordinate of the line through *box* in *lane*."""
     area = lane.boxes[box.id]
     inner = [route.points[0][1] for route in lane.routes if route.edge.source == box.id and is_frame(box)]
     return min(inner) if inner else area.y
-
-
-def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
-    """The words on a branch's line before its first step: the name of the branch, and its state in a run."""
-    if box.each:
-        return []
-    boxes = branch.flow.boxes
-    alone = len(boxes) == 1 and box.kind is not Kind.CHOICE and boxes[0].title == branch.name
-    if alone:
-        return []
-    words = [fitted(branch.name, SMALL, True, 96)]
-    if branch.mark is not None and len(boxes) > 1:
-        words.append("" if branch.mark.state in _SILENT else str(branch.mark.state))
-    return words

@@ -20,6 +20,7 @@ import msgspec
 
 from fsm_mediator.diagram.flow import Flow, FlowLine, FlowPicture, StepBox
 from fsm_mediator.diagram.layout.geometry import LINE, Box, Frame, Layout, Line, Route, Shape, Text
+from fsm_mediator.diagram.layout.step_groups import TIGHT, TIGHT_CHOICE, group_words, lead_width, lead_words, name_words
 from fsm_mediator.diagram.layout.step_rows import Item, broken
 from fsm_mediator.diagram.layout.step_sizes import (
     BESIDE,
@@ -44,7 +45,6 @@ from fsm_mediator.diagram.layout.step_sizes import (
     TITLE,
     fitted_note,
     is_frame,
-    lead_words,
     least_blank,
     note_of,
     path_through,
@@ -78,8 +78,9 @@ def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE
 class _Page:
     """The sizes that are the same for all boxes of a picture."""
 
-    def __init__(self, picture: FlowPicture, direction: str) -> None:
+    def __init__(self, picture: FlowPicture, direction: str, *, tight: bool = False) -> None:
         self.picture = picture
+        self.tight = tight  # whether names of branches are above them, so that groups in groups are less wide
         self.down = direction == DOWN
         shown = [box for box in picture.all_nodes() if not is_frame(box)]
         most = MOST_DOWN if self.down else MOST_BOX
@@ -113,6 +114,9 @@ class _Page:
         flow = self.picture.flow
         shares = [_Flow(self, flow, limit * share, whole=True, down=self.down) for share in SHARES]
         layout = least_blank([each.layout() for each in shares])
+        if layout.width > limit and not self.tight:
+            other = _Page(self.picture, DOWN if self.down else RIGHT, tight=True).layout(limit)
+            layout = other if other.width < layout.width else layout
         layout.down = self.down
         return layout
 
@@ -396,36 +400,28 @@ class _Flow:
 def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
     """A group's frame with its branches, and the distance from its top to the line that enters the frame."""
     out = Layout()
-    notes = " · ".join(box.notes)
     leads = {branch.name: lead_words(branch, box) for branch in box.branches}
-    lead = max(max(width(words, SMALL, True) for words in each) if each else 0.0 for each in leads.values())
-    if page.picture.is_run and any(len(branch.flow.boxes) > 1 for branch in box.branches) and not box.each:
-        lead = max(lead, width(StepState.COMPENSATED, SMALL, True))  # the same in every frame of a run
-    lead = max(24.0, lead + 20)
-    lanes = [_Flow(page, branch.flow, limit - lead - 26, whole=False).layout() for branch in box.branches]
-    wide = max(lead + max(lane.width for lane in lanes) + 24, width(box.title, TITLE, True) + 30)
-    wide = max(wide, min(limit, width(box.title, TITLE, True) + width(notes, SMALL) + 40))
-    words = [Text(fitted(box.title, TITLE, True, wide - 24), 12, 13, TITLE, True, "ink")]
-    beside = width(words[0].words, TITLE, True) + 20
-    y = 13.0
-    if notes and beside + width(notes, SMALL) + 8 <= wide:
-        words.append(Text(notes, beside, 13, SMALL, False, "small"))
-    elif notes:
-        y += 13
-        words.append(Text(fitted(notes, SMALL, False, wide - 24), 12, y, SMALL, False, "small"))
-    if page.picture.is_run or page.picture.numbers is not None:
-        y += 12
-        words.append(Text(fitted(note_of(box), SMALL, True, wide - 24), 12, y, SMALL, True, "note"))
-    out.texts += words
+    lead, after = lead_width(page.picture, box, leads.values()), 24.0
+    if page.tight:
+        lead, after = TIGHT_CHOICE if box.kind is Kind.CHOICE else TIGHT
+    lanes = [_Flow(page, branch.flow, limit - lead - after - 2, whole=False).layout() for branch in box.branches]
+    wide = max(lead + max(lane.width for lane in lanes) + after, width(box.title, TITLE, True) + 30)
+    wide = max(wide, min(limit, width(box.title, TITLE, True) + width(" · ".join(box.notes), SMALL) + 40))
+    noted = page.picture.is_run or page.picture.numbers is not None
+    out.texts, y = group_words(box, wide, note_of(box) if noted else None)
     y += 17
-    middles = []
+    middles: list[float] = []
+    joins: list[float] = []
     for branch, lane in zip(box.branches, lanes, strict=True):
         first, last = branch.flow.boxes[0], branch.flow.boxes[-1]
         into, end = lane.boxes[first.id], lane.boxes[last.id]
         enter, leave = path_through(lane, first), path_through(lane, last)
+        above = page.tight and any(leads[branch.name])
+        y += 15 * above
         out.add(lane, lead, y)
         at, off = y + enter, y + leave
         middles.append(at)
+        joins.append(off)
         reached = branch.mark is None or branch.mark.state is not StepState.NEVER
         line = next(each for each in branch.flow.forward if each.target == first.id)
         join = next((each for each in branch.flow.forward if each.source == last.id), None)
@@ -434,13 +430,12 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
         if join is not None:  # it may be hidden
             join = msgspec.structs.replace(join, target=box.id)
             out.routes.append(Route(join, ((lead + end.right, off), (wide, off)), arrow=False))
-        for number, words_of in enumerate(leads[branch.name]):
-            tone = "note" if number else "ink"
-            out.texts.append(Text(words_of, 10, at - 8 + 17 * number, SMALL, True, tone))
+        out.texts += name_words(leads[branch.name], (y - 7 if above else at - 8), wide if above else None)
         y += lane.height + 12
     out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
-    top, bottom = middles[0] - 11, max(middles) + 11
-    for x in (0.0, wide):
+    top = middles[0] - 11
+    for x, lowest in ((0.0, max(middles)), (wide, max(middles[0], *joins))):
+        bottom = lowest + 11
         if box.kind is Kind.CHOICE:
             out.shapes.append(Shape("fork", box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
             out.shapes.append(Shape("choice", box.id, Box(x - 8, middles[0] - 8, 16, 16)))

@@ -32,8 +32,30 @@ ENTRY: Final = 45.0
 ENTRY_OF_NONE: Final = 28.0
 """From the line along which parts are given up to the end, if nothing can be undone."""
 
+SIDE: Final = 9.0
+"""The distance of the left sides of two frames, one in the other."""
+
+BESIDE_FORK: Final = 7.0
+BESIDE_PERSON: Final = 42.0
+"""From the line on which parts are given up to the right side of a frame; the same beside what a person says there."""
+
 BELOW: Final = 30.0
 """The distance between a compensation and a small node below it. A label must fit between them."""
+
+STUCK_LINES: Final = 20.0
+"""Between a stuck node as tall as its part and the part's lower edge: the line back to the part runs there."""
+
+LEFT_OF_STUCK: Final = 26.0
+"""Left of such a node in the lane of compensation: the label of the line to it must have room there."""
+
+MORE_AREA: Final = 1.15
+"""Small nodes are below compensations if that takes at most so many times the area: less of it is blank."""
+
+APART: Final = 12.0
+"""Between two small nodes below a compensation."""
+
+LEAST_UNDER: Final = 84.0
+"""The least width of a small node below a compensation: two lines lead to it, beside each other."""
 
 OFF: Final = 24.0
 """How far right of a compensation's left edge the way back passes, if the compensation's small node is below it."""
@@ -50,8 +72,8 @@ BESIDE: Final = 12.0
 INSET: Final = 20.0
 """The distance between the machine of a branch and the sides of its frame."""
 
-MOST: Final = 1000.0
-"""The maximum total width of branches that are placed side by side. A single branch may be wider."""
+MOST: Final = 840.0
+"""The most width to which branches are put side by side; a single one may be wider."""
 
 
 @attrs.define(eq=False)
@@ -68,8 +90,10 @@ class Strip:
     group: Layout | None = None  # the frame of its branches, below it
     top: float = 0.0
     height: float = 0.0
-    reach: float = 0.0  # the lower edge of the parts whose failure first leads to this compensation
-    low: float = 0.0  # the y of lines that pass below the part and its branches
+    last: int = 0  # the last strip whose failure leads to its compensation first
+    reach: float = 0.0  # the lower edge of its compensation
+    low: float = 0.0  # where lines pass below it and its branches
+    shut: float = 0.0  # the lower side of the outermost frame that ends with it in the lane of compensation
     labels: float = 0.0  # the top of the room for labels, below it and its branches
     end: float = 0.0  # the bottom of that room
 
@@ -92,24 +116,19 @@ class Strip:
         return self.lower is None and any(node.phase == STUCK for node in self.under)
 
     @property
+    def is_in_the_way(self) -> bool:
+        """Whether it has nodes or branches in the lane of compensation: no compensation above it is beside it."""
+        return self.lower is not None or bool(self.under) or bool(self.branches)
+
+    @property
+    def has_joining_under(self) -> bool:
+        """Whether a line from a node in the lane of compensation joins the happy path."""
+        return any(node.id in self.joining for node in self.under)
+
+    @property
     def scopes(self) -> tuple[str, ...]:
         """The nested sagas around the part, the outermost first."""
         return scopes_of(self.forward.scope)
-
-
-def reach_of(below: Sequence[Strip], scopes: Sequence[str], end: float) -> float:
-    """The lower edge of the first parts in *below* that are given up to the same compensation.
-
-    Such a part is in the nested sagas *scopes*, has no compensation, and has no state in which it waits for a person.
-    If all parts of *below* are such parts, the result is *end*, the lower edge of the whole machine. If the first
-    part is not such a part, the result is 0.
-    """
-    reach = 0.0
-    for strip in below:
-        if strip.lower is not None or strip.under or strip.scopes != scopes:
-            return reach
-        reach = strip.bottom
-    return reach if scopes else max(reach, end)
 
 
 def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
