@@ -1,8 +1,7 @@
 """JournalThreads: threads that call a journal for the tasks of one event loop.
 
-A thread pool of the standard library needs four times as many wake-ups. It wakes its threads through a queue and a
-semaphore, and a future of threads wakes a future of tasks. Here a call wakes one thread, and its answer wakes the
-loop: that is two wake-ups for each call, the fewest that a call in a thread can have.
+A call wakes one thread, and its answer wakes the loop. A thread pool of the standard library needs about twice as many
+context switches: it also wakes its threads through a semaphore, and joins two kinds of futures.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def _pass_on(answer: asyncio.Future[Any], result: Any, error: BaseException | No
 
 
 def _work(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
-    """Make calls, one after the other. The data of a call is deleted before the wait for the next call."""
+    """Make calls, one after the other. While the thread waits for the next call, it references nothing of the last."""
     while (call := calls.get()) is not None:
         function, arguments, answered, is_cancelled = call
         result = fault = None
