@@ -354,7 +354,7 @@ def refusal_of(write: Write, its: _Standing | None) -> JournalError | None:
         return JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
     if (its.epoch, its.driver) != (commit.epoch, commit.driver):
         return LeaseLostError(
-            f"execution {commit.saga_id!r} was taken over by another driver or released; this driver stops, nothing was "
+            f"execution {commit.saga_id!r} was taken over by another driver or released; the driver stops, nothing was "
             f"written"
         )
     if write.rows and write.rows[0][0] != its.seq + 1:

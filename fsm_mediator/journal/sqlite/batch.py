@@ -316,7 +316,7 @@ def _refusal(write: Write, own: int | None, execution: _Found | None) -> Journal
     _, epoch, driver, _, _, last = execution
     if epoch != write.commit.epoch or driver != own or (own is None and write.commit.driver is not None):
         return LeaseLostError(
-            f"execution {saga_id!r} was taken over by another driver or released; this driver stops, nothing was written"
+            f"execution {saga_id!r} was taken over by another driver or released; the driver stops, nothing was written"
         )
     if write.rows and write.rows[0][0] != last + 1:
         return LeaseLostError(
