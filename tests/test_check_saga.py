@@ -268,7 +268,7 @@ def test_observer_that_sees_nothing_is_refused():
     """A look at the world that never changes would let every saga pass, and so is refused."""
     saga, _ = shop()()
 
-    with pytest.raises(DefinitionError, match="is the same before and after"):
+    with pytest.raises(DefinitionError, match="returns the same value before and after"):
         check_saga(saga, ORDER, observe=lambda: 1)
     with pytest.raises(DefinitionError, match="does not equal its own copy"):
         check_saga(saga, ORDER, observe=lambda: [object()])
@@ -447,7 +447,7 @@ def test_example_survives_that_its_process_is_killed(tmp_path: Path, kills):
 
 def test_kill_of_a_world_in_memory_is_refused():
     """What lives in the memory of the process that is killed cannot be looked at afterwards."""
-    with pytest.raises(DefinitionError, match="it needs a world that outlives a process"):
+    with pytest.raises(DefinitionError, match="needs a world that outlives a process"):
         check_saga(shop(), ORDER, kill=True, only="charge-killed_after_effect_once")
 
 

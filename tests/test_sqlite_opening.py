@@ -79,7 +79,7 @@ def test_places_where_no_journal_can_be_are_refused_plainly(tmp_path, path):
         SQLiteJournal(tmp_path / "file" / "sagas.db")
     with refused("cannot be opened", "Name another"):
         SQLiteJournal(tmp_path / ("x" * 300))
-    with refused("does not exist", "only to be read"):
+    with refused("does not exist", "was opened read-only"):
         SQLiteJournal(path, read_only=True)
     with refused("cannot be created", "Name a place"):
         SQLiteJournal("nul\0")
@@ -310,7 +310,7 @@ def test_looking_only_neither_creates_nor_writes(path, journal):
             lambda: looking.prune(1e9),
             lambda: looking.write_all([going_on("x", 3)]),
         ):
-            with refused("opened to look only", "read_only=True"):
+            with refused("was opened read-only", "read_only=True"):
                 change()
         assert seen(looking, "x") == [(1, "executing.a"), (2, "executing.b")]
 
@@ -339,7 +339,7 @@ def test_journals_can_be_named_in_every_way(tmp_path, monkeypatch):
         "mysql://host/db": "no journal for 'mysql://'",
         "sqlite://sagas.db": "sqlite:///sagas.db",
         "": "names no file",
-        7: "no journal",
+        7: "is not a journal",
     }.items():
         with pytest.raises(DefinitionError, match=words):
             open_journal(wrong)  # type: ignore[arg-type]

@@ -553,7 +553,7 @@ def test_abandon_on_the_command_line(path):
 
 def test_compare_decodes_what_is_in_flight(path):
     """The next deploy has the same shape, and a type that cannot read what is in the journal: it is named before."""
-    assert "nothing in flight" in ran("compare", f"{__name__}:SAGAS", f"{__name__}:SAGAS", "-j", path)
+    assert "no execution in flight" in ran("compare", f"{__name__}:SAGAS", f"{__name__}:SAGAS", "-j", path)
     said = ran("compare", f"{__name__}:SAGAS", f"{__name__}:PRICED", "-j", path, code=1)
     assert "execution 'x' cannot be decoded (type PricedOrder, field $.currency)" in said
     found = json.loads(ran("compare", f"{__name__}:SAGAS", f"{__name__}:PRICED", "-j", path, "--json", code=1))

@@ -219,7 +219,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         if saga_id not in self._rows:
             return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
         return LeaseLostError(
-            f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
+            f"execution {saga_id!r} was taken over by another driver or released; the driver stops, nothing was written"
         )
 
     def _check_driver(self, driver_id: str) -> None:

@@ -143,5 +143,5 @@ def check_saga_id(saga_id: Any) -> None:
     ):
         raise InvalidSagaIdError(
             f"{safe_repr(saga_id)} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without "
-            f"'/' and ':', and without space around it. '/' marks the branches of a group, and ':' the parts of a key"
+            f"'/' and ':', and without space around it. These two characters mark branches and the parts of a key"
         )

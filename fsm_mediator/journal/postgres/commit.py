@@ -351,12 +351,12 @@ def refusal_of(write: Write, its: _Standing | None) -> JournalError | None:
         return JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
     if (its.epoch, its.driver) != (commit.epoch, commit.driver):
         return LeaseLostError(
-            f"execution {commit.saga_id!r} was taken over by another driver, or released; this one stops, nothing was "
+            f"execution {commit.saga_id!r} was taken over by another driver or released; the driver stops, nothing was "
             f"written"
         )
     if write.rows and write.rows[0][0] != its.seq + 1:
         return LeaseLostError(
-            f"execution {commit.saga_id!r} stands at record {its.seq}, so that {write.rows[0][0]} cannot be its next: "
+            f"execution {commit.saga_id!r} is at record {its.seq}, so that {write.rows[0][0]} cannot be its next: "
             f"another driver has written in the meantime; nothing was written"
         )
     if commit.unless_mail is not None:

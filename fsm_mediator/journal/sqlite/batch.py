@@ -322,11 +322,11 @@ def _refusal(write: Write, own: int | None, execution: _Found | None) -> Journal
     _, epoch, driver, _, _, last = execution
     if epoch != write.commit.epoch or driver != own or (own is None and write.commit.driver is not None):
         return LeaseLostError(
-            f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
+            f"execution {saga_id!r} was taken over by another driver or released; the driver stops, nothing was written"
         )
     if write.rows and write.rows[0][0] != last + 1:
         return LeaseLostError(
-            f"execution {saga_id!r} stands at record {last}, so that {write.rows[0][0]} cannot be its next: somebody "
-            f"else has written in the meantime; nothing was written"
+            f"execution {saga_id!r} is at record {last}, so that {write.rows[0][0]} cannot be its next: another "
+            f"driver has written in the meantime; nothing was written"
         )
     return None
