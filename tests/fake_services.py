@@ -59,7 +59,7 @@ class Forgets(Put):
 
 
 class IsNotIdempotent(Put):
-    """It has a second effect under the same key, and undoes both."""
+    """It takes effect again when it is repeated with the same key; its compensation undoes both effects."""
 
     def execute(self, order, context):
         number = len(self.shelf.held)
@@ -118,7 +118,7 @@ class ReturnsNoData(Put):
 
 
 class NeedsItsMemory(Put):
-    """Its compensation undoes the last attempt only."""
+    """Its compensation undoes only the last attempt."""
 
     def execute(self, order, context):
         self.put_under = f"{context.idempotency_key} {context.attempt}"
@@ -145,7 +145,7 @@ class RemembersInItsProcess(Put):
 
 
 class IsNeverUndone(Put):
-    """Its compensation does nothing in doubt."""
+    """Its compensation does nothing if the step is in doubt."""
 
     def compensate(self, order, context):
         if not context.in_doubt:
