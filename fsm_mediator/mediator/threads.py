@@ -24,8 +24,8 @@ T = TypeVar("T")
 def run_blocking(work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
     """Run a coroutine function to its end in this thread, and return its result. Its waits block the thread.
 
-    One expression creates and starts the coroutine. Therefore an interrupt cannot leave a coroutine that was never
-    awaited.
+    One expression creates and starts the coroutine. If an interrupt comes between the two, the coroutine has done
+    nothing, and Python warns that it was never awaited.
     """
     try:
         work(*arguments).send(None)
