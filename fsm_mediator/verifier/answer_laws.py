@@ -75,7 +75,10 @@ _COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
     ("undo", OperatorUndo()),
     ("", Returned()),
 )
-"""Answers that may come in any state, each with the event that it requests. The answer of a call requests no event."""
+"""Answers that the search feeds in every state, because a mediator may feed them at any time.
+
+Each answer has the event that it requests. `Returned`, the answer of a call, requests no event: its event is empty.
+"""
 
 _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     TIMED_OUT: AttemptTimedOutError,
@@ -88,7 +91,7 @@ _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     SIBLING_FAILED: SiblingFailedError,
     DEADLINE_PASSES: DeadlineExceededError,
 }
-"""The class of the error that the record names after each observation."""
+"""The class of the error that the record must name, by `Action.observation`."""
 
 
 def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Broken]:
@@ -233,14 +236,14 @@ def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) ->
 
 
 def _of(branch: Acceptance) -> tuple[Any, ...]:
-    """The values of a branch that are compared."""
+    """The values by which `created_wrongly` compares two acceptances of a branch."""
     return branch.saga_id, branch.saga, branch.fingerprint, branch.payload, branch.parent
 
 
 def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
-    """Yields a broken rule for each unfitting answer that *execution* accepts, or refuses without a reason.
+    """Yields a broken rule for each answer that *execution* must refuse with a reason, but does not.
 
-    The answers are those in `_COMMANDS` that do not fit the state of *execution*.
+    *execution* must refuse every answer in `_COMMANDS` that does not fit its state.
     """
     tried = copied(execution)
     state = execution.state
@@ -259,7 +262,10 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
 
 
 def held_wrongly(execution: Execution) -> Iterator[Broken]:
-    """Yields a broken rule if the removal of a hold does more than let the announced attempt of *execution* begin."""
+    """Yields a broken rule if the removal of a hold changes more than the start time of the announced attempt.
+
+    A hold delays an announced attempt. When the hold is removed, this attempt must begin, and no other attempt.
+    """
     effect, state, number = execution.effect, execution.state, execution.attempt
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE) or effect.part.kind is not Kind.STEP:
         return

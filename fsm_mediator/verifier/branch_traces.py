@@ -32,7 +32,7 @@ _EFFORT: Final = {
     POISONED: 100_000,
     PROBE_POISONED: 100_000,
 }
-"""The effort of unusual actions. All other actions have effort 1."""
+"""The effort of an action on a path, by `Action.observation`. An action that is not in this table has effort 1."""
 
 _BY_HAND: Final = 1_000_000
 """The additional effort of a settlement by hand after which the branch continues. The parent's path has no such
@@ -68,7 +68,7 @@ class BranchSearch(Protocol):
         """Whether the search found a broken law."""
 
     def successors(self, number: int) -> Iterable[tuple[Action, str, int]]:
-        """The actions from the node of this number, each with its label and its target node."""
+        """The actions from the node *number*, each with its label and the number of its target node."""
 
 
 def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
@@ -103,7 +103,7 @@ def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ..
 
 
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of a move, and the number of *wanted* statuses that the move reaches.
+    """The effort of *move*, and how many of the *wanted* statuses the move reaches, from the first on.
 
     Args:
         move: The move.

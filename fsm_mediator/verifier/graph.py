@@ -14,7 +14,8 @@ class Graph:
     """Nodes, numbered from 0, and their edges.
 
     Attributes:
-        onward: The outgoing edges of each node, as numbers.
+        onward: For each node, its outgoing edges. An edge is the number ``2 * target``, plus one if the edge is cut:
+            see `add_edge`.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Graph:
         return len(self.onward) - 1
 
     def add_edge(self, source: int, target: int, *, cut: bool) -> None:
-        """Add an edge. If *cut*, cycles through the edge are allowed, and paths through it are not counted."""
+        """Add an edge. If *cut*, `cycle` ignores cycles through the edge, and `ways` ignores paths through the edge."""
         self.onward[source].append(2 * target + cut)
 
     def reached(self, starts: Iterable[int], *, leave: Container[int] = ()) -> set[int]:
@@ -44,7 +45,7 @@ class Graph:
         return seen
 
     def first_dead_end(self, ends: Iterable[int]) -> int | None:
-        """The lowest node from which none of *ends* can be reached. None if there is no such node."""
+        """The lowest number of a node from which no node in *ends* can be reached. None if there is no such node."""
         backward: list[list[int]] = [[] for _ in self.onward]
         for source, edges in enumerate(self.onward):
             for edge in edges:
@@ -107,7 +108,7 @@ class Graph:
         return []
 
     def ways(self) -> int:
-        """The number of paths without cut edges from the first node to a node without edges."""
+        """The number of paths without cut edges from node 0 to a node that has no outgoing edges, except cut edges."""
         counts: dict[int, int] = {}
         stack = [0]
         begun: set[int] = set()

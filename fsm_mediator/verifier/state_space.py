@@ -46,7 +46,10 @@ _REPORTED: Final = 100
 
 
 class _Found(NamedTuple):
-    """A broken rule: the node, the last actions, and whether these actions form a cycle."""
+    """A broken rule, and the path to it: the node *number*, and the labels of the actions after this node.
+
+    *goes_round*: whether these last actions form a cycle.
+    """
 
     broken: Broken
     number: int
@@ -305,7 +308,7 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every action from the node *number*, with its label and its target node. The label includes the decisions."""
+        """Every action from the node *number*, with its label and decisions as text, and its target node's number."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
             every = self._table.after(position, move)
@@ -315,7 +318,7 @@ class StateSpace:
                     yield move, move.label + led.decided, target
 
     def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
-        """The key of a node: equal for nodes with the same future."""
+        """The key of the node of *position* and *ledger*. Nodes with the same future have equal keys."""
         branches = self._in_order(position, ledger) if ledger.branches else ()
         if position.backward and ledger.undoing:  # during compensation the known effects do not matter
             return (position.number, ledger.effects, ledger.running, branches)
@@ -334,7 +337,10 @@ class StateSpace:
         return number
 
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
-        """The statuses of the branches of every group, equal if only symmetric branches are exchanged."""
+        """For each group that was entered, the statuses of its branches.
+
+        The value does not change if symmetric branches exchange their statuses (`BranchModel.in_order`).
+        """
         plans = position.execution.plans or {}
         branch_models = self.possible.branch_models.items()
         return tuple(
