@@ -32,7 +32,7 @@ SAGA_ID = "checked"
 
 
 listeners: list[Callable[[CheckReport], None]] = []
-"""Functions that get every report. The pytest plugin adds such a function to count the coverage."""
+"""Functions that `check_saga` calls with each report. The pytest plugin adds such a function to count the coverage."""
 
 
 def check_saga(
@@ -167,7 +167,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[Case]:
-        """The case of each run. The first is the fault-free run."""
+        """Run every plan, and yield the `Case` of each run. The first run is fault-free."""
         yield self.case(FaultPlan())
         for plan in self.plans(only, strict=strict, pairs=pairs, kill=kill):
             case = self.case(plan)
@@ -258,7 +258,10 @@ class Checking:
         self._outlives = True
 
     def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
-        """The calls after the first fault of *plan*, as (step, verb). This calls no step."""
+        """The calls that follow the first fault of *plan* in a run, as (step, verb).
+
+        The run is simulated: no step is called.
+        """
         trial = self._runner.run(self.saga, self._payload, plan, SAGA_ID, idle=True)
         return trial.injector.since
 
@@ -303,7 +306,15 @@ class Checking:
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo the run, unless the next run has its own world. Returns the problem, or an empty text.
+        """Undo a successful run, because the next run uses the same world. If it has its own world, do nothing.
+
+        Args:
+            world: The world of the run.
+            before: The state of the world before the run.
+            undo: A function that undoes the run.
+
+        Returns:
+            The problem, if the world differs from *before* after the undo. Otherwise an empty text.
 
         Raises:
             DefinitionError: The run cannot be undone.
@@ -327,7 +338,10 @@ class Checking:
         return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
     def judged(self, outcome: Outcome, before: Any, after: Any) -> str:
-        """The problem with the world after a run. Empty if there is none."""
+        """The problem with the world after a run, as text. Empty if there is none.
+
+        *outcome*: the outcome of the run. *before* and *after*: the state of the world before and after the run.
+        """
         expected = self._good if outcome.succeeded else before
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):

@@ -49,7 +49,7 @@ LAWS: Final = {
     Promise.UNDOES_NOTHING: "compensate without execute: nothing changes",
     Promise.EXECUTES_ONCE: "execute twice with one key: as executed once",
 }
-"""Each promise in words."""
+"""The text of each promise, for messages."""
 
 _KEPT: Final = "kept"
 _UNSEEN: Final = "unseen"
@@ -98,7 +98,7 @@ class PromiseReport:
 
     Attributes:
         saga: The saga.
-        verdicts: One verdict for each step and each promise, in the order of the steps.
+        verdicts: One `Verdict` for each step and each `Promise`, in the order of the steps.
     """
 
     saga: Saga

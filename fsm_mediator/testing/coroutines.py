@@ -28,7 +28,10 @@ _WAITS: Final = {
     threading.Thread.join.__code__: "threading.Thread.join",
     subprocess.Popen.wait.__code__: "subprocess.Popen.wait",
 }
-"""Functions in which a thread waits for other threads. Events, queues, futures and barriers use a condition."""
+"""The names of the functions in which a thread waits for another thread or a process, by their code.
+
+Events, queues, futures and barriers wait in ``threading.Condition.wait``.
+"""
 
 _watching: contextvars.ContextVar[tuple[int, Callable[[str], None]] | None] = contextvars.ContextVar(
     "_watching", default=None

@@ -53,7 +53,7 @@ WORDS: Final = {
     KILL_UNRECORDED: "has answered, and its process is killed before that is journaled",
     KILL_RECORDED: "has answered, and its process is killed right after that is journaled",
 }
-"""Every kind of fault, in words."""
+"""The description of each kind of fault, such as ``RAISES_BEFORE``."""
 
 KILLS: Final = frozenset({KILL_BEFORE, KILL_AFTER, KILL_UNRECORDED, KILL_RECORDED})
 """The faults that kill the process."""
@@ -68,7 +68,10 @@ UNDONE: Final = "is_undone"
 """The name of the plan without faults in which an operator undoes the successful saga."""
 
 Strict: TypeAlias = "bool | Sequence[Exception | type[Exception]] | Mapping[str, Sequence[Exception | type[Exception]]]"
-"""The exceptions that steps raise after their effect without reporting doubt. A mapping has them for each step."""
+"""The type of the argument *strict* of `check_saga`: which exceptions steps raise after their effect, without doubt.
+
+A list holds for all steps. A mapping has a list for each step that it names. True stands for an unknown error.
+"""
 
 NO_FAULT: Final = "no_fault"
 """The name of the plan without faults."""
@@ -136,7 +139,7 @@ class FaultPlan:
 
     @property
     def all(self) -> tuple[Fault, ...]:
-        """Every fault of the plan."""
+        """Every fault of the plan: *because* and *faults*."""
         return (*self.because, *self.faults)
 
     def and_(self, fault: Fault) -> FaultPlan:
@@ -237,7 +240,10 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 
 
 def _declares_nothing(part: Part) -> bool:
-    """Whether any error may follow the step's effect: its ``in_doubt_on`` has the default errors, none or all."""
+    """Whether ``in_doubt_on`` of *part* does not choose errors: it has the default errors, no errors or all errors.
+
+    Then a strict check raises an unknown error after the effect of the step.
+    """
     return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 
 

@@ -68,7 +68,7 @@ class Stepper:
         return self.execution.outcome()
 
     def folded(self) -> Execution:
-        """The execution, as another driver would recover it from the journal."""
+        """A second `Execution`, built from the journal, as another driver would recover it."""
         return self._store.load_execution(self._store.entry(self.execution.saga_id))
 
     def perform(self, kind: str | None = None) -> None:

@@ -25,7 +25,7 @@ _CONTAINERS: Final = (dict, list, set, deque, bytearray)
 
 @attrs.frozen(eq=False)
 class _Kept:
-    """A mutable object, and a shallow copy of its earlier content."""
+    """A mutable object (*holder*), and a shallow copy of the content that it had before the run."""
 
     holder: Any
     content: Any
@@ -57,8 +57,8 @@ class _Root:
         name: The attribute or variable, in words, for messages.
         owner: The dictionary of the object that has the attribute. None for a variable.
         key: The name of the attribute in *owner*.
-        value: The first value.
-        kept: The mutable objects in the value.
+        value: The value before the run.
+        kept: The mutable objects in this value.
     """
 
     name: str
@@ -109,7 +109,7 @@ class ProcessMemory:
                 self.lost[f"the attribute {name!r} of step {path!r}"] = None
 
     def learn(self) -> None:
-        """Find the changed attributes and variables that belong to the world. This leaves their values unchanged."""
+        """Add the changed attributes and variables that the world shows to its names. Their values do not change."""
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and not self._puts_back(root, keeps=True):
                 self._world.add(root.name)

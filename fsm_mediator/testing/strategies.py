@@ -150,7 +150,7 @@ def histories(
     Args:
         draw: Passed by Hypothesis.
         saga: The saga.
-        most: The maximum number of actions. An action has one or more records.
+        most: The maximum number of actions in a history. An action has one or more records.
         saga_id: The id of the execution in the records.
         payload: The payload of the execution.
     """

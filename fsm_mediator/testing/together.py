@@ -241,7 +241,7 @@ class _Together:
     def _drive(
         self, world: World, plan: FaultPlan, numbers: Sequence[int], scheduler: Scheduler | None
     ) -> dict[int, Outcome]:
-        """Run executions on one journal, each with its own mediator. Without a scheduler, run them serially.
+        """Run the executions *numbers* on one journal, each with its own mediator. Without a *scheduler*, run serially.
 
         Returns:
             The outcomes, by the number of the execution.
@@ -324,14 +324,17 @@ class _Driven:
 
 
 def _switches(scheduler: Scheduler) -> Iterator[str]:
-    """The switches from one function to another, in words."""
+    """A text for each switch of the run from one function to another."""
     for (number, place), (following, there) in itertools.pairwise(scheduler.points):
         if number != following:
             yield f"{scheduler.names[number]} stops at {place}, {scheduler.names[following]} comes to {there}"
 
 
 def _share(scheduler: Scheduler, loop: VirtualLoop) -> None:
-    """Set the callbacks of *loop*: other functions run when the loop is idle, and before its time jumps."""
+    """Set the callbacks of *loop*, so that *scheduler* can run other functions when the loop is idle.
+
+    The scheduler can also switch to another function before the time of the loop jumps.
+    """
 
     def idle(select: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
         if loop.in_threads:  # a step runs in a thread: its execution keeps the turn
@@ -359,7 +362,7 @@ class _SwitchingRuntime:
         return getattr(self._inner, name)
 
     async def call(self, call: StepCall) -> Answer:
-        """As `Runtime.call`, with switch points."""
+        """Make a call as `Runtime.call` does, with a switch point before and after the call."""
         effect = call.effect
         path = path_of(self._saga, call.saga_id, effect.part)
         place = path if effect.kind == EXECUTE else f"{effect.kind} {path}"
@@ -374,7 +377,7 @@ class _SwitchingRuntime:
         return answer
 
     async def sleep(self, seconds: float) -> None:
-        """As `Runtime.sleep`. Other functions run during the sleep."""
+        """Sleep as `Runtime.sleep` does. The scheduler runs other functions during the sleep."""
         if self._blocks:
             until = self._clock() + seconds
             self._scheduler.switch_point("a wait", yields=True)
@@ -382,19 +385,19 @@ class _SwitchingRuntime:
         await self._inner.sleep(seconds)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """As `Runtime.wait`. Other functions run during the wait."""
+        """Wait as `Runtime.wait` does. The scheduler runs other functions during the wait."""
         if not self._blocks or self._scheduler.here is None:
             return await self._inner.wait(event, seconds)
         return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
 
     async def pause(self, seconds: float) -> None:
-        """As `Runtime.pause`. Other functions run during the pause."""
+        """Pause as `Runtime.pause` does. The scheduler runs other functions during the pause."""
         if not self._blocks:
             await self._inner.pause(seconds)
         self._scheduler.switch_point("a look", yields=True)
 
     def submit(self, work: Any, context: Any, never_ran: Callable[[], object]) -> None:
-        """As `Runtime.submit`. Work in a thread runs under the schedule."""
+        """Run *work* as `Runtime.submit` does. If it runs in a thread, the scheduler decides when it runs."""
         if not self._blocks:
             self._inner.submit(work, context, never_ran)
             return
@@ -410,7 +413,7 @@ class _SwitchingRuntime:
         self._inner.submit(scheduled, context, never)
 
     def at(self, time: float, call: Callable[[], object]) -> None:
-        """Store *call* for `wake_next`. No timer is started, so that each run is repeatable."""
+        """Store *call* and its *time* for `wake_next`. No timer is started, so that each run is repeatable."""
         self._timers.append((time, call))
 
     def wake_next(self) -> bool:

@@ -129,7 +129,7 @@ def differences(expected: Any, found: Any) -> str:
 
 
 def without(look: Any, names: tuple[str, ...]) -> Any:
-    """*look* without the keys *names*, if it is a mapping. Otherwise *look* itself."""
+    """*look*, an observation of the world, without the keys *names*. If it is not a mapping, *look* itself."""
     if isinstance(look, Mapping) and any(name in look for name in names):
         return {key: value for key, value in look.items() if key not in names}
     return look

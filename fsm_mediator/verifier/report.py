@@ -41,8 +41,8 @@ class Report:
         moves: The number of actions that led from one situation to another.
         paths: The number of paths without cycles to an end or a park.
         states: The machine's states that were reached.
-        unreached: The machine's states that were not reached. If the search is complete, no outcome leads to these states
-            under the current settings.
+        unreached: The machine's states that were not reached. If the search is complete, no outcome leads to these
+            states under the current settings.
         transitions: The number of the machine's transitions that were taken.
         all_transitions: The number of all transitions of the machine.
         violations: The shortest violation of each broken law.
