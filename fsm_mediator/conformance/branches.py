@@ -51,7 +51,10 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact about each branch that follows from a parent's move. The value describes a branch that contradicts it."""
+    """A fact about each branch that follows from a parent's move.
+
+    The value is a text about a branch that contradicts the fact.
+    """
 
     SUCCEEDED = "never succeeded"
     SETTLED = "has neither ended nor got stuck"
@@ -88,9 +91,9 @@ class JoinClaim:
         saga_id: The id of the parent.
         position: The number of the move, from 1.
         before: The previous move. None if there is no previous move.
-        entry: The move.
-        branches: The ids of the branches.
-        implied: The fact about these branches.
+        entry: The move of the parent.
+        branches: The ids of the branches that the fact is about.
+        implied: The fact: it must be true for each of these branches.
     """
 
     saga: Saga
@@ -107,8 +110,8 @@ class BranchConsistency:
     """Collects all branches and the claims of their parents, and finds contradictions between them.
 
     Attributes:
-        ends: The state of each branch, by id.
-        claims: The facts about branches that follow from the moves of their parents.
+        ends: The `_End` of each branch, by id.
+        claims: The moves of parents from which facts about their branches follow.
     """
 
     ends: dict[str, _End] = attrs.field(factory=dict)

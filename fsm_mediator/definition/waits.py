@@ -20,7 +20,7 @@ from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_wait, takes_number
 
 Branch: TypeAlias = "Step | PartSequence | Wait"
-"""The types of a branch: a step, a saga or another part."""
+"""The type of a branch of a group or a choice: a step, a saga or a wait."""
 
 _SEPTEMBER_2001 = 1e9
 """A time in seconds since the epoch. A smaller number is certainly a duration, not a time."""

@@ -36,7 +36,7 @@ class DirectMachine(Machine):
 
 
 def _in_hooks(name: str) -> property:
-    """The property *name* of ``Machine``, which also keeps `DirectMachine.hooks` up to date."""
+    """A property for the list *name* of a ``Machine``. Each read or assignment also updates `DirectMachine.hooks`."""
     stock: property = getattr(Machine, name)
 
     def read(machine: DirectMachine) -> Any:
@@ -73,7 +73,10 @@ class DirectTransition(Transition):
             super().__init__(source, dest, *callbacks, **named)
 
     def execute(self, event_data: EventData) -> bool:
-        """As the stock method: prepare, conditions, before, exit, change, enter, final, after."""
+        """Call the callbacks and change the state in the order of the stock method.
+
+        The order is: prepare, conditions, before, exit, the change of the state, enter, final, after.
+        """
         machine: Any = event_data.machine
         if self.prepare:
             machine.callbacks(self.prepare, event_data)
@@ -167,7 +170,7 @@ class DirectEvent(Event):
         return self.trigger(model)
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        """As the stock method, including its errors."""
+        """Trigger this event on *model*. The effects and the errors are those of the stock method."""
         name = model.state
         machine: Any = self.machine
         state = machine.states.get(name) or machine.get_state(name)  # raises, as the stock class does

@@ -159,7 +159,7 @@ class Effect:
         part: The part of the state.
         callback: The function to call. None for a wait.
         is_simple: Whether a call that returns has succeeded: it has no timeout and is no probe.
-        done: The event that follows if the call has succeeded.
+        done: The event of the move after a successful call: ``executed`` or ``compensated``.
     """
 
     __slots__ = ("callback", "done", "is_simple", "kind", "part")

@@ -49,7 +49,7 @@ TABLE_FORMAT: Final = 1
 
 
 class Transition(NamedTuple):
-    """One row of the table."""
+    """One row of the table: in the state *source*, the event *event* leads to the state *target*."""
 
     event: str
     source: str

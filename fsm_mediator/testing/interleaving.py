@@ -55,8 +55,8 @@ class Schedule:
 
     Attributes:
         first: The number of the function that runs first.
-        switches: The numbers of the switch points at which another function continues. Switch points are counted from the
-            start of the run.
+        switches: The numbers of the switch points at which another function continues. The numbers count from the start
+            of the run.
     """
 
     first: int
@@ -127,7 +127,7 @@ class Scheduler:
         return number
 
     def run_one(self, number: int, function: Callable[[], None], failures: list[BaseException] | None = None) -> None:
-        """Run the function *number* in this thread. Its error is added to *failures*, or raised if *failures* is None."""
+        """Run the function *number* in this thread. Its error is added to *failures*, or raised without *failures*."""
         self._here.number = number
         try:
             self._await_turn(number)
