@@ -68,7 +68,9 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _standing(self, saga_id: str) -> Data:
-        """The state of an execution: ``opening``, ``rows``, ``items`` and ``rests``.
+        """The state of an execution.
+
+        The keys are ``opening``, ``rows`` (the records), ``items`` (the inbox) and ``rests`` (whether it rests).
 
         Raises:
             UnknownExecutionError: The engine has no execution with this id.
@@ -91,7 +93,7 @@ class EngineMediator(Refusals):
         return await self._ended(opening["saga_id"]) if await self._open(opening) else None
 
     async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
-        """Send a verb, or an item for the inbox, to the worker that drives the execution.
+        """Send *words*, a verb or an item for the inbox, to the worker that drives the execution.
 
         Raises:
             RefusedError: The verb or the item does not fit the state of the execution.
@@ -100,7 +102,7 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _undo(self, standing: Data, verb: Data) -> None:
-        """Start a succeeded execution again from its current state, with the verb ``undo``."""
+        """Start a succeeded execution again, to undo it. *standing*: its state. *verb*: the verb ``undo`` as data."""
         raise NotImplementedError
 
     # Running

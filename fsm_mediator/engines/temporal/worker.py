@@ -32,7 +32,7 @@ QUEUE = "fsm_mediator"
 
 
 class _HandsTurns(Interceptor):
-    """Makes the worker's `Turns` available to workflows."""
+    """An interceptor that makes the worker's `Turns` available to workflows, under the name `TURNS`."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
