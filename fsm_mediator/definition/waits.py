@@ -282,7 +282,7 @@ class Parallel(Wait):
             payload: The type of an item. If None, the payload type of *branch* if it is a saga with such a type;
                 otherwise any value is allowed.
             at_most: The maximum number of branches that run at a time. None for all.
-            on_failure: As for `Parallel`.
+            on_failure: Whether a failed branch cancels the other branches (``"cancel"``) or not (``"settle"``).
 
         Raises:
             DefinitionError: *branch* is not a part, *over* is not a function, *payload* is not a type, or a setting is

@@ -39,7 +39,7 @@ class EngineMediator(Refusals):
 
     Args:
         sagas: The sagas that the mediator knows.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
 
     Raises:
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
@@ -78,7 +78,10 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _look(self, saga_id: str) -> Data:
-        """As `_standing`, but only for an execution that has not ended."""
+        """The same data as `_standing` returns. This method is called only for an execution that has not ended.
+
+        An engine that can read such an execution with fewer requests overrides this method.
+        """
         return await self._standing(saga_id)
 
     async def _ended(self, saga_id: str) -> Data:

@@ -299,7 +299,7 @@ class Turns:
         return await self.turn_of(self.load(opening, rows), opening, request)
 
     async def turn_of(self, execution: Execution, opening: Mapping[str, Any], request: Mapping[str, Any]) -> Data:
-        """As `turn`, for an execution that is already loaded."""
+        """Perform the next effect or verb of *execution*, as `turn` does for an execution that it loads first."""
         self._runtime.bind()
         self.receive(execution, request.get("items", ()))
         before, done = execution.seq, Data()

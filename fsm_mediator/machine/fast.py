@@ -142,7 +142,7 @@ class DirectEvent(Event):
         vars(self).update(state, _of_machine=vars(state["machine"]))
 
     def move(self, model: Any) -> bool:
-        """As ``trigger(model)``, but faster. Executions use it.
+        """Trigger this event on *model*, as ``trigger(model)`` does, but faster. Executions use this method.
 
         If the only callback is the effect of the new state, no event object is made, because an effect does not read
         its event. Making an event object takes two thirds of the time of a trigger.

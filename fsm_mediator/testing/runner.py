@@ -143,7 +143,10 @@ class FaultRunner:
         idle: bool = False,
         died: Callable[[], None] = lambda: None,
     ) -> Trial:
-        """Run *saga* under *plan*. After each crash of a driver, *died* is called before another driver recovers."""
+        """Run *saga* under *plan*, to its end. With *idle*, no step is called.
+
+        After each crash of a driver, *died* is called before another driver recovers.
+        """
         injector = FaultInjector(plan, VirtualClock(), self._journal(), idle=idle)
         return _Run(self, saga, payload, injector, saga_id, died).finish()
 

@@ -122,11 +122,12 @@ def check_together(
     executions, and one execution after the other, in some order.
 
     Args:
-        saga: As for `check_saga`. If it is a saga, *reset* is required.
+        saga: A function that returns a new ``(saga, observe)`` for each run, or a saga. A saga requires *reset*.
         payloads: One payload for each execution, at least two. Executions compete for the keys or resources that their
             payloads share.
-        observe: As for `check_saga`. It must not show values that differ in each call, such as generated numbers.
-        reset: As for `check_saga`.
+        observe: A function that returns the state of the world, as for `check_saga`. It must not show values that
+            differ in each call, such as generated numbers.
+        reset: A function that restores the world to its initial state, as for `check_saga`.
         signals: The value of each signal that the saga waits for. Each execution gets all signals in this order. The
             scheduler chooses when.
         most: The maximum number of interleavings.
@@ -316,7 +317,7 @@ class _Driven:
     def _send_next(self) -> None:
         name, value = self._unsent[0]
         core = self.mediator._core
-        with contextlib.suppress(RefusedError, UnknownExecutionError):  # ended, or the signal is too late
+        with contextlib.suppress(RefusedError, UnknownExecutionError):  # it has ended, or the signal is too late
             entry = post_signal(core.store, new_token(), self.saga_id, name, value)
             if entry.saga_id in core.owned.active:
                 core.runtime.post(core.notify, entry.saga_id)
@@ -369,7 +370,7 @@ class _SwitchingRuntime:
         self._scheduler.switch_point(f"the call of {place}")
         here, callback = self._scheduler.here, effect.callback
         if not (self._blocks or here is None or callback is None or callback.is_coroutine or effect.part.timeout):
-            function = self._scheduler.traced(here, callback.function)  # it runs in its own thread
+            function = self._scheduler.traced(here, callback.function)  # the call runs in a thread of its own
             call.effect = Effect(effect.kind, effect.part, msgspec.structs.replace(callback, function=function))
         with self._scheduler.at_each_line():
             answer = await self._inner.call(call)

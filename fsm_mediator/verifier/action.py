@@ -125,7 +125,7 @@ def feed_answer(answer: Answer) -> Act:
 
 
 class _Refusing:
-    """A journal that refuses every joined result."""
+    """An `Encoding` that refuses every new result, as a journal refuses a result that is too large."""
 
     def accept_result(self, _part: Part, _value: Any) -> Any:
         raise ResultRefusedError("it cannot be journaled")

@@ -124,8 +124,8 @@ def attempts_of(kind: str, part: Part, *, strict: bool, thorough: bool) -> list[
     Args:
         kind: ``execute``, ``probe`` or ``compensate``.
         part: The part.
-        strict: As in `ActionModel`.
-        thorough: As in `ActionModel`.
+        strict: Whether the call may also raise after its effect without reporting doubt.
+        thorough: Whether the call may also raise the rarer exceptions, as in `ActionModel`.
     """
     if kind == EXECUTE:
         listed = _execute(part, strict=strict, thorough=thorough)

@@ -94,7 +94,7 @@ class Shortened(NamedTuple):
         return walked | {state for state, instead in self._left_out() if instead in walked}
 
     def taken(self, walked: set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The taken transitions of the whole saga, as event and source. *walked*: those of the shorter saga."""
+        """The taken transitions of the whole saga, as event and source. *walked*: the same for the shorter saga."""
         events: dict[str, list[str]] = {}
         for event, source in walked:
             events.setdefault(source, []).append(event)
@@ -219,7 +219,11 @@ def _shapes(machine: CompiledMachine, parts: Sequence[Part]) -> dict[str, frozen
 
 
 def _relation(path: str, other: str, before: str, after: str) -> str:
-    """The relation of the part *other* to the part *path*, whose neighbours are *before* and *after*."""
+    """The relation of the part at *other* to the part at *path*: ``itself``, ``the next`` or ``the nearest before``.
+
+    *before* and *after*: the paths of the neighbours of the part at *path*. If *other* is none of these parts, the
+    relation is *other* itself. If *other* is empty, the relation is empty.
+    """
     if other in ("", path):
         return "itself" if other else ""
     if other == after:

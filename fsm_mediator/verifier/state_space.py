@@ -91,9 +91,9 @@ class StateSpace:
 
     Args:
         saga: The saga. If it is long and has many equal steps, a shortened saga is searched.
-        strict: As in `verify`.
-        most_nodes: As in `verify`.
-        progress: As in `verify`.
+        strict: Whether steps may also raise after their effect without reporting doubt.
+        most_nodes: The maximum number of nodes.
+        progress: A function that the search calls repeatedly, with the number of nodes since the previous call.
         once: Whether the search tries actions on only one of several symmetric branches in the same status, and on
             only a few of several equal branches.
 

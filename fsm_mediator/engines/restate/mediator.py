@@ -45,7 +45,7 @@ class RestateMediator(EngineMediator):
         sagas: The sagas that the mediator knows.
         client: An HTTP client with the URL of Restate's ingress as its ``base_url``, and with the required headers.
         follow: Whether the workers copy the executions into a journal (`fsm_mediator.engines.projection`).
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
     """
 
     engine: str = "Restate"

@@ -132,7 +132,7 @@ async def worker(
         projection: The projection that copies the executions into a journal. None for no copy.
         identity_keys: The keys with which Restate signs its requests. If you pass keys, requests without a valid
             signature are refused.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
 
     Raises:
         JournalError: Restate does not accept the worker.

@@ -108,7 +108,7 @@ def worker(
             count as crashed.
         projection: The projection that copies the executions into a journal. None for no copy.
         temporal: More arguments for `temporalio.worker.Worker`, as a dictionary.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
     """
     turns = Turns(*sagas, max_workers=max_workers, **settings)
     more: dict[str, Any] = {"max_concurrent_activities": max_workers, **(temporal or {})}
