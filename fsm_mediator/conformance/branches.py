@@ -118,7 +118,7 @@ class BranchConsistency:
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Add an execution that conforms to its saga.
+        """Collect *trace*, an execution that conforms to *saga*: as a branch of its parent, and as a parent.
 
         Executions from a log are ignored, because a log may not have all moves.
         """

@@ -108,7 +108,7 @@ class Trace:
     planned: tuple[int, int, bool] | None = None
 
     def add(self, move: Any, line: int | None) -> None:
-        """Add a move from a mapping. If *move* is not a move, add a broken entry."""
+        """Add *move*, a mapping with the fields of a move. If it is not such a mapping, add a broken entry."""
         if not isinstance(move, Mapping):
             self.add_broken(f"it is {move!r}, which is no record", line)
             return
@@ -142,13 +142,13 @@ class Trace:
 
 
 class Reader:
-    """Reads a source.
+    """Reads the traces of the executions in a source.
 
     Args:
         names: The names of the sagas, to find them in the lines of a log.
 
     Attributes:
-        ignored: The number of lines without a move.
+        ignored: The number of lines read so far that have no move.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -100,7 +100,7 @@ class Branching:
     # The loop
 
     async def turn(self, **request: Any) -> Data:
-        """Make the next turn, fold its records, and return its result. *request*: as for `Turns.turn`."""
+        """Make the next turn, fold its records, and return its result. *request*: the keys of `Turns.turn`."""
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
@@ -206,9 +206,9 @@ class Branching:
                 await self.send(name, branch_id(execution.saga_id, path, name), cancel, begins=True)
 
     async def send(self, name: str, saga_id: str, item: list[Any], *, begins: bool = False) -> None:
-        """Put an item into the inbox of a branch.
+        """Put *item* into the inbox of the branch *name*, whose id is *saga_id*.
 
-        If the branch has not begun, it gets the item when it starts. With *begins*, it starts now.
+        If the branch has not begun, it gets the item when it starts. With *begins*, the branch starts now.
         """
         if name in self.begun or saga_id not in self.openings:
             await self.tell(saga_id, POST, item)

@@ -388,7 +388,7 @@ def _give_up(
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
-    """The decision to give up *part* after too many drivers died without progress. The saga is then stuck."""
+    """The decision to give up *part* by *event*: too many drivers died without progress. The saga is then stuck."""
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )

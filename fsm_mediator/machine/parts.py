@@ -17,7 +17,7 @@ from fsm_mediator.retry import Retry
 
 
 class Kind(enum.StrEnum):
-    """The kind of a part."""
+    """The kind of a part: a step, or a kind of wait. A group and a choice wait for branches."""
 
     STEP = "step"
     SIGNAL = "signal"

@@ -90,7 +90,7 @@ def check_saga(
 
 
 def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values of signals, by name.
+    """Check the argument *signals*, and return it as a dict: the value of each signal, by the signal's name.
 
     Raises:
         DefinitionError: *signals* is not a dict.
@@ -104,7 +104,7 @@ def check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
     """Check that the saga, or one of its branches, waits for each signal in *values*.
 
     Raises:
-        DefinitionError: No part of the saga waits for a signal with this name.
+        DefinitionError: No part of the saga waits for one of these signals. The message names the signal.
     """
     known = list(_signals_of(saga))
     for name in values:
@@ -247,7 +247,7 @@ class Checking:
         """Check that this process sees what a child process does to the world.
 
         Raises:
-            DefinitionError: This process sees no effect.
+            DefinitionError: This process sees no effect of the run in the child process.
         """
         before, trial, after, _ = self._run(FaultPlan(), outside=True)
         if not trial.outcome.succeeded or before == after:

@@ -143,7 +143,7 @@ class FaultPlan:
         return (*self.because, *self.faults)
 
     def and_(self, fault: Fault) -> FaultPlan:
-        """A copy of the plan with one more fault."""
+        """A copy of the plan, with *fault* added to the faults under test."""
         return attrs.evolve(self, faults=(*self.faults, fault))
 
     def __str__(self) -> str:

@@ -127,7 +127,7 @@ class Scheduler:
         return number
 
     def run_one(self, number: int, function: Callable[[], None], failures: list[BaseException] | None = None) -> None:
-        """Run the function *number* in this thread. Its error is added to *failures*, or raised without *failures*."""
+        """Run the function *number* in this thread. If *failures* is given, an error is added to it, not raised."""
         self._here.number = number
         try:
             self._await_turn(number)

@@ -64,7 +64,7 @@ class Stepper:
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome so far."""
+        """The `Outcome` of the execution so far."""
         return self.execution.outcome()
 
     def folded(self) -> Execution:

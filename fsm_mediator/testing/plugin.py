@@ -66,7 +66,7 @@ class _Coverage:
 
 
 class _Suite:
-    """The tests of one marker. All tests of a marker share one fault-free run."""
+    """The tests that one marker ``saga`` makes. All these tests share one fault-free run."""
 
     def __init__(self, saga: Any = None, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}

@@ -50,7 +50,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """The plan's name."""
+        """The name of the plan. It identifies the case in its report."""
         return self.plan.id
 
     @property

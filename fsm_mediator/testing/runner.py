@@ -200,7 +200,7 @@ class FaultRunner:
         return outcome
 
     def live_by(self, clock: VirtualClock) -> None:
-        """Let the event loop move *clock*."""
+        """Let the event loop of the runner move *clock* from now on, and no other clock."""
         self._call.live_by(clock)
 
     def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:

@@ -195,7 +195,9 @@ class _Together:
         return TogetherReport(saga, tuple(runs), complete)
 
     def _run_serially(self) -> None:
-        """Run every subset of the executions serially, in every order. If all succeed, store the resulting world.
+        """Run every subset of the executions serially, in every order. This finds the worlds that a run may leave.
+
+        If all executions of such a run succeed, its world is stored.
 
         Raises:
             DefinitionError: No execution succeeds alone.

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """A clock that can be moved."""
+    """A clock that a `VirtualLoop` moves together with its own time."""
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward by *seconds*."""

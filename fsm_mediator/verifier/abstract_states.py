@@ -200,7 +200,11 @@ class StateTable:
     def _led(
         self, position: AbstractState, reaction: Reaction, essence: tuple[Any, ...], consumed: tuple[int, ...]
     ) -> Successor:
-        """The successor after a reaction."""
+        """The `Successor` after *reaction*.
+
+        *essence*: the `_essence` of the execution after the reaction. *consumed*: the numbers of the inbox items
+        that the reaction has consumed.
+        """
         execution, records = reaction.after, reaction.records
         broken = (*broken_by_records(reaction), *begun_at_a_time(execution, self._index))
         passage = self._laws.passage(execution, records, position.leftovers)

@@ -95,7 +95,7 @@ _ERRORS: Final[Mapping[str, type[BaseException]]] = {
 
 
 def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """The laws of answers that a reaction breaks. *taken*: the answers of the deciding functions in this reaction."""
+    """The rules about answers that *reaction* breaks. *taken*: the answers of the deciding functions during it."""
     records = reaction.records
     if not records:
         if _must_be_recorded(reaction):

@@ -79,7 +79,7 @@ class Reaction(NamedTuple):
 
 
 def result_of(part: Part) -> str:
-    """The result that every attempt at *part* returns."""
+    """The result that every successful attempt at *part* returns in the search."""
     return f"the result of {part.path}"
 
 

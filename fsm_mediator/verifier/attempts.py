@@ -90,7 +90,7 @@ class Changes:
         self._made = {_SAME: ledger}
 
     def after(self, change: str) -> EffectLedger:
-        """The ledger after *change*."""
+        """The ledger after the change with this name, such as `_DONE`."""
         made = self._made.get(change)
         if made is None:
             made = self._made[change] = self._after(change)

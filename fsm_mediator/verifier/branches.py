@@ -220,7 +220,10 @@ class BranchModel:
         return ()
 
     def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """The actions on the branches in a state of *execution*. The driver can read their statuses at any time."""
+        """Everything that can happen to the branches of the current group of *execution*, as actions.
+
+        One action is that the driver reads the statuses of the branches. It is possible at any time.
+        """
         names = execution.group
         statuses = self.statuses(execution, ledger)
         calls_compensation = execution.phase == COMPENSATING
@@ -323,7 +326,7 @@ class BranchModel:
 def branch_models_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
-    """The branch models of the groups of *saga*, by path. *known*: the branches with the outcomes that were found."""
+    """The branch models of the groups of *saga*, by path. *known*: the searched branches, by group and name."""
     groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:

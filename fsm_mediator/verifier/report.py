@@ -84,7 +84,7 @@ class Report:
 
     @property
     def verdicts(self) -> dict[int, str]:
-        """The verdict for each law: ``holds``, ``broken``, or ``unproved`` if the search stopped early."""
+        """The verdict by the number of the law: ``holds``, ``broken``, or ``unproved`` if the search stopped early."""
         broken = {violation.law for violation in self.violations}
         rest = "holds" if self.complete else "unproved"
         return {law: "broken" if law in broken else rest for law in LAWS}

@@ -102,7 +102,10 @@ class SagaRun(Driving):
         return await self.drive()
 
     def _keep_rows(self, rows: list[Any]) -> None:
-        """Store the records of a turn for readers. The workflow's result has the records of the last turn."""
+        """Store *rows*, the records of a turn, for `standing`.
+
+        Without a projection, the records of the last turn are not stored, because the workflow's result has them.
+        """
         if rows and (self.start.get("follow") or not is_ended(rows[-1][3])):
             self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 

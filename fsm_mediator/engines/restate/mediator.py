@@ -184,7 +184,7 @@ def _key(saga_id: str) -> str:
 
 
 def _run_of(service: str, start: Data) -> str:
-    """The path of the handler that drives an execution."""
+    """The URL path of the handler that drives the execution with the input *start*."""
     return f"/{service}/{_key(start['opening']['saga_id'])}/run"
 
 

@@ -56,7 +56,7 @@ MOST_PAUSE: Final = 60.0
 
 @workflow.defn(name=WORKFLOW)
 class SagaWorkflow(Driving):
-    """One execution. The workflow's id is the saga_id. The branches of its groups are child workflows."""
+    """The workflow of one execution. Its id is the saga_id. The branches of its groups are child workflows."""
 
     inherited: tuple[str, ...] = ("loop", "heartbeat", "follow")
 

@@ -53,7 +53,7 @@ class _Activities:
 
     @activity.defn(name=FOLLOW)
     async def follow(self, opening: Data, rows: list[Row]) -> None:
-        """Write the records of an execution to the projection."""
+        """Write *rows*, the records of an execution, to the journal of the projection."""
         if self._projection is None:
             raise ApplicationError("this worker was given no projection=, which the execution's follow=True asks for")
         await self._projection.follow_apart(self._turns, opening, rows)
