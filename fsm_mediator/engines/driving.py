@@ -33,7 +33,7 @@ class Driving(Branching):
         summary: The status of this branch after its last turn.
     """
 
-    # A type checker that reads a typed package does not infer these from the base class.
+    # A type checker that reads a typed package does not infer these types from the base class.
     start: Data
     branches: dict[str, dict[str, Data]]
     execution: Execution | None

@@ -219,7 +219,7 @@ class Turns:
     def _items(self, execution: Execution, items: Iterable[list[Any]]) -> tuple[InboxItem, ...]:
         rows = (
             (number, kind, name, value, reason, *(actor or (None,)), None, at)
-            for kind, name, value, reason, at, number, *actor in items  # items of earlier versions have no actor
+            for kind, name, value, reason, at, number, *actor in items  # an item of an earlier version has no actor
         )
         return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))
 

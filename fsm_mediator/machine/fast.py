@@ -173,7 +173,7 @@ class DirectEvent(Event):
         """Trigger this event on *model*. The effects and the errors are those of the stock method."""
         name = model.state
         machine: Any = self.machine
-        state = machine.states.get(name) or machine.get_state(name)  # raises, as the stock class does
+        state = machine.states.get(name) or machine.get_state(name)  # `get_state` raises, as in the stock class
         data = EventData(state, self, machine, model, args, kwargs)
         try:
             candidates = self.transitions.get(name)
@@ -199,5 +199,5 @@ class DirectEvent(Event):
     def _finalize(machine: Any, data: EventData) -> None:
         try:
             machine.callbacks(machine._finalize_event, data)
-        except BaseException as error:  # the stock class ignores it too, because the transition is done
+        except BaseException as error:  # the stock class ignores this error too, because the transition is done
             logger.exception("a finalize callback raised %s; its transition is done", type(error).__name__)

@@ -48,7 +48,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _note(what: str) -> None:
     watching = _watching.get()
-    if watching is not None and watching[0] == threading.get_ident():  # other threads may block
+    if watching is not None and watching[0] == threading.get_ident():  # in other threads, functions may block
         watching[1](what)
 
 

@@ -181,7 +181,7 @@ def _variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
         try:
             yield name, cell.cell_contents
         except ValueError:
-            continue  # not assigned yet
+            continue  # the variable has no value yet
     yield from ((name, function.__globals__[name]) for name in code.co_names if name in function.__globals__)
 
 

@@ -306,7 +306,7 @@ class _Reachability:
         if was.branches and was.path != now.path:
             return f"the ids of the branches in flight contain the name {was.path!r}, not {now.path!r}"
         before, after = dict(was.branches), dict(now.branches)
-        # A new branch of a choice is no problem. A new branch of a group is: it is missing in groups that have begun.
+        # A new branch of a choice is no problem. A new branch of a group is a problem: begun groups lack it.
         if was.kind is Kind.CHOICE:
             after = {name: branch for name, branch in after.items() if name in before}
         if before.keys() != after.keys():

@@ -192,7 +192,7 @@ def _table(states: Iterable[StateVerdict]) -> list[str]:
 
 def _wrapped(before: str, text: str, hanging: int = 0) -> list[str]:
     after = " " * (len(before) + hanging)
-    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # a line must not break in these
+    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # keep quotes on one line
     lines = textwrap.wrap(
         kept, WIDTH, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
     )

@@ -134,6 +134,6 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
     ):
         return None
     effort = _EFFORT.get(move.observation, 1) if not move.settings else _BY_HAND
-    if position in AGAIN and position != wanted[0]:  # stuck: the parent must not see it before an operator has acted
+    if position in AGAIN and position != wanted[0]:  # a stuck branch: an operator must act before the parent sees it
         effort += _UNSEEN
     return effort, int(position == wanted[0])

@@ -222,7 +222,7 @@ class BranchModel:
     def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         """Everything that can happen to the branches of the current group of *execution*, as actions.
 
-        One action is that the driver reads the statuses of the branches. It is possible at any time.
+        In one of these actions the driver reads the statuses of the branches.
         """
         names = execution.group
         statuses = self.statuses(execution, ledger)

@@ -114,7 +114,7 @@ class Graph:
         begun: set[int] = set()
         while stack:
             number = stack.pop()
-            if number < 0:  # the paths of all successors of this node are counted
+            if number < 0:  # this marks a node whose successors are all counted
                 number = -number - 1
                 ways = sum(counts.get(edge >> 1, 0) for edge in self.onward[number] if not edge & 1)
                 counts[number] = ways or 1

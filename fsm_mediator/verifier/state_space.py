@@ -124,7 +124,7 @@ class StateSpace:
         self._begin(saga if self._shortened is None else self._shortened.saga)
 
     def _begin(self, saga: Saga) -> None:
-        """Begin a search over *saga*."""
+        """Forget the results of an earlier search, and prepare a search over *saga*."""
         self.saga = saga
         self.branches: dict[str, dict[str, StateSpace]] = {
             path: {name: self._of_branch(branch) for name, branch in branches.items()}
@@ -139,7 +139,7 @@ class StateSpace:
         self._undone: set[int] = set()
         self._moves = 0
         self._complete = True
-        self._found: dict[int, _Found] = {}  # by law
+        self._found: dict[int, _Found] = {}  # the keys are the numbers of the laws
         self._broken_rules: set[str] = set()
         self._parks: dict[str, set[str]] = {}
 
@@ -222,7 +222,7 @@ class StateSpace:
     # Branches
 
     def child(self, name: str) -> Child:
-        """A branch that runs this saga, with the outcomes found by this search."""
+        """The `Child` *name* for a parent's search: a branch that runs this saga, with the outcomes that were found."""
         if not self._complete or self._found:
             return child_of(name, self._whole)  # the outcomes are not known, so every outcome is assumed to be possible
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
@@ -242,7 +242,7 @@ class StateSpace:
     # Walking
 
     def explore(self) -> None:
-        """Search breadth first, so that the first path to a node is a shortest one."""
+        """Visit all nodes, breadth first. So the first path that is found to a node is a shortest path."""
         self._reports = tuple(walk.report() for walks in self.branches.values() for walk in walks.values())
         children = {
             path: {name: walk.child(name) for name, walk in walks.items()} for path, walks in self.branches.items()

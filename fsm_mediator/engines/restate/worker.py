@@ -36,7 +36,7 @@ RETRIES: Final[Any] = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=10),
-    max_attempts=10**9,  # Restate's default pauses after 70 attempts
+    max_attempts=10**9,  # by default, Restate pauses an execution after 70 attempts
 )
 """The policy by which Restate asks a worker again, after a worker was lost or did not have the definition."""
 
@@ -82,7 +82,7 @@ class _Listening(Config):
     def end_connections(self) -> None:
         """Close every connection."""
         for connection in list(self.connections):
-            with contextlib.suppress(OSError):  # already closed
+            with contextlib.suppress(OSError):  # the connection is already closed
                 connection.shutdown(socket.SHUT_RDWR)
 
 
