@@ -1,9 +1,9 @@
 """Branches: checks the moves of a group's parent against the records of the group's branches.
 
 If each execution conforms, a parent and its branches can still contradict each other. A group succeeds only after every
-branch has succeeded. It is given up only after every branch has settled. It is compensated only after every branch has
-ended and was undone. A branch without records is checked only if it is known to be planned. If a journal has lost
-branches, `Journal.check` reports the damage.
+branch has succeeded. A group is given up only after every branch has settled. A group is compensated only after every
+branch has ended and was undone. A branch without records is checked only if it is known to be planned. If a journal has
+lost branches, `Journal.check` reports the damage.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ class BranchConsistency:
         """For each parent, the first claim that a branch contradicts, and the contradiction in words.
 
         Args:
-            reread: Reads a branch again. A branch may have been read before its parent made the move.
+            reread: A function that reads a branch again by its id. A branch may have been read before its parent made
+                the move.
         """
         reported: set[str] = set()
         for claim in self.claims:

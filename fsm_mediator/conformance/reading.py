@@ -57,7 +57,7 @@ _TYPES: Final[dict[str, Any]] = {
 _LOGGED: Final[dict[Any, str]] = {
     f"saga_{name}": name for name in ("seq", "event", "source", "target", "step", "attempt")
 }
-"""The names that `LoggingObserver` uses in ``extra``, and so in a JSON log, with the fields of a record."""
+"""The field of a record for each name that `LoggingObserver` uses in ``extra``. A JSON log has these names too."""
 
 _ALL_FIELDS: Final = frozenset(Record.__struct_fields__)
 

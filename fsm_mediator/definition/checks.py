@@ -183,7 +183,7 @@ def _types(where: str, setting: str, types: Any) -> Types:
 def callback_of(step: Any, verb: str) -> Callback | None:
     """The method *verb* of a step, after a check of its signature. None if there is no such method.
 
-    *step* can also be a wait with a deciding function; *verb* is then the name of its setting.
+    *step* can also be a wait with a deciding function. Then *verb* is the name of the attribute with this function.
 
     Raises:
         DefinitionError: The method is not a function of ``(payload)`` or ``(payload, context)``.

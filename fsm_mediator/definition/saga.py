@@ -50,7 +50,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
 
     Attributes:
         name: The name of the saga in journals, ids and diagrams.
-        version: Distinguishes definitions with the same name that are in use at the same time.
+        version: A text that distinguishes definitions with the same name, if they are in use at the same time.
         payload: The type of the payload, which every step gets. None if any value is allowed.
         parts: The parts in order, with nested sagas inlined and all defaults set.
         deadline: Seconds from the start within which the saga must succeed. None if there is no deadline.
@@ -69,8 +69,8 @@ class Saga(PartSequence, Generic[Payload_contra]):
         payload: The payload's type, for durable journals: an attrs class, a dataclass, a TypedDict, a msgspec Struct, a
             pydantic model, or a JSON type.
         version: Any short text or number.
-        retry: The `retry` of steps without this setting.
-        compensation_retry: The `compensation_retry` of steps without this setting.
+        retry: The `retry` of each step that does not set its own.
+        compensation_retry: The `compensation_retry` of each step that does not set its own.
         deadline: Seconds from the start. If the saga has not succeeded by then, it compensates. None for no limit.
 
     Raises:

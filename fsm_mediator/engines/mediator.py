@@ -91,7 +91,7 @@ class EngineMediator(Refusals):
     async def _open_until_ended(self, opening: Data) -> Data | None:
         """Let the engine start an execution, and wait for its end. None if there already is an execution with this id.
 
-        An engine that can do both in one request overrides this method.
+        An engine that needs only one request for both overrides this method.
         """
         return await self._ended(opening["saga_id"]) if await self._open(opening) else None
 

@@ -60,7 +60,7 @@ from fsm_mediator.records import (
 from fsm_mediator.states import PENDING, STUCK, STUCK_PHASES, SUCCEEDED, phase_of
 
 Data: TypeAlias = dict[str, Any]
-"""Plain JSON data for an engine."""
+"""A JSON object as plain data, for an engine to store."""
 
 Row: TypeAlias = list[Any]
 """A record as an engine stores it: seq, event, source, target, at, and the other fields as a JSON text."""

@@ -66,8 +66,8 @@ class ExecutionData:
         doubt: Whether the current part is in doubt: it may have had its effect, although no answer says so.
         due_at: The end of the current wait, in seconds since the epoch. None if there is no wait, or it has no end.
         deadline_at: The deadline, in seconds since the epoch. None if there is none. An operator's retry removes it.
-        failure: The error that started the compensation.
-        trouble: The latest error of an attempt at the current part.
+        failure: The error that started the compensation. None if there is no such error.
+        trouble: The latest error of an attempt at the current part. None if there is no such error.
         history: All records so far, in order.
         answered: The result of each executed part, by path.
         compensated: The paths of the parts that were compensated, in that order.
@@ -77,7 +77,7 @@ class ExecutionData:
         branch_leftovers: The leftovers of the branches of each compensated group, by the group's path. None if there
             are no leftovers.
         signals: The signals that have come and were not used yet, by path. None or empty if there are no such signals.
-        cancel: The cancel that has come and has had no effect yet.
+        cancel: The cancel that has come and has had no effect yet. None if there is no such cancel.
         consumed: The numbers of the inbox items that may be deleted, because they had their effect or are obsolete.
         forwarded: Signals for branches that came to the inbox of this execution, as (branch id, item). The next commit
             posts them to the branches.
@@ -85,11 +85,12 @@ class ExecutionData:
         undecided: The exception of the current part's deciding function. None if the function returned an answer.
         poison: The error to raise instead of a call of the next deciding function, because drivers died in it
             repeatedly. None if the function may be called.
-        parent_results: Returns the results that the parent had when the group began. Only for a branch that was made
-            from a single step; otherwise None.
-        encoding: Makes copies of payloads and results, equal to the values that the journal returns. None if the
-            journal does not encode values. Then all attempts share the same objects.
-        around: Wraps a deciding function in the user's context managers. None if there are no context managers.
+        parent_results: A function that returns the results that the parent had when the group began. Only for a branch
+            that was made from a single step; otherwise None.
+        encoding: The `Encoding` that makes copies of payloads and results, equal to the values that the journal
+            returns. None if the journal does not encode values. Then all attempts share the same objects.
+        around: A function that wraps a deciding function in the user's context managers. None if there are no context
+            managers.
     """
 
     __slots__ = (

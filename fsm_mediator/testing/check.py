@@ -58,8 +58,8 @@ def check_saga(
         saga: A function without arguments that returns a new ``(saga, observe)`` for each run. Or a saga: then all runs
             share one world, and *reset* restores that world. Without *reset*, each successful run is undone.
         payload: The saga's payload. The saga must succeed with this payload if no fault strikes.
-        observe: Returns the state of the world, as plain data. Pass it only if *saga* is a saga.
-        reset: Restores the world to its initial state. Pass it only if *saga* is a saga.
+        observe: A function that returns the state of the world, as plain data. Pass it only if *saga* is a saga.
+        reset: A function that restores the world to its initial state. Pass it only if *saga* is a saga.
         signals: The value of each signal that the saga waits for.
         strict: Let steps also raise *after* their effect. This finds the steps that must report doubt, with
             `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step without its own errors in ``in_doubt_on``
@@ -70,7 +70,7 @@ def check_saga(
             with a SQLite journal. The parent process recovers the saga from that journal. The world must outlive a
             process (files, a database). Do not keep its files or connections open across the fork.
         encode: Encode payloads and results, as a durable journal does. If False, the steps share the objects.
-        only: The name of a fault, or several names. Only these faults are run.
+        only: The name of a fault or a `FaultPlan`, or several of them. Only these faults are run.
 
     Returns:
         The report.

@@ -240,7 +240,7 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 
 
 def _declares_nothing(part: Part) -> bool:
-    """Whether ``in_doubt_on`` of *part* does not choose errors: it has the default errors, no errors or all errors.
+    """Whether ``in_doubt_on`` of *part* names no particular errors: it has the default errors, no or all errors.
 
     Then a strict check raises an unknown error after the effect of the step.
     """

@@ -33,7 +33,7 @@ class Stepper:
     Attributes:
         execution: The execution, as its driver knows it.
         clock: The clock of the execution. Only `pass_time` moves it.
-        injector: Injects the faults, and records the calls.
+        injector: The injector of the faults. It also records the calls.
 
     Raises:
         DefinitionError: The saga has groups or choices. Their branches are separate executions.

@@ -83,7 +83,7 @@ class ProcessMemory:
 
     Args:
         saga: The saga, before its run.
-        look: Returns the state of the world.
+        look: A function that returns the state of the world.
         world: The names of attributes and variables that are known to belong to the world; `learn` adds to them.
 
     Attributes:
@@ -109,7 +109,10 @@ class ProcessMemory:
                 self.lost[f"the attribute {name!r} of step {path!r}"] = None
 
     def learn(self) -> None:
-        """Add the changed attributes and variables that the world shows to its names. Their values do not change."""
+        """Find the changed attributes and variables whose values belong to the world, and store their names.
+
+        Their values do not change.
+        """
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and not self._puts_back(root, keeps=True):
                 self._world.add(root.name)

@@ -112,8 +112,8 @@ class FaultRunner:
     """Runs sagas under fault plans, each from its start to its end.
 
     Args:
-        call: Calls functions and coroutine functions.
-        journal: Makes the journal of each run.
+        call: The runner that calls functions and coroutine functions.
+        journal: A function that makes the journal of a run. It is called once for each run.
         signals: The value of each signal.
         coroutines: Whether to use `AsyncMediator`. If None, it is used for sagas with coroutine functions.
     """

@@ -29,9 +29,9 @@ from fsm_mediator.verifier.rules_table import Broken, broken
 from fsm_mediator.verifier.settings_changes import settings_of
 
 UNLIMITED_ATTEMPTS: Final = 2
-"""The highest attempt number in a state, under a policy without limit. All later attempts have this number too.
+"""The highest attempt number in an abstract state, under a policy without limit.
 
-They behave equally, so the search does not distinguish them.
+All later attempts have this number too. They behave equally, so the search does not distinguish them.
 """
 
 

@@ -1,7 +1,7 @@
 """The laws of answers.
 
-An answer is accepted and recorded, or refused. A failure names its error. A wait has the duration, and a group has the
-branches, that the settings or a deciding function gave.
+An answer is accepted and recorded, or refused. The record of a failure names the error. The settings or a deciding
+function determine the duration of each wait and the branches of each group.
 """
 
 from __future__ import annotations

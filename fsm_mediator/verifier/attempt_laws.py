@@ -50,7 +50,7 @@ FIRST_VALUE: Final = "the value that came first"
 
 
 class Reaction(NamedTuple):
-    """One action, and the reaction to it.
+    """One action, and the reaction of an execution to this action.
 
     Attributes:
         before: The execution before the action.

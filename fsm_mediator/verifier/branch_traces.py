@@ -32,11 +32,16 @@ _EFFORT: Final = {
     POISONED: 100_000,
     PROBE_POISONED: 100_000,
 }
-"""The effort of an action on a path, by `Action.observation`. An action that is not in this table has effort 1."""
+"""The effort of an action, by `Action.observation`. An action that is not in this table has effort 1.
+
+`cheapest_trace` looks for the path whose actions have the least effort together.
+"""
 
 _BY_HAND: Final = 1_000_000
-"""The additional effort of a settlement by hand after which the branch continues. The parent's path has no such
-settlement: a retry of the whole saga only retries its branches."""
+"""The additional effort of a settlement by hand, and the effort of an action with changed settings.
+
+A path of the parent contains no settlement of a branch: a retry of the whole saga only retries its branches.
+"""
 
 _POISON: Final = frozenset((POISONED, PROBE_POISONED))
 

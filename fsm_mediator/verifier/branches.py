@@ -77,7 +77,7 @@ _FAILED: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
 """The statuses of a branch that has compensated or has begun to compensate."""
 
 LEFTOVER: Final = "left"
-"""The name used for the leftover of a branch."""
+"""The last name of the path ``group.branch.left``, which stands for all leftovers of a branch."""
 
 
 Births: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]

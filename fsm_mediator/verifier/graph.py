@@ -65,7 +65,8 @@ class Graph:
     def cycle(self) -> list[int]:
         """The nodes of a cycle without cut edges, in order. Empty if there is no such cycle.
 
-        If there are several such cycles, a shortest cycle through the lowest node on a cycle is returned.
+        If there are several such cycles, the result goes through the node with the lowest number on any of them. The
+        result is a shortest cycle through this node.
         """
         every = (self._shortest_cycle(number) for number in self._with_ways_in())
         return next((nodes for nodes in every if nodes), [])

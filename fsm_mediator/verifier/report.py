@@ -13,7 +13,7 @@ from fsm_mediator.verifier.rules_table import LAWS
 from fsm_mediator.verifier.violation import Violation
 
 JSON_SCHEMA: Final = 1
-"""The version of the JSON format. It changes when a name is removed or changes its meaning."""
+"""The version of the JSON format. It changes when a key is removed or a key changes its meaning."""
 
 
 class VerificationError(MediatorError):

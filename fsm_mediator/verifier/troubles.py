@@ -20,7 +20,7 @@ ASKED_WAIT: Final = 7.0
 """The seconds that a call asks for by `RetryAfterError`."""
 
 NOT_AGAIN: Final = ", and Retry.on answers no"
-"""The suffix of the words and the observation of an exception that the function `Retry.on` does not accept."""
+"""The suffix of `Trouble.words` and `Trouble.observation` if the function `Retry.on` returns False."""
 
 
 _JUDGED_APART: Final = (StepSignalError, BaseExceptionGroup)

@@ -29,7 +29,7 @@ RETENTION: Final = 30 * 86_400.0
 """The default time in seconds for which Restate stores an execution after its end."""
 
 INACTIVITY: Final = 60.0
-"""The seconds without a message after which Restate suspends an execution. It then uses no resources of a worker."""
+"""The seconds without a message after which Restate suspends an execution, so that it uses no worker."""
 
 FOREVER: Final = timedelta(days=3650)
 RETRIES: Final[Any] = InvocationRetryPolicy(
