@@ -24,7 +24,7 @@ class Driving(Branching):
     """One execution on an engine, and the loop that drives it.
 
     Attributes:
-        turns: Makes the turns.
+        turns: The `Turns` with which the loop loads the execution and applies new records.
         rows: All records of the execution, as rows for the engine.
         numbered: The number of the last item that was put into the inbox.
         crashes: Two numbers of lost workers: since the last progress of the execution, and in the current state.
