@@ -305,7 +305,7 @@ def _state_key(execution: Execution) -> int:
 
 
 def _likeness(record: Record) -> tuple[Any, ...]:
-    """The values that a fold reads from *record*. A fold never reads the error itself, only whether there is an error."""
+    """The values that a fold reads from *record*. A fold reads only whether there is an error, not the error."""
     return (
         *(record.event, record.source, record.target, record.at, record.step, record.attempt, str(record.value)),
         *(record.error is None, record.in_doubt, record.due_at, record.abandoned, record.children),
