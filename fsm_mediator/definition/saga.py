@@ -241,7 +241,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
     def is_first_warning(self) -> bool:
-        """Whether this is the first call. Mediators use it to warn about a saga only once."""
+        """True at the first call, later False. Mediators use it to warn about a saga only once."""
         first = not self._warned
         object.__setattr__(self, "_warned", True)
         return first

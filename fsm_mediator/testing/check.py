@@ -283,8 +283,8 @@ class Checking:
         """Run *plan*.
 
         Returns:
-            The world before the run, the run, the world after the run, and the problem if the run could not be undone.
-            The problem is empty if there is none.
+            The state of the world before the run, the run, the state of the world after the run, and a problem. The
+            problem is a text. It is empty unless the undo of the run left the world in a wrong state.
         """
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)

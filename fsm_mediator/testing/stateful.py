@@ -93,7 +93,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @classmethod
     def checking(cls) -> Checking:
-        """The check with the fault-free run. All examples share it."""
+        """The `Checking` that compares each run with the fault-free run. All examples share it."""
         if cls._checking is None:
             settings = dict(cls.settings_of)
             cls._checking = Checking(

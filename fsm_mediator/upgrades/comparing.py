@@ -302,7 +302,7 @@ class _Reachability:
         return f"{path!r} {'can now' if now.compensatable else 'can no longer'} be compensated"
 
     def why_other_branches(self, was: PartShape, now: PartShape) -> str | None:
-        """The difference between the branches of a group: their names or their machines. None if there is none."""
+        """A text about the difference in the branches of the groups *was* and *now*. None if there is no difference."""
         if was.branches and was.path != now.path:
             return f"the ids of the branches in flight contain the name {was.path!r}, not {now.path!r}"
         before, after = dict(was.branches), dict(now.branches)

@@ -170,7 +170,10 @@ def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
 
 
 def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """Yields a broken rule if a wait has another due time, or a group has other branches, than were set or decided."""
+    """Yields a broken rule if *record* enters the wait at *part* with a wrong due time or wrong branches.
+
+    The settings of *part* or its deciding function determine the due time and the branches.
+    """
     decided = next((each for each in taken if each.path == part.path), None)
     failed = decided is not None and isinstance(decided.answer, Exception)
     if failed:

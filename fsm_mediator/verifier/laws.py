@@ -135,7 +135,7 @@ class Laws:
         return found
 
     def _turning(self, leftovers: frozenset[str]) -> frozenset[int]:
-        """The numbers of the parts with effects that no longer matter after compensation began with *leftovers*."""
+        """The numbers of the parts whose effects no longer matter once a compensation has begun with *leftovers*."""
         found = self._turns.get(leftovers)
         if found is None:
             listed = [self.index[path] for path in leftovers if path in self.index]

@@ -94,7 +94,10 @@ class Shortened(NamedTuple):
         return walked | {state for state, instead in self._left_out() if instead in walked}
 
     def taken(self, walked: set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The taken transitions of the whole saga, as event and source. *walked*: the same for the shorter saga."""
+        """The taken transitions of the whole saga, as event and source.
+
+        *walked*: the taken transitions of the shorter saga, as event and source.
+        """
         events: dict[str, list[str]] = {}
         for event, source in walked:
             events.setdefault(source, []).append(event)

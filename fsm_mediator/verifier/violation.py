@@ -26,8 +26,8 @@ class Violation:
         what: The problem at the end of the path, in words.
         rule: The name of the broken rule in `RULES`.
         saga: The saga that breaks the law.
-        path: The actions in order, in words.
-        recorded: The records of each action. Some actions have no records.
+        path: A text for each action, in order.
+        recorded: For each action of *path*, the records that it made. Some actions make no records.
         effects: The paths of the parts that have an effect at the end.
         strict: Whether steps could raise after their effect without reporting doubt.
         branches: For each branch that the path mentions, a path of this branch that reaches the same statuses. The
