@@ -145,7 +145,7 @@ class StateTable:
         self._errors = EqualErrors() if errors_alike else None
 
     def first(self) -> AbstractState:
-        """The abstract state of an accepted execution before its start."""
+        """The abstract state of a new execution, which was accepted and has not started yet."""
         execution = initial_execution(self.saga)
         return self._of(execution, _essence(execution), frozenset())
 
@@ -278,7 +278,7 @@ class StateTable:
 
 
 def initial_execution(saga: Saga) -> Execution:
-    """An accepted execution before its start."""
+    """A new execution of *saga*, which was accepted and has not started yet."""
     return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, "the payload", 0.0))
 
 

@@ -66,7 +66,7 @@ def plain_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 
 def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
-    """`OutcomeUnknownError`, which a call raises if it does not know whether it had its effect."""
+    """The `Trouble` of `OutcomeUnknownError`: a call raises it if it does not know whether it had its effect."""
     yield from _answers("raises OutcomeUnknownError", "unknown", OutcomeUnknownError, part, policy)
 
 

@@ -143,7 +143,7 @@ class SagaRun(Driving):
         return None
 
     async def _log(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """Let Restate log the result of *make*, and return the result. Messages that arrive before it are processed."""
+        """Let Restate log the result of *make*, and return the result. Messages that arrive meanwhile are processed."""
         future = self.context.run_typed(name, make, LOGGED)
         while await self._any(future) is None:
             if not self.closing:
