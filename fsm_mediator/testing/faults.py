@@ -308,7 +308,7 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
 
 
 def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
-    """The problem of a failed run, if the step's `Retry` must absorb the only fault of *plan*. Otherwise empty."""
+    """The reason why a run under *plan* must succeed: a `Retry` absorbs the only fault. Empty if the run may fail."""
     absorbed = [fault for fault in faults_of(saga, strict=True, kill=True) if fault.absorbed]
     if len(plan.all) != 1 or plan.all[0] not in absorbed:
         return ""

@@ -118,9 +118,9 @@ class ProcessMemory:
                 self._world.add(root.name)
 
     def _puts_back(self, root: _Root, *, keeps: bool = False) -> bool:
-        """Reset *root*, unless the world shows its value. Returns whether the world does not show the value.
+        """Reset *root*, unless its value belongs to the world. Returns False if its value belongs to the world.
 
-        With *keeps*, *root* keeps its value in both cases.
+        With *keeps*, *root* is never reset: the method only finds out whether its value belongs to the world.
         """
         before = self._look()
         now = _Root(root.name, root.owner, root.key, root.owner.get(root.key) if root.owner else None, ())

@@ -150,9 +150,9 @@ class ActionModel:
         yield from self._operator_can_say(execution, ledger)
 
     def _attempts(self, kind: str, part: Part) -> list[Possible]:
-        """The possible outcomes of an attempt, computed once for each part.
+        """The possible outcomes of an attempt at *part*, computed once for each part and each *kind*.
 
-        *kind*: ``execute``, ``probe`` or ``compensate``. With the prefix ``timed``, as if the part had a timeout.
+        *kind*: ``execute``, ``probe`` or ``compensate``. The prefix ``timed`` means: as if the part had a timeout.
         """
         known = self._listed.get((kind, part.path))
         if known is None:
