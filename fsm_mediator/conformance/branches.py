@@ -1,9 +1,9 @@
 """Branches: checks the moves of a group's parent against the records of the group's branches.
 
 If each execution conforms, a parent and its branches can still contradict each other. A group succeeds only after every
-branch has succeeded. It is given up only after every branch has settled. It is compensated only after every branch has
-ended and was undone. A branch without records is checked only if it is known to be planned. If a journal has lost
-branches, `Journal.check` reports the damage.
+branch has succeeded. A group is given up only after every branch has settled. A group is compensated only after every
+branch has ended and was undone. A branch without records is checked only if it is known to be planned. If a journal has
+lost branches, `Journal.check` reports the damage.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact about each branch that follows from a parent's move. The value describes a branch that contradicts it."""
+    """A fact about each branch that follows from a parent's move.
+
+    The value is a text about a branch that contradicts the fact.
+    """
 
     SUCCEEDED = "never succeeded"
     SETTLED = "has neither ended nor got stuck"
@@ -88,9 +91,9 @@ class JoinClaim:
         saga_id: The id of the parent.
         position: The number of the move, from 1.
         before: The previous move. None if there is no previous move.
-        entry: The move.
-        branches: The ids of the branches.
-        implied: The fact about these branches.
+        entry: The move of the parent.
+        branches: The ids of the branches that the fact is about.
+        implied: The fact: it must be true for each of these branches.
     """
 
     saga: Saga
@@ -107,15 +110,15 @@ class BranchConsistency:
     """Collects all branches and the claims of their parents, and finds contradictions between them.
 
     Attributes:
-        ends: The state of each branch, by id.
-        claims: The facts about branches that follow from the moves of their parents.
+        ends: The `_End` of each branch, by id.
+        claims: The moves of parents from which facts about their branches follow.
     """
 
     ends: dict[str, _End] = attrs.field(factory=dict)
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Add an execution that conforms to its saga.
+        """Collect *trace*, an execution that conforms to *saga*: as a branch of its parent, and as a parent.
 
         Executions from a log are ignored, because a log may not have all moves.
         """
@@ -148,7 +151,8 @@ class BranchConsistency:
         """For each parent, the first claim that a branch contradicts, and the contradiction in words.
 
         Args:
-            reread: Reads a branch again. A branch may have been read before its parent made the move.
+            reread: A function that reads a branch again by its id. A branch may have been read before its parent made
+                the move.
         """
         reported: set[str] = set()
         for claim in self.claims:

@@ -99,7 +99,7 @@ def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:
 
 
 def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
-    """The number of moves that are legal in *saga*, and the first illegal move."""
+    """The number of moves of *trace* before its first illegal move in *saga*, and this illegal move or None."""
     version, fingerprint = trace.version or saga.version, trace.fingerprint or saga.fingerprint
     acceptance = Acceptance(trace.saga_id, saga.name, version, fingerprint, None, 0.0, None, trace.parent)
     execution = Execution(saga, acceptance)
@@ -130,7 +130,7 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
 
 
 def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
-    """The first field of a record that does not fit the state of *execution*, in words. None if all fields fit.
+    """A text about the first field of *entry* that does not fit the state of *execution*. None if all fields fit.
 
     This function does not check whether the move is legal.
     """
@@ -174,7 +174,7 @@ def _illegal(
 
 
 def _expected(saga: Saga, state: str) -> Iterator[str]:
-    """The legal moves from *state*, in words. Moves that are legal only under other settings come last."""
+    """A text for each legal move from *state*. Moves that are legal only under other settings come last."""
     today = set(saga.machine.moves())
     possible = [move for move in compile_machine(saga.parts, every=True).moves() if move.source == state]
     for move in sorted(possible, key=lambda move: (move not in today, list(EVENTS).index(move.event))):

@@ -44,7 +44,11 @@ def doubt_mismatch(record: Record, execution: Execution) -> str | None:
 
 
 def _possible(event: str, phase: str, part: Part | None, *, known: bool) -> frozenset[bool]:
-    """The values of ``in_doubt`` that a record of *event* may have. *known*: whether there was doubt before it."""
+    """The values of ``in_doubt`` that a record of *event* may have.
+
+    *phase* and *part*: the phase and the part of the state before the event. *known*: whether the part was in doubt
+    before the event.
+    """
     if event in _ANSWERED or part is None:
         return _NO
     if event in ("in_doubt", "unsure"):

@@ -32,7 +32,7 @@ Source: TypeAlias = (
     | str
     | Path
 )
-"""The types of sources that can be read."""
+"""The types of sources that `Reader.traces` can read."""
 
 _STATE: Final = rf"(?:{'|'.join(PHASES)})(?:\.[\w.-]+)?"
 _MOVE: Final = (
@@ -52,12 +52,12 @@ _TYPES: Final[dict[str, Any]] = {
     "actor": (str, type(None)),
     "children": (list, tuple, type(None)),
 }
-"""The allowed types of the fields of a mapping."""
+"""The types that the fields of a move may have, if the source has the move as a mapping."""
 
 _LOGGED: Final[dict[Any, str]] = {
     f"saga_{name}": name for name in ("seq", "event", "source", "target", "step", "attempt")
 }
-"""The names that `LoggingObserver` uses in ``extra``, and so in a JSON log, with the fields of a record."""
+"""The field of a record for each name that `LoggingObserver` uses in ``extra``. A JSON log has these names too."""
 
 _ALL_FIELDS: Final = frozenset(Record.__struct_fields__)
 
@@ -68,9 +68,9 @@ class LogEntry:
 
     Attributes:
         record: The move. Fields that the source does not have are set to their defaults.
-        fields: The names of the record's fields that the source has.
+        fields: The names of the fields of *record* whose values come from the source.
         line: The line number of the move. None if the source has no lines.
-        broken: The reason why the entry is not a move. None if it is a move.
+        broken: The reason why the source's entry cannot be a move. None if it is a move.
     """
 
     record: Record
@@ -92,8 +92,9 @@ class Trace:
         parent: The id of the parent. None if the execution is not a branch, or the parent is unknown.
         moves: The moves of the execution, in the order of the source.
         line: The number of the line with the whole execution. None if there is no such line.
-        planned: The branches of the current group that do not exist yet: the number of the first, the number after the
-            last, and whether they have ended. None if all branches exist or this is unknown.
+        planned: The planned branches of the current group, which do not exist yet: the number of the first branch, the
+            number after the last, and whether they have ended. None if there are no planned branches, or they are
+            unknown.
     """
 
     saga_id: str
@@ -107,7 +108,7 @@ class Trace:
     planned: tuple[int, int, bool] | None = None
 
     def add(self, move: Any, line: int | None) -> None:
-        """Add a move from a mapping. If *move* is not a move, add a broken entry."""
+        """Add *move*, a mapping with the fields of a move. If it is not such a mapping, add a broken entry."""
         if not isinstance(move, Mapping):
             self.add_broken(f"it is {move!r}, which is no record", line)
             return
@@ -141,13 +142,13 @@ class Trace:
 
 
 class Reader:
-    """Reads a source.
+    """Reads the traces of the executions in a source.
 
     Args:
         names: The names of the sagas, to find them in the lines of a log.
 
     Attributes:
-        ignored: The number of lines without a move.
+        ignored: The number of lines read so far that have no move.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import attrs
 from fsm_mediator.errors import MediatorError
 
 SHOWN: Final = 20
-"""The number of illegal moves that ``str`` describes in full."""
+"""The number of illegal moves that the text of a report describes in full."""
 
 
 class ConformanceError(MediatorError):
@@ -95,7 +95,7 @@ class Conformance:
         moves: The number of legal moves in these executions.
         violations: The first illegal move of each execution that does not conform.
         unchecked: The executions that no saga can check.
-        ignored: The number of log lines without a move.
+        ignored: The number of lines of the log that have no move.
         damage: The problems that the journal's own check found, in words.
     """
 

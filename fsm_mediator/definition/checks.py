@@ -138,7 +138,7 @@ def check_settings(where: str, step: Any) -> None:
 
 
 def is_of_instances(value: Any) -> bool:
-    """Whether a class attribute only defines the attribute of instances: a property, a slot, or a dataclass field."""
+    """Whether *value*, an attribute of a class, only declares an attribute of instances: a property, slot or field."""
     return hasattr(type(value), "__get__") or type(value).__module__.split(".")[0] in ("attr", "dataclasses")
 
 
@@ -149,7 +149,7 @@ Types = tuple[type[BaseException], ...]
 
 
 def doubt_types(where: str, in_doubt_on: Any, no_effect_on: Any) -> tuple[Types, Types]:
-    """The two settings as tuples of exception types.
+    """The settings *in_doubt_on* and *no_effect_on* as two tuples of exception types.
 
     If a class is in both settings, and one setting is the default, the class is removed from the default.
 
@@ -183,7 +183,7 @@ def _types(where: str, setting: str, types: Any) -> Types:
 def callback_of(step: Any, verb: str) -> Callback | None:
     """The method *verb* of a step, after a check of its signature. None if there is no such method.
 
-    *step* can also be a wait with a deciding function; *verb* is then the name of its setting.
+    *step* can also be a wait with a deciding function. Then *verb* is the name of the attribute with this function.
 
     Raises:
         DefinitionError: The method is not a function of ``(payload)`` or ``(payload, context)``.
@@ -289,7 +289,7 @@ def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def label_of(function: Any) -> str:
-    """The name of a function, for messages and diagrams."""
+    """The qualified name of *function*, for messages and diagrams."""
     while isinstance(function, functools.partial):
         function = function.func
     label: str = getattr(function, "__qualname__", None) or type(function).__qualname__

@@ -37,8 +37,8 @@ def flatten(
         where: The name of the saga, for messages.
         contents: The parts as the user wrote them.
         scope: The prefix of the paths: the names of the enclosing nested sagas, each followed by a dot.
-        retry: The `retry` of steps without this setting.
-        compensation_retry: The `compensation_retry` of steps without this setting.
+        retry: The `retry` of each step that does not set its own.
+        compensation_retry: The `compensation_retry` of each step that does not set its own.
 
     Raises:
         DefinitionError: A part is wrong, or two parts have the same name.

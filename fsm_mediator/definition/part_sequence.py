@@ -12,11 +12,11 @@ class PartSequence:
 
     Attributes:
         name: The name of the sequence.
-        payload: The type of the payload. None for anything.
+        payload: The type of the payload. None if any value is allowed.
         contents: The parts as they were given, without inlining nested sagas.
-        retry: The `retry` of steps without this setting.
-        compensation_retry: The `compensation_retry` of steps without this setting.
-        deadline: The time in seconds, from the start, within which the saga must succeed. None if there is no deadline.
+        retry: The `retry` of each step that does not set its own.
+        compensation_retry: The `compensation_retry` of each step that does not set its own.
+        deadline: The seconds from the start within which the saga must succeed. None if there is no deadline.
             Only the outermost saga may have a deadline.
     """
 

@@ -109,7 +109,7 @@ def with_shape(kind: Callable[[], Any], values: dict[str, Any]) -> Any:
 
 
 def remade(make: Callable[..., Any], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
-    """The object that ``make(*arguments)`` returns, with *attributes* set."""
+    """Make an object with ``make(*arguments)``, set these *attributes* on it, and return it."""
     made = make(*arguments)
     made.__dict__.update(attributes)
     return made

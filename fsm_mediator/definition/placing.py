@@ -20,7 +20,7 @@ MOST_NESTED: Final = 100
 
 
 def name_at(saga: str, group: Part, name: str) -> str:
-    """The name of a branch, made from its place: ``checkout/fulfil.pack``.
+    """The name of the branch *name* of *group*: ``checkout/fulfil.pack`` for the branch ``pack``.
 
     Raises:
         DefinitionError: The group is nested too deep.
@@ -48,7 +48,7 @@ def at_its_place(saga: Any, name: str, payload: Any, version: str, *, cancels_si
     Args:
         saga: The saga. Its parts and its machine are not copied.
         name: The name of the branch, from `name_at`.
-        payload: The type of the branch's payload.
+        payload: The type of the branch's payload. None if any value is allowed.
         version: The version of the enclosing saga.
         cancels_siblings: Whether the other branches of the group are cancelled if this branch fails.
 

@@ -42,7 +42,10 @@ def place_of(saga: Saga, step: object) -> tuple[str, Names]:
 
 
 def _places(saga: Saga, is_it: Callable[[Part], bool]) -> Iterator[tuple[Part, Names]]:
-    """Each step for which *is_it* is true, with the keys that lead to its result. For a step in a branch, its group."""
+    """For each step for which *is_it* is true, its part, and the keys that lead to its result.
+
+    If the step is in a branch of a group or a choice, the part is the group or the choice.
+    """
     for part in saga.parts:
         names = names_of(part.path)
         if part.kind is Kind.STEP and is_it(part):

@@ -50,10 +50,10 @@ class Saga(PartSequence, Generic[Payload_contra]):
 
     Attributes:
         name: The name of the saga in journals, ids and diagrams.
-        version: Distinguishes definitions with the same name that are in use at the same time.
+        version: A text that distinguishes definitions with the same name, if they are in use at the same time.
         payload: The type of the payload, which every step gets. None if any value is allowed.
         parts: The parts in order, with nested sagas inlined and all defaults set.
-        deadline: As the argument *deadline*.
+        deadline: Seconds from the start within which the saga must succeed. None if there is no deadline.
         machine: The `transitions.Machine` that is run, drawn, journaled and verified.
         fingerprint: A hash of the saga's shape: the paths and kinds of the parts, the pivot, and which parts can be
             compensated, probed or repeated. Retry numbers, time-outs, functions and types are not part of the shape.
@@ -69,8 +69,8 @@ class Saga(PartSequence, Generic[Payload_contra]):
         payload: The payload's type, for durable journals: an attrs class, a dataclass, a TypedDict, a msgspec Struct, a
             pydantic model, or a JSON type.
         version: Any short text or number.
-        retry: The `retry` of steps without this setting.
-        compensation_retry: The `compensation_retry` of steps without this setting.
+        retry: The `retry` of each step that does not set its own.
+        compensation_retry: The `compensation_retry` of each step that does not set its own.
         deadline: Seconds from the start. If the saga has not succeeded by then, it compensates. None for no limit.
 
     Raises:
@@ -241,7 +241,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
     def is_first_warning(self) -> bool:
-        """Whether this is the first call. Mediators use it to warn about a saga only once."""
+        """True at the first call, later False. Mediators use it to warn about a saga only once."""
         first = not self._warned
         object.__setattr__(self, "_warned", True)
         return first
@@ -343,7 +343,7 @@ def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
 
 
 def _result_type(saga: Saga) -> Any:
-    """The type of the results of a branch: a TypedDict of its steps' results. For a single part, its result's type."""
+    """The type of a branch's result: a TypedDict of its parts' results. For a single part, the type of its result."""
     types: dict[str, Any] = {}
     for part in saga.parts:
         inside = types
@@ -364,7 +364,7 @@ def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
 
 
 def fingerprint_of(parts: tuple[Part, ...]) -> str:
-    """The fingerprint of a saga of *parts*."""
+    """The fingerprint of a saga with these parts: a hash of their `shape_of`."""
     import hashlib  # imported here, because it loads OpenSSL, which is slow
 
     return hashlib.sha256(repr((TABLE_FORMAT, shape_of(parts))).encode()).hexdigest()[:16]

@@ -22,7 +22,7 @@ from fsm_mediator.states import is_within
 _COPIED: Final = (
     *("path", "kind", "compensatable", "calls_compensation", "pivot", "forward_only", "repeatable", "each"),
 )
-"""The fields that a part and its shape have in common."""
+"""The names of the fields that a `Part` and its `PartShape` have in common."""
 
 
 class PartShape(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class PartShape(msgspec.Struct, frozen=True):
         outlives: Whether the saga can get stuck because a call of the part still runs after its timeout and grace.
         can_be_given_up: Whether a wait can fail: a signal with a timeout, or a part with a deciding function.
         each: Whether a group has one branch for each item.
-        branches: The name and the shape of each branch of a group or a choice.
+        branches: The name and the shape of each branch of a group or a choice. Empty for other parts.
     """
 
     path: str

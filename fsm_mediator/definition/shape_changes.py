@@ -8,7 +8,7 @@ from fsm_mediator.definition.shape import PartShape, Shape
 
 
 def differences(old: Shape, new: Shape) -> Iterator[str]:
-    """Every difference between *old* and *new*, including the differences in branches."""
+    """A text for each difference between *old* and *new*, including the differences in branches."""
     yield from changes(old, new, {part.path: part.path for part in old.parts})
     for part in new.parts:
         was = old.part(part.path)
@@ -20,9 +20,9 @@ def differences(old: Shape, new: Shape) -> Iterator[str]:
 
 
 def changes(old: Shape, new: Shape, paths: Mapping[str, str]) -> Iterator[str]:
-    """The differences between *old* and *new* outside of branches, as text.
+    """A text for each difference between *old* and *new*, without the differences in branches.
 
-    *paths*: the path of each part of *old*, with the path that the same part has in *new*.
+    *paths*: for the path of each part of *old*, the path of the same part in *new*.
     """
     after = {part.path: part for part in new.parts}
     before = {paths[part.path]: part for part in old.parts}
@@ -62,5 +62,5 @@ def _changes_of(path: str, was: PartShape, now: PartShape) -> Iterator[str]:
 
 
 def other_kind(path: str, was: PartShape, now: PartShape) -> str:
-    """The text that the part at *path* has another kind now."""
+    """A text about the kind of the part at *path*: the kind that it had, and its new kind."""
     return f"{path!r} was a {was.kind.value} and is now a {now.kind.value}"

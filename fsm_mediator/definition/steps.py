@@ -277,7 +277,7 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
 
 
 class StepDecorator(Protocol):
-    """The decorator that ``@step(...)`` returns."""
+    """The type of the decorator that ``@step(...)`` returns. It makes a `FunctionStep` from a function."""
 
     @overload
     def __call__(

@@ -1,4 +1,4 @@
-"""The type variables of sagas, steps and contexts.
+"""The type variables with which sagas, steps and contexts are generic.
 
 For a type checker, some variables have a default: `Step` without parameters is `Step[Any]`. Before Python 3.13,
 defaults need `typing_extensions`. This package does not depend on `typing_extensions`, because type checkers have their

@@ -20,7 +20,7 @@ from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_wait, takes_number
 
 Branch: TypeAlias = "Step | PartSequence | Wait"
-"""The types of a branch: a step, a saga or another part."""
+"""The type of a branch of a group or a choice: a step, a saga or a wait."""
 
 _SEPTEMBER_2001 = 1e9
 """A time in seconds since the epoch. A smaller number is certainly a duration, not a time."""
@@ -103,8 +103,8 @@ class Signal(Wait):
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        timeout: The maximum wait in seconds. After that the saga compensates, or gets stuck if the pivot is behind it.
-            None for no limit.
+        timeout: The maximum wait in seconds. After that the saga compensates, or gets stuck if the signal comes
+            after the pivot. None for no limit.
         payload: The type of the signal's value. None if any value is allowed.
 
     Raises:
@@ -282,7 +282,7 @@ class Parallel(Wait):
             payload: The type of an item. If None, the payload type of *branch* if it is a saga with such a type;
                 otherwise any value is allowed.
             at_most: The maximum number of branches that run at a time. None for all.
-            on_failure: As for `Parallel`.
+            on_failure: Whether a failed branch cancels the other branches (``"cancel"``) or not (``"settle"``).
 
         Raises:
             DefinitionError: *branch* is not a part, *over* is not a function, *payload* is not a type, or a setting is

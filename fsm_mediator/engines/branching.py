@@ -20,7 +20,11 @@ from fsm_mediator.states import COMPENSATING, FAILED, STUCK, SUCCEEDED, WAITING,
 POST: Final = "post"
 NEWS: Final = "news"
 COMMAND: Final = "command"
-"""The kinds of messages between executions: an item for an inbox, the status of a branch, a verb for a branch."""
+"""The kinds of messages between executions.
+
+`POST`: an item for the inbox of the receiver. `NEWS`: the status of a branch, for its parent. `COMMAND`: a verb, for a
+branch.
+"""
 
 
 class Branching:
@@ -33,12 +37,12 @@ class Branching:
         unread: Whether the inbox has an item that was not passed to a turn yet.
         verbs: The verbs without an answer yet, each with the data that the engine needs to answer the verb.
         branches: The known state of each branch, by the path of its group and by its name.
-        openings: The opening of each branch of the current group, by id.
+        openings: The opening of each branch of the current group, by the id of the branch.
         cancels: Whether a failed branch of the current group cancels the other branches.
         begun: The names of the branches of the current group that have begun.
         going_on: The names of the branches of the current group that have not ended.
-        posted: The items for branches that have not begun, by id.
-        cancelled: The names of the branches to which a cancel was sent.
+        posted: For branches that have not begun, the items for their inboxes, by the id of the branch.
+        cancelled: The names of the branches of the current group to which a cancel was sent.
         changed: Whether a branch has changed since the last check.
     """
 
@@ -96,7 +100,7 @@ class Branching:
     # The loop
 
     async def turn(self, **request: Any) -> Data:
-        """Make the next turn, fold its records, and return its result. *request*: as for `Turns.turn`."""
+        """Make the next turn, fold its records, and return its result. *request*: the keys of `Turns.turn`."""
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
@@ -148,7 +152,7 @@ class Branching:
         self.begin_branch(path, name, {**{each: self.start[each] for each in self.inherited}, **start})
 
     def branch_ended(self, path: str, name: str, kept: Data) -> None:
-        """Store the result of a branch that has ended."""
+        """Store *kept*, the result of a branch that has ended. It is the complete state of the branch."""
         self.going_on.discard(name)
         self.branches[path][name] = kept
         self.note(path, name, kept["summary"])
@@ -162,7 +166,7 @@ class Branching:
         self.branch_ended(path, name, {**start, "summary": {"state": STUCK, "error": error}})
 
     def note(self, path: str, name: str, summary: Data) -> None:
-        """Store the status of a branch. If the branch has settled, start its successor.
+        """Store *summary*, the status of a branch. If the branch has settled, start its successor.
 
         The successor does not start if the branch failed and its failure cancels the other branches.
         """
@@ -202,9 +206,9 @@ class Branching:
                 await self.send(name, branch_id(execution.saga_id, path, name), cancel, begins=True)
 
     async def send(self, name: str, saga_id: str, item: list[Any], *, begins: bool = False) -> None:
-        """Put an item into the inbox of a branch.
+        """Put *item* into the inbox of the branch *name*, whose id is *saga_id*.
 
-        If the branch has not begun, it gets the item when it starts. With *begins*, it starts now.
+        If the branch has not begun, it gets the item when it starts. With *begins*, the branch starts now.
         """
         if name in self.begun or saga_id not in self.openings:
             await self.tell(saga_id, POST, item)
@@ -215,7 +219,10 @@ class Branching:
             self._begin(self.path_of_group(), name, start)
 
     def summaries(self, execution: Execution) -> list[Data]:
-        """The statuses of the branches of the current group, as the request of a turn needs them."""
+        """The status of each branch of the current group, for the key ``branches`` of a turn's request.
+
+        Besides the summary, a status has the branch's ``name`` and whether a turn must ``undo`` the branch.
+        """
         of = self.branches.get(self.path_of_group(), {})
         undone = execution.phase == COMPENSATING
         found = []

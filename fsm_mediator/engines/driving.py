@@ -24,8 +24,8 @@ class Driving(Branching):
     """One execution on an engine, and the loop that drives it.
 
     Attributes:
-        turns: Makes the turns.
-        rows: The records of the execution, as rows.
+        turns: The `Turns` with which the loop loads the execution and applies new records.
+        rows: All records of the execution, as rows for the engine.
         numbered: The number of the last item that was put into the inbox.
         crashes: Two numbers of lost workers: since the last progress of the execution, and in the current state.
         closing: Whether the current turn runs because a wait has timed out. A signal is then too late.
@@ -33,7 +33,7 @@ class Driving(Branching):
         summary: The status of this branch after its last turn.
     """
 
-    # A type checker that reads a typed package does not infer these from the base class.
+    # A type checker that reads a typed package does not infer these types from the base class.
     start: Data
     branches: dict[str, dict[str, Data]]
     execution: Execution | None
@@ -69,7 +69,12 @@ class Driving(Branching):
         raise NotImplementedError
 
     async def answer(self, asked: Any, refusal: str | None) -> None:
-        """Answer a verb. *refusal*: the reason why it is refused, or None if it is accepted."""
+        """Answer a verb of an operator.
+
+        Args:
+            asked: The data that the engine needs to answer the verb.
+            refusal: The reason why the verb is refused. None if it is accepted.
+        """
         raise NotImplementedError
 
     async def renew(self) -> None:
@@ -81,7 +86,7 @@ class Driving(Branching):
     # Incoming items
 
     def open(self, start: Data) -> None:
-        """Set up the execution from the engine's input."""
+        """Load the execution from *start*, the input that the engine got for it."""
         self.start, self.rows = start, list(start.get("rows", ()))
         self.branches = start.get("branches", {})
         self.crashes = start.get("crashes", self.crashes)
@@ -90,7 +95,7 @@ class Driving(Branching):
             self.put(item)
 
     def put(self, item: list[Any]) -> None:
-        """Put an item into the inbox."""
+        """Put *item* into the inbox, with the next number."""
         self.numbered += 1
         self.items.append([*item[:5], self.numbered, *item[6:]])
         self.unread = True

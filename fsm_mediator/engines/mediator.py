@@ -39,7 +39,7 @@ class EngineMediator(Refusals):
 
     Args:
         sagas: The sagas that the mediator knows.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
 
     Raises:
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
@@ -68,7 +68,9 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _standing(self, saga_id: str) -> Data:
-        """The state of an execution: ``opening``, ``rows``, ``items`` and ``rests``.
+        """The state of an execution.
+
+        The keys are ``opening``, ``rows`` (the records), ``items`` (the inbox) and ``rests`` (whether it rests).
 
         Raises:
             UnknownExecutionError: The engine has no execution with this id.
@@ -76,7 +78,10 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _look(self, saga_id: str) -> Data:
-        """As `_standing`, but only for an execution that has not ended."""
+        """The same data as `_standing` returns. This method is called only for an execution that has not ended.
+
+        An engine that can read such an execution with fewer requests overrides this method.
+        """
         return await self._standing(saga_id)
 
     async def _ended(self, saga_id: str) -> Data:
@@ -86,12 +91,12 @@ class EngineMediator(Refusals):
     async def _open_until_ended(self, opening: Data) -> Data | None:
         """Let the engine start an execution, and wait for its end. None if there already is an execution with this id.
 
-        An engine that can do both in one request overrides this method.
+        An engine that needs only one request for both overrides this method.
         """
         return await self._ended(opening["saga_id"]) if await self._open(opening) else None
 
     async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
-        """Send a verb, or an item for the inbox, to the worker that drives the execution.
+        """Send *words*, a verb or an item for the inbox, to the worker that drives the execution.
 
         Raises:
             RefusedError: The verb or the item does not fit the state of the execution.
@@ -100,7 +105,7 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _undo(self, standing: Data, verb: Data) -> None:
-        """Start a succeeded execution again from its current state, with the verb ``undo``."""
+        """Start a succeeded execution again, to undo it. *standing*: its state. *verb*: the verb ``undo`` as data."""
         raise NotImplementedError
 
     # Running
@@ -123,7 +128,7 @@ class EngineMediator(Refusals):
         deadline: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Let the engine accept a saga durably, and return the execution's id at once. As `Mediator.start`.
+        """Let the engine accept a saga durably, and return the execution's id at once. See `Mediator.start`.
 
         Raises:
             RefusedError: Attributes were passed, but engines do not store attributes.
@@ -152,7 +157,7 @@ class EngineMediator(Refusals):
         attributes: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> Outcome:
-        """Run a saga to its end, on the engine's workers. As `Mediator.run`.
+        """Run a saga to its end, on the engine's workers. See `Mediator.run`.
 
         Raises:
             RefusedError: Attributes were passed, but engines do not store attributes.
@@ -173,7 +178,7 @@ class EngineMediator(Refusals):
         return ended
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or is parked. As `Mediator.wait`."""
+        """Wait until an execution ends, is stuck or is parked. See `Mediator.wait`."""
         check_id_argument(saga_id)
         if timeout is not None:
             check_seconds("timeout (seconds)", timeout)
@@ -219,13 +224,13 @@ class EngineMediator(Refusals):
         return self.turns.outcome(standing["opening"], standing["rows"])
 
     async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
-        """A diagram of the machine with an execution's path. As `Mediator.diagram`, but without branches."""
+        """A diagram of the machine with an execution's path. See `Mediator.diagram`. It has no branches."""
         return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> None:
-        """Let an execution compensate, after the attempt that is running. As `Mediator.cancel`.
+        """Let an execution compensate, after the attempt that is running. See `Mediator.cancel`.
 
         Raises:
             RefusedError: The execution cannot be cancelled any more.
@@ -243,7 +248,7 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        """Send a signal to an execution that waits, or will wait, for this signal. As `Mediator.signal`.
+        """Send a signal to an execution that waits, or will wait, for this signal. See `Mediator.signal`.
 
         Raises:
             RefusedError: The execution does not wait for the signal, or got it with another value.
@@ -271,7 +276,7 @@ class EngineMediator(Refusals):
     async def retry(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Retry the part in which an execution is stuck. As `Mediator.retry`."""
+        """Retry the part in which an execution is stuck. See `Mediator.retry`."""
         check_id_argument(saga_id, reason, actor)
         for branch, parent in ancestors(saga_id):
             check_parent_waits(saga_id, branch, self._load(await self._standing(parent)).state)
@@ -287,7 +292,7 @@ class EngineMediator(Refusals):
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Outcome:
-        """Mark the part in which an execution is stuck as settled by hand. As `Mediator.resolve`."""
+        """Mark the part in which an execution is stuck as settled by hand. See `Mediator.resolve`."""
         check_id_argument(saga_id)
         json = None if result is None else self.turns.codec.encode(result, f"the result of {saga_id!r}").decode()
         verb: Data = {"kind": RESOLVE, "reason": reason, "actor": actor, "done": done, "result": json}
@@ -303,7 +308,7 @@ class EngineMediator(Refusals):
     async def undo(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Compensate an execution that has succeeded. As `Mediator.undo`."""
+        """Compensate an execution that has succeeded. See `Mediator.undo`."""
         check_id_argument(saga_id, reason, actor)
         return await self._command(saga_id, {"kind": UNDO, "reason": reason, "actor": actor}, timeout)
 

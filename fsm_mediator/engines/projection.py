@@ -35,8 +35,10 @@ TRIES: Final = 5
 """The maximum number of tries of a commit, if other workers write to the same execution at the same time."""
 
 REMEMBERED: Final = 10_000
-"""The maximum number of sent items whose numbers are kept. An item with a dropped number may be sent again, which is
-harmless."""
+"""The maximum number of sent items whose numbers are kept.
+
+An item whose number was dropped may be sent again, which is harmless.
+"""
 
 
 class Projection:
@@ -80,11 +82,14 @@ class Projection:
                 return
 
     async def follow_apart(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        """As `follow`, in a separate thread."""
+        """Write the logged *rows* to the journal, as `follow` does, in a separate thread."""
         await asyncio.to_thread(self.follow, turns, opening, rows)
 
     async def keep_up(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
-        """As `follow_apart`, but if the journal cannot be written, only log a warning. The turn then runs anyway."""
+        """Write the logged *rows* to the journal before a turn, as `follow_apart` does.
+
+        If the journal cannot be written, this method only logs a warning, and the turn runs anyway.
+        """
         try:
             await self.follow_apart(turns, opening, rows)
         except MediatorError as error:
@@ -116,9 +121,10 @@ class Projection:
         return entry if entry is None or entry.driver is not None else None
 
     def _used(self, entry: Entry, records: Sequence[Record]) -> tuple[int, ...]:
-        """The numbers of the inbox items to delete.
+        """The numbers of the inbox items that a commit of *records* deletes.
 
-        These are the signals that *records* use. If the execution has ended, they are all items except verbs.
+        These are the items of the signals that *records* use. If the execution has ended, they are all items except
+        verbs.
         """
         ended = bool(records) and records[-1].target in ENDED
         paths = {record.step for record in records if record.event == "executed"}

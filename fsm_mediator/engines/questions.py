@@ -23,7 +23,7 @@ def awaits_signal(execution: Execution) -> bool:
 
 
 def may_decide(execution: Execution) -> bool:
-    """Whether the next move may enter a wait, and so may call a user's deciding function."""
+    """Whether the next move of *execution* may enter a wait, and so may call a user's deciding function."""
     if execution.phase not in (PENDING, WAITING):
         return False
     parts, part = execution.saga.parts, execution.machine.places[execution.state].part
@@ -32,7 +32,7 @@ def may_decide(execution: Execution) -> bool:
 
 
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The leftovers of a succeeded branch that cannot be undone: the paths of its steps and of its branches' leftovers.
+    """The leftovers of *execution*, a succeeded branch that cannot be undone: its steps, and leftovers of its branches.
 
     *below*: the data of its own branches, with their ``summary``, by the path of the group and the name of the branch.
     """

@@ -21,7 +21,7 @@ SETTINGS: Final = {
     "retention": "set the retention of {engine}; the journal of a projection has its own retention",
     "sleep": "{engine} measures the waits itself; its test server can skip them",
 }
-"""The settings of an `AsyncMediator` that engines do not have, each with the reason or an alternative."""
+"""For each setting of an `AsyncMediator` that engines do not have, a text with the reason or an alternative."""
 
 _ATTRIBUTES: Final = {
     "journal": "{engine} stores the records; use " + _PROJECTION,

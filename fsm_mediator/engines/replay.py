@@ -60,7 +60,7 @@ from fsm_mediator.records import (
 from fsm_mediator.states import PENDING, STUCK, STUCK_PHASES, SUCCEEDED, phase_of
 
 Data: TypeAlias = dict[str, Any]
-"""Plain JSON data for an engine."""
+"""A JSON object as plain data, for an engine to store."""
 
 Row: TypeAlias = list[Any]
 """A record as an engine stores it: seq, event, source, target, at, and the other fields as a JSON text."""
@@ -73,7 +73,7 @@ class Turns:
         sagas: The sagas.
         max_value_bytes: The maximum size of one payload, result or signal value as JSON, in bytes.
         types: Hooks for types that msgspec does not know, as for a journal.
-        max_workers: The maximum number of plain functions that run at the same time. Each runs in its own thread.
+        max_workers: The maximum number of plain functions (no coroutines) that run at the same time, in threads.
         max_recoveries: The number of crashes without progress after which an execution is stuck.
         clock: A function that returns the time, in seconds since the epoch.
         chance: A function that returns a random number from 0 to 1, for the jitter of waits.
@@ -166,7 +166,7 @@ class Turns:
         return execution
 
     def replay(self, execution: Execution, rows: Iterable[Row]) -> None:
-        """Make the moves in *rows*, which were decided before."""
+        """Apply *rows* to the execution: make their moves without new decisions and without new records."""
         records = self.records(_fields(execution.acceptance), rows)
         for record in self.codec.decode_records(execution.saga, records):
             execution.replay(record)
@@ -176,11 +176,14 @@ class Turns:
         return (record_of(tuple(row), opening["saga_id"], opening["saga"], self.codec.cipher) for row in rows)
 
     def outcome(self, opening: Mapping[str, Any], rows: Iterable[Row]) -> Outcome:
-        """The state and results of an execution."""
+        """The `Outcome` of the execution with this opening and these rows."""
         return self.load(opening, rows).outcome()
 
     def _seen_by_branches(self, execution: Execution, path: str) -> Data:
-        """The results that the branches of the group at *path* can read, with the ids of the parent."""
+        """The results of *execution* that the branches of its group at *path* can read, as JSON texts.
+
+        The data also has the id, saga, version and fingerprint of *execution*, so that a branch can decode the results.
+        """
         results = {
             each: self.codec.json(value, f"the result of {each!r}").decode()
             for each, value in execution.answered.items()
@@ -209,14 +212,14 @@ class Turns:
         return [kind, name, json, reason, self.clock(), 0, actor]
 
     def receive(self, execution: Execution, items: Iterable[list[Any]]) -> None:
-        """Pass the inbox *items* to the execution."""
+        """Decode the inbox *items*, and pass them to the execution with `Execution.receive`."""
         for item in self._items(execution, items):
             execution.receive(item)
 
     def _items(self, execution: Execution, items: Iterable[list[Any]]) -> tuple[InboxItem, ...]:
         rows = (
             (number, kind, name, value, reason, *(actor or (None,)), None, at)
-            for kind, name, value, reason, at, number, *actor in items  # items of earlier versions have no actor
+            for kind, name, value, reason, at, number, *actor in items  # an item of an earlier version has no actor
         )
         return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))
 
@@ -279,7 +282,7 @@ class Turns:
                 since the last progress and in this state. ``not_before``: a time that was reached.
 
         Returns:
-            ``rows``, and these keys, if they have a value:
+            ``rows``: the new records, as rows. And these keys, if they have a value:
 
             - ``new``: the openings of branches to start. A successor starts after its predecessor has settled.
             - ``cancels``: whether a failed branch cancels the other branches.
@@ -296,7 +299,7 @@ class Turns:
         return await self.turn_of(self.load(opening, rows), opening, request)
 
     async def turn_of(self, execution: Execution, opening: Mapping[str, Any], request: Mapping[str, Any]) -> Data:
-        """As `turn`, for an execution that is already loaded."""
+        """Perform the next effect or verb of *execution*, as `turn` does for an execution that it loads first."""
         self._runtime.bind()
         self.receive(execution, request.get("items", ()))
         before, done = execution.seq, Data()
@@ -376,7 +379,7 @@ class Turns:
     # Branches
 
     def _summary(self, execution: Execution) -> Data:
-        """The status of a branch, for its parent."""
+        """The status of *execution* for its parent, if it is a branch: the key ``summary`` of a turn's result."""
         state, outcome = execution.state, execution.outcome()
         if state == SUCCEEDED:
             saga, results = execution.saga, execution.results

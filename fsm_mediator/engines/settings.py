@@ -9,7 +9,7 @@ from fsm_mediator.journal.plain import Types
 
 
 class TurnsSettings(TypedDict, total=False):
-    """The settings of `Turns`, except the number of threads."""
+    """The settings of `Turns`, except ``max_workers``. The arguments of `Turns` describe them."""
 
     max_value_bytes: int
     types: Types | None
@@ -19,6 +19,6 @@ class TurnsSettings(TypedDict, total=False):
 
 
 class EngineSettings(TurnsSettings, total=False):
-    """All settings of `Turns`."""
+    """All settings of `Turns`, including ``max_workers``. The arguments of `Turns` describe them."""
 
     max_workers: int

@@ -71,7 +71,10 @@ def _decide(data: ExecutionData, part: Part) -> Any:
 
 
 def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) -> tuple[str, ...]:
-    """The names of the branches of *part*. Creates the branches, unless they were created before."""
+    """Create the branches of *part*, unless they were created before. Returns the names of the branches.
+
+    *decided*: the answer of the deciding function of *part*. None if there is no such function.
+    """
     known = data.plans.get(part.path) if data.plans else None
     if known is not None:
         return known

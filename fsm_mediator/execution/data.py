@@ -39,10 +39,10 @@ STEP: Final = Kind.STEP
 """`Kind.STEP` as a constant, because the lookup in an enumeration is slow before Python 3.12."""
 
 PLACES_KEPT: Final = 10_000
-"""How many paths are kept with the names in them."""
+"""The maximum number of paths for which `_outer_and_name` caches its result."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
-"""A function that wraps a user's function: it gets this function and the `Context` of the call."""
+"""The type of a function that wraps a user's function. It gets the user's function and the `Context` of the call."""
 
 INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
 """The phases in which a cancel or the deadline has an effect: between effects, never during an effect."""
@@ -58,17 +58,17 @@ class ExecutionData:
         machine: The machine of the saga. If the current settings exclude the execution's state, the saga's widest
             machine.
         places: The phase and the part of every state, copied from *machine*, because its attributes are slow to read.
-        events: The events by name, copied from *machine*.
+        events: The events of *machine* by name, copied for the same reason.
         state: The machine's state. Only the machine sets it.
         effect: The next effect. None if the execution is pending, stuck or ended.
-        seq: The number of the last record.
+        seq: The number of the last record. 0 before the first record.
         attempt: The number of the last announced attempt, from 1.
         doubt: Whether the current part is in doubt: it may have had its effect, although no answer says so.
         due_at: The end of the current wait, in seconds since the epoch. None if there is no wait, or it has no end.
         deadline_at: The deadline, in seconds since the epoch. None if there is none. An operator's retry removes it.
-        failure: The error that started the compensation.
-        trouble: The latest error of an attempt at the current part.
-        history: The records.
+        failure: The error that started the compensation. None if there is no such error.
+        trouble: The latest error of an attempt at the current part. None if there is no such error.
+        history: All records so far, in order.
         answered: The result of each executed part, by path.
         compensated: The paths of the parts that were compensated, in that order.
         doubtful: The paths of the parts that were given up in doubt.
@@ -77,19 +77,20 @@ class ExecutionData:
         branch_leftovers: The leftovers of the branches of each compensated group, by the group's path. None if there
             are no leftovers.
         signals: The signals that have come and were not used yet, by path. None or empty if there are no such signals.
-        cancel: The cancel that has come and has had no effect yet.
-        consumed: The numbers of the inbox items that may be deleted.
+        cancel: The cancel that has come and has had no effect yet. None if there is no such cancel.
+        consumed: The numbers of the inbox items that may be deleted, because they had their effect or are obsolete.
         forwarded: Signals for branches that came to the inbox of this execution, as (branch id, item). The next commit
             posts them to the branches.
         new_branches: The branches that the last record creates. The commit of this record takes them.
         undecided: The exception of the current part's deciding function. None if the function returned an answer.
         poison: The error to raise instead of a call of the next deciding function, because drivers died in it
             repeatedly. None if the function may be called.
-        parent_results: Returns the results that the parent had when the group began. Only for a branch that was made
-            from a single step; otherwise None.
-        encoding: Makes copies of payloads and results, equal to the values that the journal returns. None if the
-            journal does not encode values. Then all attempts share the same objects.
-        around: Wraps a deciding function in the user's context managers. None if there are no context managers.
+        parent_results: A function that returns the results that the parent had when the group began. Only for a branch
+            that was made from a single step; otherwise None.
+        encoding: The `Encoding` that makes copies of payloads and results, equal to the values that the journal
+            returns. None if the journal does not encode values. Then all attempts share the same objects.
+        around: A function that wraps a deciding function in the user's context managers. None if there are no context
+            managers.
     """
 
     __slots__ = (
@@ -332,7 +333,7 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     for path, value in answered.items():
         if not scope or path.startswith(scope):
             outer, name = _outer_and_name(path)
-            if outer != last:  # mostly it is the nested saga of the part before
+            if outer != last:  # mostly the part before is in the same nested saga
                 last, inside = outer, _container(containers, outer)
             inside[name] = value
     return seen
@@ -342,7 +343,7 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
 def _outer_and_name(path: str) -> tuple[str, str]:
     """The path of the nested saga that contains the part at *path*, and the name of the part.
 
-    Cached, because every outcome needs them: so all outcomes share the strings.
+    The result is cached, because every outcome needs it. So all outcomes share the strings.
     """
     return sys.intern(outer_path(path)), sys.intern(name_of(path))
 

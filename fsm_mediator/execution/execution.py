@@ -410,7 +410,7 @@ class Execution(ExecutionData):
 _DUE: Final = Due()
 
 _DONE: Final = frozenset(("start", "executed", "compensated"))
-"""The events that `Execution.succeed` triggers."""
+"""The events of the moves that `Execution.succeed` makes."""
 
 _REPEATING: Final = frozenset(("retry_due", "compensation_due"))
 """The events that announce another attempt at the same part."""

@@ -172,7 +172,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def summary(self, *, next_move: bool = True) -> str:
-        """A summary in up to three sentences. With *next_move*, it includes the Python call that helps next."""
+        """A summary in up to three sentences. With *next_move*, the last sentence has the Python call to make next."""
         name = f"saga {self.saga_id!r} ({self.saga.name})"
         if self.succeeded:
             return f"{name} succeeded"
@@ -254,10 +254,10 @@ def _is_not_the_steps(cause: Any) -> bool:
 
 
 class SagaNotSucceededError(MediatorError):
-    """The execution of ``run`` did not succeed.
+    """An execution that was run or awaited did not succeed.
 
     Attributes:
-        outcome: The outcome so far: state, results, error, leftovers, history.
+        outcome: The outcome of the execution so far.
     """
 
     __cause__: BaseException | None

@@ -341,7 +341,7 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
 
 
 def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:
-    """The error of *answer*, whether the attempt is in doubt, and whether to repeat it."""
+    """The error of the attempt that *answer* ended, whether the attempt is in doubt, and whether to repeat it."""
     if isinstance(answer, Raised):
         error = answer.error
         if isinstance(error, Exception) and not isinstance(error, SPECIAL):
@@ -357,7 +357,7 @@ def _attempt_of(data: ExecutionData, part: Part) -> str:
 
 
 def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> BaseException:
-    """The error of *answer*. *attempt* is a description of the attempt."""
+    """The error of the attempt that *answer* ended. *attempt*: a description of the attempt, for the message."""
     if isinstance(answer, Raised):
         return answer.error
     if isinstance(answer, (TimedOut, Abandoned)):
@@ -388,7 +388,7 @@ def _give_up(
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
-    """The decision to give up *part* after too many drivers died without progress. The saga is then stuck."""
+    """The decision to give up *part* by *event*: too many drivers died without progress. The saga is then stuck."""
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )

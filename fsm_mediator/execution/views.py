@@ -55,7 +55,7 @@ class FreshResults(Mapping[str, Any]):
 
     Args:
         names: The names of the results.
-        load: Returns the decoded result with a name.
+        load: A function that gets the name of a result, and returns the decoded result.
     """
 
     __slots__ = ("_load", "_names", "_values")

@@ -21,7 +21,7 @@ MOST: Final = 80
 """The maximum length of the name of a state, in characters."""
 
 WITHOUT_LIMIT: Final = 99_999_998
-"""The maximum number of repetitions in the language."""
+"""The maximum number of repetitions that the language allows. It stands for a policy without limit."""
 
 
 def to_asl(saga: Saga) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def to_asl(saga: Saga) -> dict[str, Any]:
 
 
 def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
-    """The state machine of *flow*: first the steps, then the compensations."""
+    """The state machine of *flow*, as JSON types: first the states of the steps, then those of the compensations."""
     onward = {line.source: _name(line.target) for line in flow.forward}
     back = {line.source: line.target for line in flow.back}
     undone = set(back.values())

@@ -23,7 +23,10 @@ _DC: Final = "http://www.omg.org/spec/DD/20100524/DC"
 _DD: Final = "http://www.omg.org/spec/DD/20100524/DI"
 _WIDER: Final = 1.9
 _HIGHER: Final = 4.0
-"""The factors by which the diagram ``steps`` is stretched, to make room for a compensation below each box."""
+"""The factors by which the width and the height of the diagram ``steps`` are stretched.
+
+The additional height is for the compensation below each box.
+"""
 
 _SMALL: Final = 36.0
 
@@ -108,7 +111,10 @@ class _Process:
         return _id(names[0]), _id(names[1])
 
     def _task(self, box: StepBox) -> tuple[str, str]:
-        """Add a step, a wait or a group over items, and the task of its compensation. Returns its id twice."""
+        """Add a step, a wait or a group over items, and the task of its compensation.
+
+        Returns the first and the last element's id, as `_group` does. Both are the id of the one added element.
+        """
         area, name = self.layout.boxes[box.id], _id(box.id)
         title = f"{box.title}: {', '.join(box.notes)}" if box.notes else box.title
         waits = {Kind.SIGNAL: "messageEventDefinition", Kind.SLEEP: "timerEventDefinition"}

@@ -37,7 +37,7 @@ class TlaModule:
     Attributes:
         name: The name of the module. The file of the module must have the name ``NAME.tla``.
         text: The text of the module.
-        config: The text of the configuration for TLC, for the file ``NAME.cfg``.
+        config: The text of the file ``NAME.cfg``, which configures TLC.
     """
 
     name: str

@@ -36,7 +36,7 @@ class DirectMachine(Machine):
 
 
 def _in_hooks(name: str) -> property:
-    """The property *name* of ``Machine``, which also keeps `DirectMachine.hooks` up to date."""
+    """A property for the list *name* of a ``Machine``. Each read or assignment also updates `DirectMachine.hooks`."""
     stock: property = getattr(Machine, name)
 
     def read(machine: DirectMachine) -> Any:
@@ -73,7 +73,10 @@ class DirectTransition(Transition):
             super().__init__(source, dest, *callbacks, **named)
 
     def execute(self, event_data: EventData) -> bool:
-        """As the stock method: prepare, conditions, before, exit, change, enter, final, after."""
+        """Call the callbacks and change the state in the order of the stock method.
+
+        The order is: prepare, conditions, before, exit, the change of the state, enter, final, after.
+        """
         machine: Any = event_data.machine
         if self.prepare:
             machine.callbacks(self.prepare, event_data)
@@ -139,7 +142,7 @@ class DirectEvent(Event):
         vars(self).update(state, _of_machine=vars(state["machine"]))
 
     def move(self, model: Any) -> bool:
-        """As ``trigger(model)``, but faster. Executions use it.
+        """Trigger this event on *model*, as ``trigger(model)`` does, but faster. Executions use this method.
 
         If the only callback is the effect of the new state, no event object is made, because an effect does not read
         its event. Making an event object takes two thirds of the time of a trigger.
@@ -167,10 +170,10 @@ class DirectEvent(Event):
         return self.trigger(model)
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        """As the stock method, including its errors."""
+        """Trigger this event on *model*. The effects and the errors are those of the stock method."""
         name = model.state
         machine: Any = self.machine
-        state = machine.states.get(name) or machine.get_state(name)  # raises, as the stock class does
+        state = machine.states.get(name) or machine.get_state(name)  # `get_state` raises, as in the stock class
         data = EventData(state, self, machine, model, args, kwargs)
         try:
             candidates = self.transitions.get(name)
@@ -196,5 +199,5 @@ class DirectEvent(Event):
     def _finalize(machine: Any, data: EventData) -> None:
         try:
             machine.callbacks(machine._finalize_event, data)
-        except BaseException as error:  # the stock class ignores it too, because the transition is done
+        except BaseException as error:  # the stock class ignores this error too, because the transition is done
             logger.exception("a finalize callback raised %s; its transition is done", type(error).__name__)

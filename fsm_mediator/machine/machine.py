@@ -35,7 +35,7 @@ from fsm_mediator.states import (
 )
 
 MANY: Final = 1000
-"""A saga with more parts than this is defined and compiled without garbage collection."""
+"""If a saga has more parts than this number, it is defined and compiled while garbage collection is off."""
 
 
 class StateInfo(NamedTuple):
@@ -60,7 +60,7 @@ class CompiledMachine(DirectMachine):
     places: dict[str, StateInfo]
 
     def moves(self) -> Iterator[Transition]:
-        """Every transition of the machine, as rows of the table."""
+        """Every transition of the machine, each as a row of the table."""
         for event in self.events.values():
             for transitions in event.transitions.values():
                 for transition in transitions:

@@ -17,7 +17,7 @@ from fsm_mediator.retry import Retry
 
 
 class Kind(enum.StrEnum):
-    """The kind of a part."""
+    """The kind of a part: a step, or a kind of wait. A group and a choice wait for branches."""
 
     STEP = "step"
     SIGNAL = "signal"
@@ -159,7 +159,7 @@ class Effect:
         part: The part of the state.
         callback: The function to call. None for a wait.
         is_simple: Whether a call that returns has succeeded: it has no timeout and is no probe.
-        done: The event that follows if the call has succeeded.
+        done: The event of the move after a successful call: ``executed`` or ``compensated``.
     """
 
     __slots__ = ("callback", "done", "is_simple", "kind", "part")

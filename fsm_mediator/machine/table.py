@@ -14,7 +14,7 @@ all parts::
     pending ─start→ executing.S ─executed→ ... → succeeded ─undo→ compensating.T
                      │  ↑
               errored↓  │retry_due             rejected   S had no effect: back to the nearest earlier part
-                    retrying.S                 in_doubt   S may have had one: compensate S itself first
+                    retrying.S                 in_doubt   S may have had an effect: compensate S itself first
                                                exhausted  no way back (pivot or after it): stuck.S
     compensating.S ─compensated→ compensating.R → ... → failed
       │  ↑      └─compensation_exhausted→ stuck.S ─retry→ compensating.S
@@ -49,7 +49,7 @@ TABLE_FORMAT: Final = 1
 
 
 class Transition(NamedTuple):
-    """One row of the table."""
+    """One row of the table: in the state *source*, the event *event* leads to the state *target*."""
 
     event: str
     source: str

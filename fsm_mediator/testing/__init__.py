@@ -1,4 +1,7 @@
-"""Test your own sagas: run the real steps under every fault, test their promises, or use random plans and pytest.
+"""Tools to test your own sagas.
+
+`check_saga` runs the real steps under every fault. `check_promises` tests the promises of single steps.
+`check_together` runs several executions at once. There are also Hypothesis strategies, and a pytest plugin.
 
 ``fsm_mediator`` itself does not import this package. Names that need Hypothesis are imported at their first use. The
 extra ``testing`` installs Hypothesis.
@@ -30,7 +33,7 @@ _LATER = {
     "saga_state_machine": "fsm_mediator.testing.stateful",
     "sagas": "fsm_mediator.testing.strategies",
 }
-"""Names imported at their first use, because they import Hypothesis."""
+"""The names that are imported at their first use, each with its module. These modules import Hypothesis."""
 
 __all__ = [
     "Case",

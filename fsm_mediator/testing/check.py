@@ -32,7 +32,7 @@ SAGA_ID = "checked"
 
 
 listeners: list[Callable[[CheckReport], None]] = []
-"""Functions that get every report. The pytest plugin adds such a function to count the coverage."""
+"""Functions that `check_saga` calls with each report. The pytest plugin adds such a function to count the coverage."""
 
 
 def check_saga(
@@ -58,8 +58,8 @@ def check_saga(
         saga: A function without arguments that returns a new ``(saga, observe)`` for each run. Or a saga: then all runs
             share one world, and *reset* restores that world. Without *reset*, each successful run is undone.
         payload: The saga's payload. The saga must succeed with this payload if no fault strikes.
-        observe: Returns the state of the world, as plain data. Pass it only if *saga* is a saga.
-        reset: Restores the world to its initial state. Pass it only if *saga* is a saga.
+        observe: A function that returns the state of the world, as plain data. Pass it only if *saga* is a saga.
+        reset: A function that restores the world to its initial state. Pass it only if *saga* is a saga.
         signals: The value of each signal that the saga waits for.
         strict: Let steps also raise *after* their effect. This finds the steps that must report doubt, with
             `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step without its own errors in ``in_doubt_on``
@@ -70,7 +70,7 @@ def check_saga(
             with a SQLite journal. The parent process recovers the saga from that journal. The world must outlive a
             process (files, a database). Do not keep its files or connections open across the fork.
         encode: Encode payloads and results, as a durable journal does. If False, the steps share the objects.
-        only: The name of a fault, or several names. Only these faults are run.
+        only: The name of a fault or a `FaultPlan`, or several of them. Only these faults are run.
 
     Returns:
         The report.
@@ -90,7 +90,7 @@ def check_saga(
 
 
 def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values of signals, by name.
+    """Check the argument *signals*, and return it as a dict: the value of each signal, by the signal's name.
 
     Raises:
         DefinitionError: *signals* is not a dict.
@@ -104,7 +104,7 @@ def check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
     """Check that the saga, or one of its branches, waits for each signal in *values*.
 
     Raises:
-        DefinitionError: No part of the saga waits for a signal with this name.
+        DefinitionError: No part of the saga waits for one of these signals. The message names the signal.
     """
     known = list(_signals_of(saga))
     for name in values:
@@ -167,7 +167,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[Case]:
-        """The case of each run. The first is the fault-free run."""
+        """Run every plan, and yield the `Case` of each run. The first run is fault-free."""
         yield self.case(FaultPlan())
         for plan in self.plans(only, strict=strict, pairs=pairs, kill=kill):
             case = self.case(plan)
@@ -247,7 +247,7 @@ class Checking:
         """Check that this process sees what a child process does to the world.
 
         Raises:
-            DefinitionError: This process sees no effect.
+            DefinitionError: This process sees no effect of the run in the child process.
         """
         before, trial, after, _ = self._run(FaultPlan(), outside=True)
         if not trial.outcome.succeeded or before == after:
@@ -258,7 +258,10 @@ class Checking:
         self._outlives = True
 
     def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
-        """The calls after the first fault of *plan*, as (step, verb). This calls no step."""
+        """The calls that follow the first fault of *plan* in a run, as (step, verb).
+
+        The run is simulated: no step is called.
+        """
         trial = self._runner.run(self.saga, self._payload, plan, SAGA_ID, idle=True)
         return trial.injector.since
 
@@ -280,8 +283,8 @@ class Checking:
         """Run *plan*.
 
         Returns:
-            The world before the run, the run, the world after the run, and the problem if the run could not be undone.
-            The problem is empty if there is none.
+            The state of the world before the run, the run, the state of the world after the run, and a problem. The
+            problem is a text. It is empty unless the undo of the run left the world in a wrong state.
         """
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
@@ -303,7 +306,15 @@ class Checking:
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo the run, unless the next run has its own world. Returns the problem, or an empty text.
+        """Undo a successful run, because the next run uses the same world. If it has its own world, do nothing.
+
+        Args:
+            world: The world of the run.
+            before: The state of the world before the run.
+            undo: A function that undoes the run.
+
+        Returns:
+            The problem, if the world differs from *before* after the undo. Otherwise an empty text.
 
         Raises:
             DefinitionError: The run cannot be undone.
@@ -327,7 +338,10 @@ class Checking:
         return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
     def judged(self, outcome: Outcome, before: Any, after: Any) -> str:
-        """The problem with the world after a run. Empty if there is none."""
+        """The problem with the world after a run, as text. Empty if there is none.
+
+        *outcome*: the outcome of the run. *before* and *after*: the state of the world before and after the run.
+        """
         expected = self._good if outcome.succeeded else before
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):

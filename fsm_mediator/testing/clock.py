@@ -22,7 +22,7 @@ class VirtualClock:
     Attributes:
         now: The time, in seconds since the epoch.
         slept: Every wait so far, in seconds.
-        chance: The number drawn for the jitter of waits, from 0 to 1.
+        chance: The number from 0 to 1 that mediators use as the random number for the jitter of waits.
 
     Raises:
         DefinitionError: *now* or *chance* is out of range, or is not a number.
@@ -39,7 +39,7 @@ class VirtualClock:
         self._lock = threading.Lock()
 
     def __call__(self) -> float:
-        """The time, in seconds."""
+        """The current time of this clock, in seconds since the epoch."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -49,7 +49,7 @@ class VirtualClock:
             self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """As `sleep`, for coroutines. On a loop from `event_loop`, other tasks run during the wait."""
+        """Move the clock forward by *seconds*. On a loop from `event_loop`, other tasks run during the wait."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop) and loop.clock is self:
             with self._lock:
@@ -74,12 +74,12 @@ class VirtualClock:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments for a `Mediator` that uses this clock."""
+        """The keyword arguments that make a `Mediator` use this clock: ``Mediator(saga, **clock.settings)``."""
         return {"clock": self, "sleep": self.sleep, "chance": lambda: self.chance}
 
     @property
     def async_settings(self) -> dict[str, Any]:
-        """The arguments for an `AsyncMediator` that uses this clock."""
+        """The keyword arguments that make an `AsyncMediator` use this clock."""
         return {"clock": self, "sleep": self.sleep_async, "chance": lambda: self.chance}
 
     def __repr__(self) -> str:

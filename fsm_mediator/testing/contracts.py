@@ -49,7 +49,7 @@ LAWS: Final = {
     Promise.UNDOES_NOTHING: "compensate without execute: nothing changes",
     Promise.EXECUTES_ONCE: "execute twice with one key: as executed once",
 }
-"""Each promise in words."""
+"""The text of each promise, for messages."""
 
 _KEPT: Final = "kept"
 _UNSEEN: Final = "unseen"
@@ -98,7 +98,7 @@ class PromiseReport:
 
     Attributes:
         saga: The saga.
-        verdicts: One verdict for each step and each promise, in the order of the steps.
+        verdicts: One `Verdict` for each step and each `Promise`, in the order of the steps.
     """
 
     saga: Saga
@@ -178,10 +178,10 @@ def check_promises(
     step promises ``executes_once``. To change this, set the step's attribute ``promises`` to a set of `Promise`.
 
     Args:
-        saga: As for `check_saga`. It can also be a single step.
+        saga: A saga, a single step, or a function that returns a new ``(saga, observe)``, as for `check_saga`.
         payload: The payload of the steps.
-        observe: As for `check_saga`.
-        reset: As for `check_saga`.
+        observe: A function that returns the state of the world, as for `check_saga`.
+        reset: A function that restores the world to its initial state, as for `check_saga`.
         promises: Promises by the path of the step. They replace the step's own promises.
         only: The name of one promise of one step, such as ``charge-undoes_nothing``. Only this promise is tested.
 

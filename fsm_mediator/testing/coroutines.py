@@ -28,7 +28,10 @@ _WAITS: Final = {
     threading.Thread.join.__code__: "threading.Thread.join",
     subprocess.Popen.wait.__code__: "subprocess.Popen.wait",
 }
-"""Functions in which a thread waits for other threads. Events, queues, futures and barriers use a condition."""
+"""The names of the functions in which a thread waits for another thread or a process, by their code.
+
+Events, queues, futures and barriers wait in ``threading.Condition.wait``.
+"""
 
 _watching: contextvars.ContextVar[tuple[int, Callable[[str], None]] | None] = contextvars.ContextVar(
     "_watching", default=None
@@ -45,7 +48,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _note(what: str) -> None:
     watching = _watching.get()
-    if watching is not None and watching[0] == threading.get_ident():  # other threads may block
+    if watching is not None and watching[0] == threading.get_ident():  # in other threads, functions may block
         watching[1](what)
 
 

@@ -1,4 +1,7 @@
-"""Names for tests that earlier versions of this library generated. A call raises an error with the next steps."""
+"""Names that tests import if an earlier version of this library generated them. A call raises an error.
+
+The message of the error tells how to generate the test again.
+"""
 
 from __future__ import annotations
 

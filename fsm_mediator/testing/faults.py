@@ -53,7 +53,7 @@ WORDS: Final = {
     KILL_UNRECORDED: "has answered, and its process is killed before that is journaled",
     KILL_RECORDED: "has answered, and its process is killed right after that is journaled",
 }
-"""Every kind of fault, in words."""
+"""The description of each kind of fault, such as ``RAISES_BEFORE``."""
 
 KILLS: Final = frozenset({KILL_BEFORE, KILL_AFTER, KILL_UNRECORDED, KILL_RECORDED})
 """The faults that kill the process."""
@@ -68,7 +68,10 @@ UNDONE: Final = "is_undone"
 """The name of the plan without faults in which an operator undoes the successful saga."""
 
 Strict: TypeAlias = "bool | Sequence[Exception | type[Exception]] | Mapping[str, Sequence[Exception | type[Exception]]]"
-"""The exceptions that steps raise after their effect without reporting doubt. A mapping has them for each step."""
+"""The type of the argument *strict* of `check_saga`: which exceptions steps raise after their effect, without doubt.
+
+A list holds for all steps. A mapping has a list for each step that it names. True stands for an unknown error.
+"""
 
 NO_FAULT: Final = "no_fault"
 """The name of the plan without faults."""
@@ -136,11 +139,11 @@ class FaultPlan:
 
     @property
     def all(self) -> tuple[Fault, ...]:
-        """Every fault of the plan."""
+        """Every fault of the plan: *because* and *faults*."""
         return (*self.because, *self.faults)
 
     def and_(self, fault: Fault) -> FaultPlan:
-        """A copy of the plan with one more fault."""
+        """A copy of the plan, with *fault* added to the faults under test."""
         return attrs.evolve(self, faults=(*self.faults, fault))
 
     def __str__(self) -> str:
@@ -237,7 +240,10 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 
 
 def _declares_nothing(part: Part) -> bool:
-    """Whether any error may follow the step's effect: its ``in_doubt_on`` has the default errors, none or all."""
+    """Whether ``in_doubt_on`` of *part* names no particular errors: it has the default errors, no or all errors.
+
+    Then a strict check raises an unknown error after the effect of the step.
+    """
     return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 
 
@@ -302,7 +308,7 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
 
 
 def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
-    """The problem of a failed run, if the step's `Retry` must absorb the only fault of *plan*. Otherwise empty."""
+    """The reason why a run under *plan* must succeed: a `Retry` absorbs the only fault. Empty if the run may fail."""
     absorbed = [fault for fault in faults_of(saga, strict=True, kill=True) if fault.absorbed]
     if len(plan.all) != 1 or plan.all[0] not in absorbed:
         return ""

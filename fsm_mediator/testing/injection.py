@@ -71,7 +71,7 @@ class FaultInjector:
         struck: The faults that struck, in order.
         calls: Every call, in order, as (step, verb).
         since: The calls after the first fault struck, as (step, verb).
-        own: The latest exception that a step raised by itself, by (step, verb).
+        own: For each call as (step, verb), the exception that its latest attempt raised without a fault.
         changed: A message for each step that changed its payload in place. With a journal that encodes payloads, no
             other attempt sees such a change.
         loop_problems: A message for each coroutine that blocks its event loop or swallows its cancellation.
@@ -104,7 +104,7 @@ class FaultInjector:
         self._strike_log = strike_log
 
     def heal(self) -> None:
-        """Stop injecting faults."""
+        """Inject no more faults in this run."""
         self._mended = True
         self._at_record.clear()
 
@@ -309,7 +309,7 @@ class FaultyRuntime:
         return getattr(self._inner, name)
 
     async def call(self, call: StepCall) -> Answer:
-        """As `Runtime.call`, with faults."""
+        """Make a call as `Runtime.call` does. If a fault of the plan strikes the call, inject the fault."""
         saga_id, effect, injector = call.saga_id, call.effect, self._injector
         place = (path_of(self._saga, saga_id, effect.part), effect.kind)
         try:
@@ -343,7 +343,7 @@ class FaultyRuntime:
             return await self._inner.call(call)
 
     async def write(self, commit: Commit) -> Written:
-        """As `Runtime.write`, with faults."""
+        """Write a commit as `Runtime.write` does, and crash before or after it if a fault of the plan strikes there."""
         try:
             self._check_alive()
             self._injector.before_record(commit.saga_id)
@@ -355,7 +355,11 @@ class FaultyRuntime:
         return written
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """As `Runtime.in_thread`. Raises `SimulatedCrash` if this runtime has crashed."""
+        """Call *function* in a thread, as `Runtime.in_thread` does.
+
+        Raises:
+            SimulatedCrash: This runtime has crashed before.
+        """
         self._check_alive()
         return await self._inner.in_thread(function, *arguments)
 

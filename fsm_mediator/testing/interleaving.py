@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 PREEMPTIONS: Final = 2
-"""The maximum number of preemptions in a schedule: switches away from a function that could continue."""
+"""The maximum number of preemptions in a schedule. A preemption switches away from a function that could continue."""
 
 BLOCKED: Final = 0.02
 """The seconds without progress after which the running function counts as blocked. Then another function continues. On
@@ -55,7 +55,8 @@ class Schedule:
 
     Attributes:
         first: The number of the function that runs first.
-        switches: The numbers of these switch points, counted from the start of the run.
+        switches: The numbers of the switch points at which another function continues. The numbers count from the start
+            of the run.
     """
 
     first: int
@@ -126,7 +127,7 @@ class Scheduler:
         return number
 
     def run_one(self, number: int, function: Callable[[], None], failures: list[BaseException] | None = None) -> None:
-        """Run the function with this number in this thread. An error is added to *failures*, if given, or raised."""
+        """Run the function *number* in this thread. If *failures* is given, an error is added to it, not raised."""
         self._here.number = number
         try:
             self._await_turn(number)
@@ -296,7 +297,8 @@ def schedules(points: Callable[[Schedule], Sequence[tuple[int, str]]], count: in
     """The schedules with few preemptions, sorted by the number of preemptions.
 
     Args:
-        points: Returns the switch points of a schedule after it was yielded and run.
+        points: A function that returns the switch points which the run of a schedule passed. It is called with a
+            schedule after that schedule was yielded and run.
         count: The number of functions.
         most: The maximum number of schedules.
     """

@@ -33,7 +33,7 @@ class Stepper:
     Attributes:
         execution: The execution, as its driver knows it.
         clock: The clock of the execution. Only `pass_time` moves it.
-        injector: Injects the faults, and records the calls.
+        injector: The injector of the faults. It also records the calls.
 
     Raises:
         DefinitionError: The saga has groups or choices. Their branches are separate executions.
@@ -64,11 +64,11 @@ class Stepper:
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome so far."""
+        """The `Outcome` of the execution so far."""
         return self.execution.outcome()
 
     def folded(self) -> Execution:
-        """The execution, as another driver would recover it from the journal."""
+        """A second `Execution`, built from the journal, as another driver would recover it."""
         return self._store.load_execution(self._store.entry(self.execution.saga_id))
 
     def perform(self, kind: str | None = None) -> None:

@@ -25,7 +25,7 @@ _CONTAINERS: Final = (dict, list, set, deque, bytearray)
 
 @attrs.frozen(eq=False)
 class _Kept:
-    """A mutable object, and a shallow copy of its earlier content."""
+    """A mutable object (*holder*), and a shallow copy of the content that it had before the run."""
 
     holder: Any
     content: Any
@@ -57,8 +57,8 @@ class _Root:
         name: The attribute or variable, in words, for messages.
         owner: The dictionary of the object that has the attribute. None for a variable.
         key: The name of the attribute in *owner*.
-        value: The first value.
-        kept: The mutable objects in the value.
+        value: The value before the run.
+        kept: The mutable objects in this value.
     """
 
     name: str
@@ -83,7 +83,7 @@ class ProcessMemory:
 
     Args:
         saga: The saga, before its run.
-        look: Returns the state of the world.
+        look: A function that returns the state of the world.
         world: The names of attributes and variables that are known to belong to the world; `learn` adds to them.
 
     Attributes:
@@ -109,15 +109,18 @@ class ProcessMemory:
                 self.lost[f"the attribute {name!r} of step {path!r}"] = None
 
     def learn(self) -> None:
-        """Find the changed attributes and variables that belong to the world. This leaves their values unchanged."""
+        """Find the changed attributes and variables whose values belong to the world, and store their names.
+
+        Their values do not change.
+        """
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and not self._puts_back(root, keeps=True):
                 self._world.add(root.name)
 
     def _puts_back(self, root: _Root, *, keeps: bool = False) -> bool:
-        """Reset *root*, unless the world shows its value. Returns whether the world does not show the value.
+        """Reset *root*, unless its value belongs to the world. Returns False if its value belongs to the world.
 
-        With *keeps*, *root* keeps its value in both cases.
+        With *keeps*, *root* is never reset: the method only finds out whether its value belongs to the world.
         """
         before = self._look()
         now = _Root(root.name, root.owner, root.key, root.owner.get(root.key) if root.owner else None, ())
@@ -181,7 +184,7 @@ def _variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
         try:
             yield name, cell.cell_contents
         except ValueError:
-            continue  # not assigned yet
+            continue  # the variable has no value yet
     yield from ((name, function.__globals__[name]) for name in code.co_names if name in function.__globals__)
 
 

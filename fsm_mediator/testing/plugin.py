@@ -43,7 +43,10 @@ _WORDS = "fsm_mediator_covered"
 
 @attrs.frozen
 class _Coverage:
-    """The coverage of one saga by a test. This is plain data, because test reports may be sent between processes."""
+    """The coverage of one saga by a test: the number of cases, and the paths and transitions that were taken.
+
+    *known* is the number of all transitions. This is plain data, because test reports may be sent between processes.
+    """
 
     saga: str
     cases: int
@@ -63,7 +66,7 @@ class _Coverage:
 
 
 class _Suite:
-    """The tests of one marker. All tests of a marker share one fault-free run."""
+    """The tests that one marker ``saga`` makes. All these tests share one fault-free run."""
 
     def __init__(self, saga: Any = None, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
@@ -151,7 +154,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the coverage to the test's report."""
+    """Add the coverage of the sagas that the test checked to the test's report."""
     report = yield
     if call.when == "call" and (covered := item.stash.get(_COVERED, None)):
         setattr(report, _WORDS, [attrs.asdict(_Coverage.of(each)) for each in covered])

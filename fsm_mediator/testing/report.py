@@ -33,7 +33,7 @@ class Case:
     Attributes:
         plan: The faults of the run.
         outcome: The outcome of the run.
-        struck: Whether all faults struck. False if the run did not reach the call of a fault.
+        struck: Whether all faults of the plan struck. False if the run did not reach the call of a fault.
         problem: The problem with the result. Empty if there is none.
         branches: The outcomes of the branches of the saga's groups, by id.
         deaths: The number of times that a driver crashed and another driver recovered the saga.
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """The plan's name."""
+        """The name of the plan. It identifies the case in its report."""
         return self.plan.id
 
     @property
@@ -65,7 +65,7 @@ class Case:
         return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
 
     def _faults_that_struck(self) -> Iterator[str]:
-        """The faults in words. The faults that struck come first, with the number of attempts that they struck."""
+        """A text for each fault of the plan. Faults that struck come first, with the number of attempts they struck."""
         for fault, times in self.strikes.items():
             yield f"{fault}{f' ({times} attempts)' if times > 1 else ''}"
         for fault in self.plan.all:

@@ -94,7 +94,7 @@ class Trial:
     Attributes:
         plan: The faults of the run.
         outcome: The outcome of the run.
-        injector: Has the calls, and the faults that struck.
+        injector: The injector of the run. It has the calls of the run, and the faults that struck.
         deaths: The number of times that another mediator had to resume the saga.
         branches: The outcomes of the branches of the saga's groups, by id.
         problem: The reason why the run did not end. Empty if the run ended.
@@ -112,8 +112,8 @@ class FaultRunner:
     """Runs sagas under fault plans, each from its start to its end.
 
     Args:
-        call: Calls functions and coroutine functions.
-        journal: Makes the journal of each run.
+        call: The runner that calls functions and coroutine functions.
+        journal: A function that makes the journal of a run. It is called once for each run.
         signals: The value of each signal.
         coroutines: Whether to use `AsyncMediator`. If None, it is used for sagas with coroutine functions.
     """
@@ -143,7 +143,10 @@ class FaultRunner:
         idle: bool = False,
         died: Callable[[], None] = lambda: None,
     ) -> Trial:
-        """Run *saga* under *plan*. After each crash of a driver, *died* is called before another driver recovers."""
+        """Run *saga* under *plan*, to its end. With *idle*, no step is called.
+
+        After each crash of a driver, *died* is called before another driver recovers.
+        """
         injector = FaultInjector(plan, VirtualClock(), self._journal(), idle=idle)
         return _Run(self, saga, payload, injector, saga_id, died).finish()
 
@@ -197,7 +200,7 @@ class FaultRunner:
         return outcome
 
     def live_by(self, clock: VirtualClock) -> None:
-        """Let the event loop move *clock*."""
+        """Let the event loop of the runner move *clock* from now on, and no other clock."""
         self._call.live_by(clock)
 
     def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:
@@ -286,7 +289,10 @@ class _Run:
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it is in {outcome.state!r}"
 
     def _signals(self, path: str) -> dict[str, Any]:
-        """The values, by name, of the signals for the signal or group at *path* that were not sent yet."""
+        """The signals to send to the part at *path*: the values by name, without signals that were already sent.
+
+        If the part is a group or a choice, these are the signals of its branches.
+        """
         return {
             name: value
             for name, value in self.runner.signals.items()
@@ -316,7 +322,7 @@ class _Run:
         raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
     def _sleep_on(self) -> None:
-        """Advance the clock to the end of all sleeps of branches without a driver.
+        """Advance the clock to the time at which all branches that sleep without a driver have slept long enough.
 
         A parent that waits for its branches does not advance the clock.
         """
@@ -349,7 +355,7 @@ def _branch_sagas(saga: Saga) -> Iterator[Saga]:
 
 
 def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collection[str]) -> str:
-    """The reason why a retry by an operator cannot help. Empty if an injected fault is the only cause.
+    """The reason why a further retry cannot help a stuck saga, as text. Empty if a retry without faults may help.
 
     Args:
         outcome: The outcome of the stuck saga.
@@ -381,7 +387,7 @@ def has_coroutines(saga: Saga) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to show a log record. Records about a simulated crash and its consequences are not shown."""
+    """Whether to show a log record. Log records about a simulated crash and its consequences are not shown."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     if any(isinstance(each, LeaseLostError) for each in arguments) or str(record.msg).startswith(
         "closed while attempts"

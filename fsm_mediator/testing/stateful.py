@@ -81,8 +81,8 @@ class SagaMachine(stateful.RuleBasedStateMachine):
     To add your own rules, make a subclass of the class that `saga_state_machine` returns.
 
     Attributes:
-        stepper: Drives the saga. It has the clock, the calls and the outcome.
-        observe: Returns the state of the world.
+        stepper: The `Stepper` that drives the saga. It has the clock, the calls and the outcome.
+        observe: A function that returns the state of the world.
     """
 
     settings_of: ClassVar[Mapping[str, Any]]
@@ -93,7 +93,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @classmethod
     def checking(cls) -> Checking:
-        """The check with the fault-free run. All examples share it."""
+        """The `Checking` that compares each run with the fault-free run. All examples share it."""
         if cls._checking is None:
             settings = dict(cls.settings_of)
             cls._checking = Checking(

@@ -150,7 +150,7 @@ def histories(
     Args:
         draw: Passed by Hypothesis.
         saga: The saga.
-        most: The maximum number of actions. An action has one or more records.
+        most: The maximum number of actions in a history. An action has one or more records.
         saga_id: The id of the execution in the records.
         payload: The payload of the execution.
     """
@@ -161,7 +161,7 @@ def histories(
     for _ in range(draw(st.integers(0, most))):
         possible = list(moves.at(execution, ledger))
         if not possible or (execution.ended and draw(st.sampled_from([True, True, False]))):
-            break  # a succeeded saga can still be undone, but rarely is
+            break  # a succeeded saga can be undone, so the history sometimes continues
         # The first possible move is success. It is preferred, because most histories would otherwise end early.
         move = possible[0] if draw(st.sampled_from([True, True, False])) else draw(st.sampled_from(possible))
         at += draw(st.sampled_from([0.0, 0.5, 3600.0]))

@@ -122,11 +122,12 @@ def check_together(
     executions, and one execution after the other, in some order.
 
     Args:
-        saga: As for `check_saga`. If it is a saga, *reset* is required.
+        saga: A function that returns a new ``(saga, observe)`` for each run, or a saga. A saga requires *reset*.
         payloads: One payload for each execution, at least two. Executions compete for the keys or resources that their
             payloads share.
-        observe: As for `check_saga`. It must not show values that differ in each call, such as generated numbers.
-        reset: As for `check_saga`.
+        observe: A function that returns the state of the world, as for `check_saga`. It must not show values that
+            differ in each call, such as generated numbers.
+        reset: A function that restores the world to its initial state, as for `check_saga`.
         signals: The value of each signal that the saga waits for. Each execution gets all signals in this order. The
             scheduler chooses when.
         most: The maximum number of interleavings.
@@ -194,7 +195,9 @@ class _Together:
         return TogetherReport(saga, tuple(runs), complete)
 
     def _run_serially(self) -> None:
-        """Run every subset of the executions serially, in every order. If all succeed, store the resulting world.
+        """Run every subset of the executions serially, in every order. This finds the worlds that a run may leave.
+
+        If all executions of such a run succeed, its world is stored.
 
         Raises:
             DefinitionError: No execution succeeds alone.
@@ -241,7 +244,7 @@ class _Together:
     def _drive(
         self, world: World, plan: FaultPlan, numbers: Sequence[int], scheduler: Scheduler | None
     ) -> dict[int, Outcome]:
-        """Run executions on one journal, each with its own mediator. Without a scheduler, run them serially.
+        """Run the executions *numbers* on one journal, each with its own mediator. Without a *scheduler*, run serially.
 
         Returns:
             The outcomes, by the number of the execution.
@@ -316,7 +319,7 @@ class _Driven:
     def _send_next(self) -> None:
         name, value = self._unsent[0]
         core = self.mediator._core
-        with contextlib.suppress(RefusedError, UnknownExecutionError):  # ended, or the signal is too late
+        with contextlib.suppress(RefusedError, UnknownExecutionError):  # it has ended, or the signal is too late
             entry = post_signal(core.store, new_token(), self.saga_id, name, value)
             if entry.saga_id in core.owned.active:
                 core.runtime.post(core.notify, entry.saga_id)
@@ -324,14 +327,17 @@ class _Driven:
 
 
 def _switches(scheduler: Scheduler) -> Iterator[str]:
-    """The switches from one function to another, in words."""
+    """A text for each switch of the run from one function to another."""
     for (number, place), (following, there) in itertools.pairwise(scheduler.points):
         if number != following:
             yield f"{scheduler.names[number]} stops at {place}, {scheduler.names[following]} comes to {there}"
 
 
 def _share(scheduler: Scheduler, loop: VirtualLoop) -> None:
-    """Set the callbacks of *loop*: other functions run when the loop is idle, and before its time jumps."""
+    """Set the callbacks of *loop*, so that *scheduler* can run other functions when the loop is idle.
+
+    The scheduler can also switch to another function before the time of the loop jumps.
+    """
 
     def idle(select: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
         if loop.in_threads:  # a step runs in a thread: its execution keeps the turn
@@ -359,14 +365,14 @@ class _SwitchingRuntime:
         return getattr(self._inner, name)
 
     async def call(self, call: StepCall) -> Answer:
-        """As `Runtime.call`, with switch points."""
+        """Make a call as `Runtime.call` does, with a switch point before and after the call."""
         effect = call.effect
         path = path_of(self._saga, call.saga_id, effect.part)
         place = path if effect.kind == EXECUTE else f"{effect.kind} {path}"
         self._scheduler.switch_point(f"the call of {place}")
         here, callback = self._scheduler.here, effect.callback
         if not (self._blocks or here is None or callback is None or callback.is_coroutine or effect.part.timeout):
-            function = self._scheduler.traced(here, callback.function)  # it runs in its own thread
+            function = self._scheduler.traced(here, callback.function)  # the call runs in a thread of its own
             call.effect = Effect(effect.kind, effect.part, msgspec.structs.replace(callback, function=function))
         with self._scheduler.at_each_line():
             answer = await self._inner.call(call)
@@ -374,7 +380,7 @@ class _SwitchingRuntime:
         return answer
 
     async def sleep(self, seconds: float) -> None:
-        """As `Runtime.sleep`. Other functions run during the sleep."""
+        """Sleep as `Runtime.sleep` does. The scheduler runs other functions during the sleep."""
         if self._blocks:
             until = self._clock() + seconds
             self._scheduler.switch_point("a wait", yields=True)
@@ -382,19 +388,19 @@ class _SwitchingRuntime:
         await self._inner.sleep(seconds)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """As `Runtime.wait`. Other functions run during the wait."""
+        """Wait as `Runtime.wait` does. The scheduler runs other functions during the wait."""
         if not self._blocks or self._scheduler.here is None:
             return await self._inner.wait(event, seconds)
         return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
 
     async def pause(self, seconds: float) -> None:
-        """As `Runtime.pause`. Other functions run during the pause."""
+        """Pause as `Runtime.pause` does. The scheduler runs other functions during the pause."""
         if not self._blocks:
             await self._inner.pause(seconds)
         self._scheduler.switch_point("a look", yields=True)
 
     def submit(self, work: Any, context: Any, never_ran: Callable[[], object]) -> None:
-        """As `Runtime.submit`. Work in a thread runs under the schedule."""
+        """Run *work* as `Runtime.submit` does. If it runs in a thread, the scheduler decides when it runs."""
         if not self._blocks:
             self._inner.submit(work, context, never_ran)
             return
@@ -410,7 +416,7 @@ class _SwitchingRuntime:
         self._inner.submit(scheduled, context, never)
 
     def at(self, time: float, call: Callable[[], object]) -> None:
-        """Store *call* for `wake_next`. No timer is started, so that each run is repeatable."""
+        """Store *call* and its *time* for `wake_next`. No timer is started, so that each run is repeatable."""
         self._timers.append((time, call))
 
     def wake_next(self) -> bool:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """A clock that can be moved."""
+    """A clock that a `VirtualLoop` moves together with its own time."""
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass."""
+        """Move the clock forward by *seconds*."""
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -55,7 +55,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         idle: A function that is called when the loop must wait for a thread or a socket. It gets the blocking `select`
             and a timeout in seconds.
         is_woken: Whether another thread has scheduled a callback that has not run yet.
-        in_threads: The calls that run in threads now.
+        in_threads: One object for each call that runs in a thread now.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -71,11 +71,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.is_woken: bool = False
 
     def time(self) -> float:
-        """The time of this loop, in seconds."""
+        """The time of this loop, in seconds since its creation."""
         return self._now
 
     def pass_time(self, seconds: float) -> None:
-        """Let *seconds* pass."""
+        """Move the time of the loop, and its *clock* if it has one, forward by *seconds*."""
         if seconds > 0:
             self._now += seconds
             if self.clock is not None:
@@ -83,20 +83,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @property
     def awaits_others(self) -> bool:
-        """Whether the loop waits for a thread or a socket."""
+        """Whether the loop waits for a thread or a socket. Then its time does not jump."""
         return bool(self.in_threads) or len(self._selector.get_map()) > self._own_files  # type: ignore[attr-defined]
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        """As in any event loop, but without the timeout of Python 3.12 and later. A time jump would exceed it."""
+        """Shut the executor down as in any event loop, but ignore *timeout*, because a time jump would exceed it."""
         await super().shutdown_default_executor()
 
     def call_soon_threadsafe(self, *arguments: Any, **settings: Any) -> asyncio.Handle:  # type: ignore[override]
-        """As in any event loop."""
+        """Schedule a callback from another thread, as in any event loop. This also sets *is_woken*."""
         self.is_woken = True
         return super().call_soon_threadsafe(*arguments, **settings)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """As in any event loop. The time does not jump until the thread has returned."""
+        """Call *func* in a thread, as in any event loop. The loop's time does not jump until the call has returned."""
         future = super().run_in_executor(executor, func, *args)
         self.in_threads.add(future)
         future.add_done_callback(self.in_threads.discard)

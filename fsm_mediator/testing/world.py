@@ -25,7 +25,7 @@ class World:
 
     Attributes:
         saga: The saga, with its real steps.
-        observe: Returns the state of the world.
+        observe: A function that returns the state of the world.
     """
 
     saga: Saga
@@ -37,9 +37,9 @@ class Worlds:
 
     Args:
         source: The saga, or a function without arguments that returns a new ``(saga, observe)``.
-        observe: Returns the state of the world, if *source* is a saga.
-        reset: Restores the world to its initial state.
-        call: Calls functions and coroutine functions.
+        observe: A function that returns the state of the world, if *source* is a saga. None if *source* is a function.
+        reset: A function that restores the world to its initial state. None if there is no such function.
+        call: The runner that calls these functions, which may be coroutine functions.
 
     Raises:
         DefinitionError: *source* is neither a saga nor such a function.
@@ -129,7 +129,7 @@ def differences(expected: Any, found: Any) -> str:
 
 
 def without(look: Any, names: tuple[str, ...]) -> Any:
-    """*look* without the keys *names*, if it is a mapping. Otherwise *look* itself."""
+    """*look*, an observation of the world, without the keys *names*. If it is not a mapping, *look* itself."""
     if isinstance(look, Mapping) and any(name in look for name in names):
         return {key: value for key, value in look.items() if key not in names}
     return look

@@ -48,7 +48,7 @@ _DONE: Final = {
     "compensated": "is undone",
     "settled_undone": "is undone",
 }
-"""A phrase for each of these events. Events with the same meaning here have the same phrase."""
+"""The phrase for an event in the reasons of a verdict. Events with the same meaning here have the same phrase."""
 
 
 def compare(
@@ -146,7 +146,7 @@ def _compare(old: Shape, new: Shape, names: _Renaming, *, kept: bool, every: boo
 
 
 def _compare_branches(old: Shape, new: Shape, names: _Renaming, *, kept: bool, every: bool) -> Iterator[Comparison]:
-    """The comparisons of the branches that both definitions have."""
+    """The comparison of each branch that is in both definitions."""
     for part in old.parts:
         other = new.part(names.paths[part.path])
         if other is not None and other.kind is part.kind:
@@ -223,7 +223,7 @@ class _Reachability:
         Args:
             state: The state.
             missing: For the paths to the state, the first moves that the new machine does not have.
-            begun: The paths of the renamed parts that may have begun before the state.
+            begun: The paths of the renamed parts that may have begun on a path to the state.
         """
         phase, part = self.machine.places[state]
         becomes = self.names.state(state)
@@ -302,11 +302,11 @@ class _Reachability:
         return f"{path!r} {'can now' if now.compensatable else 'can no longer'} be compensated"
 
     def why_other_branches(self, was: PartShape, now: PartShape) -> str | None:
-        """The difference between the branches of a group: their names or their machines. None if there is none."""
+        """A text about the difference in the branches of the groups *was* and *now*. None if there is no difference."""
         if was.branches and was.path != now.path:
             return f"the ids of the branches in flight contain the name {was.path!r}, not {now.path!r}"
         before, after = dict(was.branches), dict(now.branches)
-        # A new branch of a choice is no problem. A new branch of a group is: it is missing in groups that have begun.
+        # A new branch of a choice is no problem. A new branch of a group is a problem: begun groups lack it.
         if was.kind is Kind.CHOICE:
             after = {name: branch for name, branch in after.items() if name in before}
         if before.keys() != after.keys():
@@ -328,7 +328,7 @@ def _all_fold(comparison: Comparison) -> bool:
 
 
 def _changes(old: Shape, new: Shape, names: _Renaming, branches: Iterable[Comparison]) -> Iterator[str]:
-    """The differences between *old* and *new*, and between their branches, in words."""
+    """A text for each difference between *old* and *new*, and between their branches."""
     yield from changes(old, new, names.paths)
     for branch in branches:
         for change in branch.changes:

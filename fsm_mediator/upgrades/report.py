@@ -59,7 +59,7 @@ class StateVerdict:
 
     Attributes:
         state: The state.
-        verdict: Whether the executions can continue.
+        verdict: The `Verdict`: whether the executions in this state can continue.
         becomes: The name of the state in the new definition. None if the executions cannot continue.
         reasons: The reasons for the verdict, or warnings, in words.
     """
@@ -76,8 +76,8 @@ class Comparison:
 
     Attributes:
         saga: The saga's name.
-        old: The version and fingerprint of the older definition, in words.
-        new: The version and fingerprint of the newer definition, in words. None if no new definition has this name.
+        old: A text with the version and the fingerprint of the older definition.
+        new: A text with the version and the fingerprint of the newer definition. None if there is no newer definition.
         kept: Whether the new code also has a definition of the old shape. That definition drives the old executions.
         changes: The differences, in words.
         states: The verdict for every state of the older definition.
@@ -192,7 +192,7 @@ def _table(states: Iterable[StateVerdict]) -> list[str]:
 
 def _wrapped(before: str, text: str, hanging: int = 0) -> list[str]:
     after = " " * (len(before) + hanging)
-    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # no line break in these
+    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # keep quotes on one line
     lines = textwrap.wrap(
         kept, WIDTH, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
     )

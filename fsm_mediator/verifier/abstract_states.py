@@ -29,7 +29,10 @@ from fsm_mediator.verifier.rules_table import Broken, broken
 from fsm_mediator.verifier.settings_changes import settings_of
 
 UNLIMITED_ATTEMPTS: Final = 2
-"""The highest attempt that the search distinguishes under a policy without limit. Later attempts behave equally."""
+"""The highest attempt number in an abstract state, under a policy without limit.
+
+All later attempts have this number too. They behave equally, so the search does not distinguish them.
+"""
 
 
 class Successor(NamedTuple):
@@ -37,12 +40,13 @@ class Successor(NamedTuple):
 
     Attributes:
         position: The new abstract state.
-        decided: The decisions in the action, in words.
+        decided: The answers of the deciding functions in the action, as a suffix for the action's label. Empty if no
+            such function was called.
         passage: The view of the transition that the laws check.
         births: The branches that the action starts.
         quiet: Whether the action made no record.
         endless: Whether the action is a retry under a policy without limit.
-        broken: The laws that the action breaks under every ledger.
+        broken: The rules that the action breaks, whatever effects the ledger has.
     """
 
     position: AbstractState
@@ -59,10 +63,11 @@ class AbstractState:
 
     Attributes:
         execution: An execution in this state.
-        number: The number of the state, from 0.
+        number: The number of this abstract state, from 0.
         backward: Whether the execution compensates, or has failed.
         leftovers: The leftovers that the execution lists during compensation.
-        led: The successors after each observation. If the execution refuses the action, the reason as a text instead.
+        led: For each observation (`Action.observation`) that was tried in this state, the list of its successors. If
+            the execution refuses the action, the reason as a text instead of the list.
     """
 
     __slots__ = ("backward", "execution", "led", "leftovers", "number")
@@ -99,7 +104,10 @@ class EqualErrors:
         return instead if instead in position.led else None
 
     def note(self, position: AbstractState, move: Action) -> None:
-        """Store the successors after *move*, if *position* is the first abstract state of its machine state."""
+        """If *position* is the first abstract state of its machine state, store which exceptions are equal there.
+
+        *move*: an action that was just tried in *position*, and may raise an exception.
+        """
         state = position.execution.state
         if move.raises is None or self._first.setdefault(state, position) is not position:
             return
@@ -137,7 +145,7 @@ class StateTable:
         self._errors = EqualErrors() if errors_alike else None
 
     def first(self) -> AbstractState:
-        """The abstract state of an accepted execution before its start."""
+        """The abstract state of a new execution, which was accepted and has not started yet."""
         execution = initial_execution(self.saga)
         return self._of(execution, _essence(execution), frozenset())
 
@@ -145,7 +153,8 @@ class StateTable:
         """The successors of *position* after *move*.
 
         Returns:
-            One successor for each combination of decisions. If the execution refuses the move, the reason as a text.
+            One successor for each combination of answers of the deciding functions. If the execution refuses the move,
+            the reason as a text.
         """
         known = position.led.get(move.observation)
         if known is None:
@@ -191,7 +200,11 @@ class StateTable:
     def _led(
         self, position: AbstractState, reaction: Reaction, essence: tuple[Any, ...], consumed: tuple[int, ...]
     ) -> Successor:
-        """The successor after a reaction."""
+        """The `Successor` after *reaction*.
+
+        *essence*: the `_essence` of the execution after the reaction. *consumed*: the numbers of the inbox items
+        that the reaction has consumed.
+        """
         execution, records = reaction.after, reaction.records
         broken = (*broken_by_records(reaction), *begun_at_a_time(execution, self._index))
         passage = self._laws.passage(execution, records, position.leftovers)
@@ -265,7 +278,7 @@ class StateTable:
 
 
 def initial_execution(saga: Saga) -> Execution:
-    """An accepted execution before its start."""
+    """A new execution of *saga*, which was accepted and has not started yet."""
     return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, "the payload", 0.0))
 
 
@@ -283,7 +296,7 @@ def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record,
 
 
 def _state_key(execution: Execution) -> int:
-    """The number of the attempt. Under a policy without limit, at most `UNLIMITED_ATTEMPTS`."""
+    """The number of the current attempt of *execution*. Under a policy without limit, at most `UNLIMITED_ATTEMPTS`."""
     part = execution.machine.places[execution.state].part
     if part is None:
         return 0
@@ -292,7 +305,7 @@ def _state_key(execution: Execution) -> int:
 
 
 def _likeness(record: Record) -> tuple[Any, ...]:
-    """The values that a fold reads from a record. A fold reads only the presence of an error."""
+    """The values that a fold reads from *record*. A fold reads only whether there is an error, not the error."""
     return (
         *(record.event, record.source, record.target, record.at, record.step, record.attempt, str(record.value)),
         *(record.error is None, record.in_doubt, record.due_at, record.abandoned, record.children),

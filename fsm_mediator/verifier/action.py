@@ -15,13 +15,19 @@ from fsm_mediator.records import Answer, Branches, Crashed, InboxItem, Raised, R
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 Act = Callable[[Execution, float], Record | None]
-"""Applies an action to an execution, at a time in seconds since the epoch."""
+"""A function that applies an action to an execution. Its second argument is the time, in seconds since the epoch.
+
+It returns the record that the execution made. None if there is no record.
+"""
 
 PARTICIPANT: Final = "participant"
 DRIVER: Final = "driver"
 OTHERS: Final = "others"
 PERSON: Final = "person"
-"""The origins of an action: the participant's code, the driver, others (writers to the inbox, the clock), an operator.
+"""The origins of actions, for `Action.who`.
+
+`PARTICIPANT`: the participant's code. `DRIVER`: the driver. `OTHERS`: writers to the inbox, and the clock. `PERSON`: an
+operator.
 """
 
 RETURNED: Final = "returned"
@@ -37,13 +43,13 @@ SIBLING_FAILED: Final = "cancel for a branch that failed"
 DEADLINE_PASSES: Final = "deadline"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""The observations of actions.
+"""Frequent values of `Action.observation`.
 
-A call can have `RETURNED` or `TIMED_OUT`. `REFUSED_RESULT`: the call returned, but its result was refused. `ABANDONED`:
-the call outlived its time-out and grace period. A driver can have `CRASHED`. `POISONED`: drivers died too often.
-`PROBE_POISONED`: drivers died too often during a probe. `LOOK`: the driver reads the statuses of the branches. `DUE`: a
-wait is over. `SIBLING_FAILED`: a cancel comes because another branch failed. `NOTHING`: the execution does not notice
-the action.
+`RETURNED`: the call returned. `REFUSED_RESULT`: the call returned, but its result was refused. `TIMED_OUT`: the call
+timed out. `DUE`: a wait is over. `CRASHED`: the driver died. `POISONED`: drivers died too often. `PROBE_POISONED`:
+drivers died too often during a probe. `ABANDONED`: the call outlived its time-out and grace period. `CANCEL_COMES`: a
+cancel comes. `SIBLING_FAILED`: a cancel comes because another branch failed. `DEADLINE_PASSES`: the deadline passes.
+`LOOK`: the driver reads the statuses of the branches. `NOTHING`: the execution does not notice the action.
 """
 
 JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
@@ -60,9 +66,9 @@ class Action(NamedTuple):
         act: The function that applies the action to an execution.
         ledger: The ledger after the action: the effects that really happened.
         crash: Whether the driver dies. A cycle with a crash breaks no law.
-        again: Whether an operator retries. A cycle with an operator's retry breaks no law.
-        outside: Whether the cause of the action comes from outside of the saga's calls: a cancel, a signal, the
-            deadline. The records do not contain such a cause.
+        again: Whether the action is a retry by an operator. A cycle with an operator's retry breaks no law.
+        outside: Whether the cause of the action is not a call of the saga, but a cancel, a signal or the deadline. The
+            records do not contain such a cause.
         who: The origin of the action, such as `PARTICIPANT`.
         observation: The part of the action that the execution notices. The reaction to equal observations is equal.
         doubt: Whether the effect of the call is in doubt.
@@ -107,7 +113,10 @@ def copied(execution: Execution) -> Execution:
 _SLOTS: Final = tuple(
     (slot.__get__, slot.__set__) for slot in (vars(ExecutionData)[name] for name in ExecutionData.__slots__)
 )
-"""The getter and the setter of each attribute. They make copies fast: the search copies an execution per reaction."""
+"""The getter and the setter of each attribute of `ExecutionData`, for `copied`.
+
+They make copies fast: the search copies one execution for each reaction.
+"""
 
 
 def feed_answer(answer: Answer) -> Act:
@@ -116,7 +125,7 @@ def feed_answer(answer: Answer) -> Act:
 
 
 class _Refusing:
-    """A journal that refuses every joined result."""
+    """An `Encoding` that refuses every new result, as a journal refuses a result that is too large."""
 
     def accept_result(self, _part: Part, _value: Any) -> Any:
         raise ResultRefusedError("it cannot be journaled")
@@ -136,7 +145,7 @@ def join_refused(answer: Branches) -> Act:
 
 
 def post_item(item: InboxItem) -> Act:
-    """An act that puts *item* into the inbox of an execution."""
+    """An act that puts *item* into the inbox of the execution, and makes no record."""
     return lambda execution, _at: execution.receive(item)
 
 

@@ -54,7 +54,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.settings_changes import changes_at, timeout_change, under_changed_settings, with_timeout
 
 _LONG: Final = 1e6
-"""The number of seconds by which a late driver wakes after the end of the wait."""
+"""The delay of a driver that wakes late: the seconds from the end of the wait until the driver wakes."""
 
 
 class ActionModel:
@@ -68,7 +68,8 @@ class ActionModel:
         children: The branches that were already searched, with their outcomes, by the path of their group and their
             name.
         once: Generate actions for only one of several symmetric branches in the same status.
-        passed: The paths of the steps with compensations that always return. No other outcome is generated for them.
+        passed: The paths of the steps whose compensation always returns in this search. The model generates no other
+            outcome of these compensations.
 
     Attributes:
         index: The number of each part, by path. This number is the part's position in an `EffectLedger`.
@@ -101,7 +102,7 @@ class ActionModel:
         )
 
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
-        """The ledger after an action, including the branches that its records started."""
+        """*ledger* with the branches *born*, which the records of an action have started."""
         for path, names in born:
             ledger = self.branch_models[path].with_spawned(ledger, names)
         return ledger
@@ -109,7 +110,10 @@ class ActionModel:
     def branch_changes(
         self, execution: Execution, before: EffectLedger, after: EffectLedger
     ) -> Iterator[tuple[str, str]]:
-        """Each branch of *execution* with a changed status, as ``group.branch``, and its new status."""
+        """The branches of *execution* whose status differs between the ledgers *before* and *after*.
+
+        Yields the place of each such branch, as ``group.branch``, and its status in *after*.
+        """
         for path, model in self.branch_models.items():
             names = execution.branches_of(path)
             for name, was, is_now in zip(names, before.branches[model.at], after.branches[model.at], strict=False):
@@ -146,9 +150,9 @@ class ActionModel:
         yield from self._operator_can_say(execution, ledger)
 
     def _attempts(self, kind: str, part: Part) -> list[Possible]:
-        """The possible outcomes of an attempt, computed once for each part.
+        """The possible outcomes of an attempt at *part*, computed once for each part and each *kind*.
 
-        *kind*: ``execute``, ``probe`` or ``compensate``. With the prefix ``timed``, as if the part had a timeout.
+        *kind*: ``execute``, ``probe`` or ``compensate``. The prefix ``timed`` means: as if the part had a timeout.
         """
         known = self._listed.get((kind, part.path))
         if known is None:

@@ -1,7 +1,7 @@
 """The laws of answers.
 
-An answer is accepted and recorded, or refused. A failure names its error. A wait has the duration, and a group has the
-branches, that the settings or a deciding function gave.
+An answer is accepted and recorded, or refused. The record of a failure names the error. The settings or a deciding
+function determine the duration of each wait and the branches of each group.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ _COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
     ("undo", OperatorUndo()),
     ("", Returned()),
 )
-"""Answers that may come in any state, each with the event that it requests. The answer of a call requests no event."""
+"""Answers that the search feeds in every state, because a mediator may feed them at any time.
+
+Each answer has the event that it requests. `Returned`, the answer of a call, requests no event: its event is empty.
+"""
 
 _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     TIMED_OUT: AttemptTimedOutError,
@@ -88,11 +91,11 @@ _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     SIBLING_FAILED: SiblingFailedError,
     DEADLINE_PASSES: DeadlineExceededError,
 }
-"""The class of the error that the record names after each observation."""
+"""The class of the error that the record must name, by `Action.observation`."""
 
 
 def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """The laws of answers that a reaction breaks. *taken*: the answers of the deciding functions in this reaction."""
+    """The rules about answers that *reaction* breaks. *taken*: the answers of the deciding functions during it."""
     records = reaction.records
     if not records:
         if _must_be_recorded(reaction):
@@ -167,7 +170,10 @@ def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
 
 
 def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """Yields a broken rule if a wait has another due time, or a group has other branches, than were set or decided."""
+    """Yields a broken rule if *record* enters the wait at *part* with a wrong due time or wrong branches.
+
+    The settings of *part* or its deciding function determine the due time and the branches.
+    """
     decided = next((each for each in taken if each.path == part.path), None)
     failed = decided is not None and isinstance(decided.answer, Exception)
     if failed:
@@ -233,14 +239,14 @@ def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) ->
 
 
 def _of(branch: Acceptance) -> tuple[Any, ...]:
-    """The values of a branch that are compared."""
+    """The values by which `created_wrongly` compares two acceptances of a branch."""
     return branch.saga_id, branch.saga, branch.fingerprint, branch.payload, branch.parent
 
 
 def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
-    """Yields a broken rule for each unfitting answer that *execution* accepts, or refuses without a reason.
+    """Yields a broken rule for each answer that *execution* must refuse with a reason, but does not.
 
-    The answers are those in `_COMMANDS` that do not fit the state of *execution*.
+    *execution* must refuse every answer in `_COMMANDS` that does not fit its state.
     """
     tried = copied(execution)
     state = execution.state
@@ -259,7 +265,10 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
 
 
 def held_wrongly(execution: Execution) -> Iterator[Broken]:
-    """Yields a broken rule if the removal of a hold does more than let the announced attempt of *execution* begin."""
+    """Yields a broken rule if the removal of a hold changes more than the start time of the announced attempt.
+
+    A hold delays an announced attempt. When the hold is removed, this attempt must begin, and no other attempt.
+    """
     effect, state, number = execution.effect, execution.state, execution.attempt
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE) or effect.part.kind is not Kind.STEP:
         return

@@ -50,7 +50,7 @@ FIRST_VALUE: Final = "the value that came first"
 
 
 class Reaction(NamedTuple):
-    """One action, and the reaction to it.
+    """One action, and the reaction of an execution to this action.
 
     Attributes:
         before: The execution before the action.
@@ -58,8 +58,9 @@ class Reaction(NamedTuple):
         records: The records of the reaction.
         after: The execution after the reaction.
         parts: The parts of the saga, with their settings during the action.
-        numbers: The number of each part, by path.
-        right: The results, as text, that a part was already found to see correctly. A cache, as part and text.
+        numbers: The index of each part in *parts*, by path.
+        right: A cache of correct views, filled by the laws. A view is the path of a part, and the results that the part
+            sees, as text.
     """
 
     before: Execution
@@ -78,19 +79,19 @@ class Reaction(NamedTuple):
 
 
 def result_of(part: Part) -> str:
-    """The result that every attempt at *part* returns."""
+    """The result that every successful attempt at *part* returns in the search."""
     return f"the result of {part.path}"
 
 
 def broken_by_records(reaction: Reaction) -> Iterator[Broken]:
-    """The laws that the records of a reaction break, whatever action caused them."""
+    """The rules that the records of *reaction* break. These rules hold for every action."""
     if reaction.records:
         yield from _counted(reaction)
         yield from _seen(reaction)
 
 
 def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
-    """The laws that a reaction to its action breaks, whatever effects the ledger has."""
+    """The rules that *reaction* breaks as the reaction to its action. These rules do not depend on the ledger."""
     if reaction.records:
         yield from _stuck_where_it_may(reaction)
         yield from _waited_for(reaction)

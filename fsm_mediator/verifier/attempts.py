@@ -44,7 +44,7 @@ _RUNNING: Final = "running"
 _BEGUN: Final = "begun"
 _UNDONE: Final = "undone"
 _UNDOING: Final = "undoing"
-"""The changes to the ledger.
+"""The names of the changes that an outcome can make to the ledger.
 
 `_SAME`: no change. `_DOUBT`: the effect is in doubt, and did not happen. `_DONE`: the effect is in doubt, and happened.
 `_HIDDEN`: the effect happened, and the saga does not suspect it. `_KNOWN`: the effect happened, and the saga knows it.
@@ -57,7 +57,7 @@ _NO_LEDGER: Final = EffectLedger((), ())
 
 
 class Possible(NamedTuple):
-    """A possible outcome of an attempt at one part, for all situations.
+    """A possible outcome of an attempt at one part. It does not depend on the ledger.
 
     Attributes:
         action: The action, without its ledger.
@@ -70,16 +70,16 @@ class Possible(NamedTuple):
     needs: bool | None = None
 
     def under(self, ledgers: Changes) -> Action:
-        """The action with the ledger of one situation."""
+        """The action, with the ledger after it. *ledgers*: the changes to the ledger of one situation."""
         return Action(self.action[0], self.action[1], ledgers.after(self.change), *self.action[3:])
 
 
 class Changes:
-    """The ledgers after each change to one ledger. Each is computed once.
+    """The changes to one ledger. The ledger after each change is computed once.
 
     Args:
         ledger: The ledger before the change.
-        at: The number of the part.
+        at: The number of the part that is called.
     """
 
     __slots__ = ("_at", "_ledger", "_made")
@@ -90,7 +90,7 @@ class Changes:
         self._made = {_SAME: ledger}
 
     def after(self, change: str) -> EffectLedger:
-        """The ledger after *change*."""
+        """The ledger after the change with this name, such as `_DONE`."""
         made = self._made.get(change)
         if made is None:
             made = self._made[change] = self._after(change)
@@ -124,8 +124,8 @@ def attempts_of(kind: str, part: Part, *, strict: bool, thorough: bool) -> list[
     Args:
         kind: ``execute``, ``probe`` or ``compensate``.
         part: The part.
-        strict: As in `ActionModel`.
-        thorough: As in `ActionModel`.
+        strict: Whether the call may also raise after its effect without reporting doubt.
+        thorough: Whether the call may also raise the rarer exceptions, as in `ActionModel`.
     """
     if kind == EXECUTE:
         listed = _execute(part, strict=strict, thorough=thorough)

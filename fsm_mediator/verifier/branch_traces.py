@@ -32,11 +32,16 @@ _EFFORT: Final = {
     POISONED: 100_000,
     PROBE_POISONED: 100_000,
 }
-"""The effort of unusual actions. All other actions have effort 1."""
+"""The effort of an action, by `Action.observation`. An action that is not in this table has effort 1.
+
+`cheapest_trace` looks for the path whose actions have the least effort together.
+"""
 
 _BY_HAND: Final = 1_000_000
-"""The additional effort of a settlement by hand after which the branch continues. The parent's path has no such
-settlement: a retry of the whole saga only retries its branches."""
+"""The additional effort of a settlement by hand, and the effort of an action with changed settings.
+
+A path of the parent contains no settlement of a branch: a retry of the whole saga only retries its branches.
+"""
 
 _POISON: Final = frozenset((POISONED, PROBE_POISONED))
 
@@ -68,7 +73,7 @@ class BranchSearch(Protocol):
         """Whether the search found a broken law."""
 
     def successors(self, number: int) -> Iterable[tuple[Action, str, int]]:
-        """The actions from the node of this number, each with its label and its target node."""
+        """The actions from the node *number*, each with its label and the number of its target node."""
 
 
 def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
@@ -103,7 +108,7 @@ def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ..
 
 
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of a move, and the number of *wanted* statuses that the move reaches.
+    """The effort of *move*, and how many of the *wanted* statuses the move reaches, from the first on.
 
     Args:
         move: The move.
@@ -134,6 +139,6 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
     ):
         return None
     effort = _EFFORT.get(move.observation, 1) if not move.settings else _BY_HAND
-    if position in AGAIN and position != wanted[0]:  # stuck: the parent must not see it before an operator has acted
+    if position in AGAIN and position != wanted[0]:  # a stuck branch: an operator must act before the parent sees it
         effort += _UNSEEN
     return effort, int(position == wanted[0])

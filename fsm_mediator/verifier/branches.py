@@ -77,7 +77,7 @@ _FAILED: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
 """The statuses of a branch that has compensated or has begun to compensate."""
 
 LEFTOVER: Final = "left"
-"""The name used for the leftover of a branch."""
+"""The last name of the path ``group.branch.left``, which stands for all leftovers of a branch."""
 
 
 Births: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
@@ -118,7 +118,7 @@ def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
 
 
 def status_of(execution: Execution) -> str:
-    """The `Status` of an execution that is a branch."""
+    """The `Status` in which a parent sees *execution*, which is one of its branches."""
     if execution.state == SUCCEEDED:
         return Status.SUCCEEDED
     if execution.state == FAILED:
@@ -131,13 +131,13 @@ def status_of(execution: Execution) -> str:
 
 
 def child_of(name: str, saga: Saga, outcomes: tuple[frozenset[str], frozenset[str]] = (FORWARD, BACKWARD)) -> Child:
-    """A branch that runs *saga*, with its possible outcomes."""
+    """A branch that runs *saga*. *outcomes*: its possible outcomes, as `Child.forward` and `Child.backward`."""
     undoable = saga.machine.has_transition("undo", SUCCEEDED)
     return Child(name, undoable, tuple(_steps_at_every_depth(saga)), *outcomes)
 
 
 def _steps_at_every_depth(saga: Saga) -> Iterator[str]:
-    """The paths of the steps of *saga* and of all its branches, in the format of leftovers (``group.branch.step``)."""
+    """The path of each step of *saga* and, recursively, of its branches. In a branch: ``group.branch.step``."""
     for part in saga.parts:
         if part.kind is Kind.STEP:
             yield part.path
@@ -181,17 +181,23 @@ class BranchModel:
         return self._symmetric.get(name) or self._symmetric[EACH] if self.once else name
 
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """The statuses of the branches in canonical order: equal if only symmetric branches are exchanged."""
+        """For each branch in *names*, its first symmetric branch and its status, sorted.
+
+        So the result does not change if symmetric branches exchange their statuses.
+        """
         if not statuses:
             return ()  # the execution ended before the branches of the group were created
         return tuple(sorted((self.symmetric(name), status) for name, status in zip(names, statuses, strict=True)))
 
     def statuses(self, execution: Execution, ledger: EffectLedger) -> tuple[str, ...]:
-        """The statuses of the branches in the current group of *execution*."""
+        """The `Status` of each branch in `execution.group`, in the same order.
+
+        *execution* must be in a state of this group. Branches that have not started count as running.
+        """
         return ledger.branches[self.at] or (Status.RUNNING,) * len(execution.group)
 
     def with_spawned(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
-        """The ledger after the branches *names* were started."""
+        """*ledger* with the branches *names* of this group as running. If they already exist, *ledger* itself."""
         if ledger.branches[self.at]:
             return ledger  # the branches already exist
         return self.with_statuses(ledger, names, (Status.RUNNING,) * len(names))
@@ -214,7 +220,10 @@ class BranchModel:
         return ()
 
     def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """The actions on the branches in a state of *execution*. The driver can read their statuses at any time."""
+        """Everything that can happen to the branches of the current group of *execution*, as actions.
+
+        In one of these actions the driver reads the statuses of the branches.
+        """
         names = execution.group
         statuses = self.statuses(execution, ledger)
         calls_compensation = execution.phase == COMPENSATING
@@ -274,17 +283,17 @@ class BranchModel:
                 yield Action(label, unobserved, after, who=DRIVER, observation=NOTHING)
 
     def _end_of_planned(self, execution: Execution, statuses: tuple[str, ...]) -> Failure | None:
-        """The error of the planned branches, if they end now. None if they do not end now."""
+        """The error with which the planned branches of the group end now. None if they do not end now."""
         failed = InboxItem(CANCEL, "another branch") if _FAILED.intersection(statuses) else None
         return rules.end_of_planned(execution, self._part, execution.deadline_at or 0.0, failed)
 
     def all_retried(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
-        """The ledger after an operator retried every stuck branch."""
+        """*ledger*, after an operator retried every stuck branch in the current group of *execution*."""
         statuses = self.statuses(execution, ledger)
         return self.with_statuses(ledger, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
 
     def settled(self, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
-        """The ledger after an operator settled the group by hand, as done or as not done."""
+        """*ledger*, after an operator settled the current group of *execution* by hand, as *done* or as not done."""
         status = Status.SUCCEEDED if done else Status.FAILED
         return self.with_statuses(ledger, execution.group, (status,) * len(execution.group))
 
@@ -317,7 +326,7 @@ class BranchModel:
 def branch_models_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
-    """The branch models of the groups of *saga*, by path. *known*: the branches with the outcomes that were found."""
+    """The branch models of the groups of *saga*, by path. *known*: the searched branches, by group and name."""
     groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
     Attributes:
         words: The answer in words.
-        answer: The value that the function returns. If the value is an exception, the function raises it.
+        answer: The value that the function returns, or the exception that it raises.
     """
 
     words: str
@@ -51,7 +51,7 @@ class Taken(NamedTuple):
 
     Attributes:
         path: The path of the part with the function.
-        answer: The answer, as in `Answer`.
+        answer: The value that the function returned, or the exception that it raised.
         context: The context that the function got. None if the function takes no context.
     """
 
@@ -65,8 +65,8 @@ class ChoicePoints:
 
     Attributes:
         saga: The saga, with every deciding function replaced.
-        any: Whether the saga has a deciding function.
-        latest: The decisions of the latest move.
+        any: Whether a part of the saga has a deciding function.
+        latest: The answers that the deciding functions gave in the latest move.
     """
 
     def __init__(self, saga: Saga) -> None:
@@ -79,7 +79,10 @@ class ChoicePoints:
         self.saga: Saga = self._with_choice_points(saga) if self.any or asked else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
-        """Call *make* once for each combination of its decisions. Yields the decisions, in words, and the result."""
+        """Call *make* once for each combination of answers that the deciding functions can give during the call.
+
+        Yields the answers of each call as text, each after a semicolon, and the result of *make*.
+        """
         self._script = []
         while True:
             self._taken = []
@@ -96,7 +99,7 @@ class ChoicePoints:
             self._script = numbers
 
     def are(self, words: Sequence[str]) -> None:
-        """Fix the next decisions. *words*: each decision in words, as `every` yielded it."""
+        """Let the deciding functions give these answers next, in this order. *words*: the text of each answer."""
         self._taken = []
         self._script = []
         self._wanted = list(words)

@@ -56,7 +56,7 @@ class FewBranches(NamedTuple):
     left_out: dict[str, int]
 
     def in_words(self) -> str:
-        """The number of omitted branches of each group, as text."""
+        """A text for the report: the number of omitted branches of each group."""
         return "; ".join(
             f"{count} branches of {path} differ from others only in their names, and were not walked"
             for path, count in self.left_out.items()
@@ -78,7 +78,7 @@ def with_few_branches(saga: Saga) -> FewBranches:
 
 
 def _kept(branches: Any) -> tuple[str, ...]:
-    """The names of the branches that are kept: the first `EQUAL` of each set of equal branches, in their order."""
+    """The names of the branches to search, in their order: the first `EQUAL` branches of each set of equal branches."""
     seen: Counter[Any] = Counter()
     names = []
     for name, branch in branches.items():

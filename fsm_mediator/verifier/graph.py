@@ -14,7 +14,8 @@ class Graph:
     """Nodes, numbered from 0, and their edges.
 
     Attributes:
-        onward: The outgoing edges of each node, as numbers.
+        onward: For each node, its outgoing edges. An edge is the number ``2 * target``, plus one if the edge is cut:
+            see `add_edge`.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Graph:
         return len(self.onward) - 1
 
     def add_edge(self, source: int, target: int, *, cut: bool) -> None:
-        """Add an edge. If *cut*, cycles through the edge are allowed, and paths through it are not counted."""
+        """Add an edge. If *cut*, `cycle` ignores cycles through the edge, and `ways` ignores paths through the edge."""
         self.onward[source].append(2 * target + cut)
 
     def reached(self, starts: Iterable[int], *, leave: Container[int] = ()) -> set[int]:
@@ -44,7 +45,7 @@ class Graph:
         return seen
 
     def first_dead_end(self, ends: Iterable[int]) -> int | None:
-        """The lowest node from which none of *ends* can be reached. None if there is no such node."""
+        """The lowest number of a node from which no node in *ends* can be reached. None if there is no such node."""
         backward: list[list[int]] = [[] for _ in self.onward]
         for source, edges in enumerate(self.onward):
             for edge in edges:
@@ -64,7 +65,8 @@ class Graph:
     def cycle(self) -> list[int]:
         """The nodes of a cycle without cut edges, in order. Empty if there is no such cycle.
 
-        If there are several such cycles, a shortest cycle through the lowest node on a cycle is returned.
+        If there are several such cycles, the result goes through the node with the lowest number on any of them. The
+        result is a shortest cycle through this node.
         """
         every = (self._shortest_cycle(number) for number in self._with_ways_in())
         return next((nodes for nodes in every if nodes), [])
@@ -107,13 +109,13 @@ class Graph:
         return []
 
     def ways(self) -> int:
-        """The number of paths without cut edges from the first node to a node without edges."""
+        """The number of paths without cut edges from node 0 to a node that has no outgoing edges, except cut edges."""
         counts: dict[int, int] = {}
         stack = [0]
         begun: set[int] = set()
         while stack:
             number = stack.pop()
-            if number < 0:  # the paths of all successors of this node are counted
+            if number < 0:  # this marks a node whose successors are all counted
                 number = -number - 1
                 ways = sum(counts.get(edge >> 1, 0) for edge in self.onward[number] if not edge & 1)
                 counts[number] = ways or 1

@@ -40,8 +40,8 @@ class TransitionView(NamedTuple):
 
     Attributes:
         state: The new state.
-        begun: The attempts that the transition announces: event, phase, and the number of the part.
-        goes_on: Whether an effect follows.
+        begun: For each attempt that the transition announces: the event, the phase, and the number of the part.
+        goes_on: Whether the execution has a next effect after the transition.
         leftovers: The leftovers that the execution lists.
         groups: If the execution has ended, the groups that it entered, with the names of their branches.
         turns: If compensation begins, the numbers of the parts with effects that no longer matter, because the parts
@@ -135,7 +135,7 @@ class Laws:
         return found
 
     def _turning(self, leftovers: frozenset[str]) -> frozenset[int]:
-        """The numbers of the parts with effects that no longer matter after compensation began with *leftovers*."""
+        """The numbers of the parts whose effects no longer matter once a compensation has begun with *leftovers*."""
         found = self._turns.get(leftovers)
         if found is None:
             listed = [self.index[path] for path in leftovers if path in self.index]
@@ -145,7 +145,7 @@ class Laws:
         return found
 
     def broken_by(self, passage: TransitionView, before: EffectLedger, after: EffectLedger) -> Iterator[Broken]:
-        """The laws that a transition breaks, with the ledger *before* and *after* it."""
+        """The rules that a transition breaks. *before* and *after*: the ledger before and after the transition."""
         if after.running is not None and passage.goes_on:
             path = self.parts[after.running].path
             yield broken("overtaken", f"the saga goes on while a thread of {path} may be running")
@@ -241,7 +241,7 @@ def _backward(machine: CompiledMachine) -> frozenset[str]:
 
 
 def _branches(passage: TransitionView, after: EffectLedger) -> Iterator[tuple[BranchModel, str, str]]:
-    """Every branch that was started, with its status."""
+    """Every started branch of the groups in *passage*: its model, its name, and its status in the ledger *after*."""
     for model, names in passage.groups:
         statuses = after.branches[model.at]
         if statuses:  # without statuses, the execution ended before its branches were created

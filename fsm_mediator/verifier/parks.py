@@ -1,6 +1,6 @@
-"""Parks: a saga parks in a state in which it stops until an operator or a signal comes.
+"""Parks: finds the cause of each park.
 
-This module finds the cause of each park.
+A park is a state in which a saga stops until an operator or a signal comes.
 """
 
 from __future__ import annotations

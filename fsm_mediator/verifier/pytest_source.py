@@ -22,7 +22,7 @@ def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, stric
         law: The number of the broken law.
         what: The problem, in words.
         path: The actions that lead to the broken law, in words.
-        strict: As in `verify`.
+        strict: Whether the search let steps raise after their effect without reporting doubt. The test does the same.
     """
     place = _public_name(saga)
     whole = root_of(saga.name)  # the name of a branch contains the name of the whole saga: checkout/fulfil.pack

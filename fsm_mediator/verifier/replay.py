@@ -34,8 +34,8 @@ class ReplayedTrace(NamedTuple):
 
     Attributes:
         recorded: The records of each action, up to the last action that could be replayed.
-        ledger: The ledger at the end, with the effects.
-        branch_changes: The successive statuses of each branch (``group.branch``). Statuses that an operator set by
+        ledger: The ledger after the last replayed action: it has the effects at the end of the path.
+        branch_changes: For each branch, as ``group.branch``, its statuses in order. Statuses that an operator set by
             hand are not included.
     """
 
@@ -114,7 +114,9 @@ def violation_of(
 
 
 def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A path for each branch, and for the branches of branches. The keys are places, such as ``fan.x/deep.v``.
+    """For each branch, and for the branches of branches, the labels of a path through the branch's statuses.
+
+    The keys are places, such as ``fan.x`` for a branch, and ``fan.x/deep.v`` for a branch of this branch.
 
     Args:
         walks: The searches over the branches.

@@ -13,7 +13,7 @@ from fsm_mediator.verifier.rules_table import LAWS
 from fsm_mediator.verifier.violation import Violation
 
 JSON_SCHEMA: Final = 1
-"""The version of the JSON format. It changes when a name is removed or changes its meaning."""
+"""The version of the JSON format. It changes when a key is removed or a key changes its meaning."""
 
 
 class VerificationError(MediatorError):
@@ -41,8 +41,8 @@ class Report:
         moves: The number of actions that led from one situation to another.
         paths: The number of paths without cycles to an end or a park.
         states: The machine's states that were reached.
-        unreached: The machine's other states. If the search is complete, no outcome leads to these states under the
-            current settings.
+        unreached: The machine's states that were not reached. If the search is complete, no outcome leads to these
+            states under the current settings.
         transitions: The number of the machine's transitions that were taken.
         all_transitions: The number of all transitions of the machine.
         violations: The shortest violation of each broken law.
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def verdicts(self) -> dict[int, str]:
-        """The verdict for each law: ``holds``, ``broken``, or ``unproved`` if the search stopped early."""
+        """The verdict by the number of the law: ``holds``, ``broken``, or ``unproved`` if the search stopped early."""
         broken = {violation.law for violation in self.violations}
         rest = "holds" if self.complete else "unproved"
         return {law: "broken" if law in broken else rest for law in LAWS}
@@ -138,7 +138,10 @@ class Report:
         return {**shown, "text/plain": str(self)}
 
     def _does_every_failure_path_end_compensated(self) -> list[str]:
-        """The lines of the report that answer this question. Empty if a law is broken or the search stopped early."""
+        """The lines of the report that say whether every failure path ends compensated.
+
+        Empty if a law is broken or the search stopped early.
+        """
         if not self.complete or self.violations:
             return []
         if not self.parks:

@@ -99,7 +99,7 @@ RULES: Final = {
     "at a time": Rule(4, "a group begins `at_most` branches at a time, no more and no fewer"),
     "recovery": Rule(5, "the records and the unread items of the inbox give the same execution as the one that ran"),
 }
-"""Every rule, by the name of the rule."""
+"""Every rule that `verify` checks. The keys are the names of the rules."""
 
 
 class Broken(NamedTuple):

@@ -42,7 +42,10 @@ _SECONDS: Final = 1.0
 
 
 def changes_at(execution: Execution, part: Part) -> Iterator[str]:
-    """The changes of the number of attempts that make a difference to *execution*, which is in a state of *part*."""
+    """The changes of the number of attempts (`FEWER`, `MORE`) that can change the next move of *execution*.
+
+    *part*: the part of the current state.
+    """
     attempts = (part.compensation_retry if execution.phase == COMPENSATING else part.retry).attempts
     if attempts is None or execution.attempt < attempts:
         yield FEWER
@@ -64,7 +67,7 @@ def with_timeout(part: Part) -> Part:
 
 
 def under_changed_settings(action: Action, part: Part, settings: str) -> Action:
-    """*action* by a driver with changed settings of *part*. *settings*: the change, such as `FEWER`."""
+    """*action*, if its driver has changed settings of *part*. *settings*: the change, such as `FEWER`."""
     label = f"{action.label}, at {part.path}, {_WORDS[settings]}"
     return action._replace(label=label, observation=f"{action.observation} with {settings}", settings=settings)
 

@@ -73,7 +73,7 @@ class Shortened(NamedTuple):
     most_attempts: int
 
     def in_words(self) -> str:
-        """The omitted steps and attempts, as text."""
+        """A text for the report: the steps and attempts that the search omits."""
         words = []
         paths = [path for path, (forward, _) in self.walked_instead.items() if forward]
         if paths:
@@ -94,7 +94,10 @@ class Shortened(NamedTuple):
         return walked | {state for state, instead in self._left_out() if instead in walked}
 
     def taken(self, walked: set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """The taken transitions of the whole saga, as event and source. *walked*: those of the shorter saga."""
+        """The taken transitions of the whole saga, as event and source.
+
+        *walked*: the taken transitions of the shorter saga, as event and source.
+        """
         events: dict[str, list[str]] = {}
         for event, source in walked:
             events.setdefault(source, []).append(event)
@@ -137,7 +140,11 @@ def shortened(saga: Saga) -> Shortened | None:
 
 
 def _at_the_ends(by_kind: Mapping[Any, Sequence[str]], side: str) -> set[str]:
-    """The paths of the first and the last parts of each kind on *side*: ``forward``, ``back`` or ``itself``."""
+    """The paths of the first and the last parts of each kind on *side*.
+
+    *by_kind*: the paths of the parts of each kind. *side*: ``forward`` for execution, ``back`` for compensation, or
+    ``itself`` for parts that are not plain steps.
+    """
     every = (paths for kind, paths in by_kind.items() if kind[0] == side)
     return {path for paths in every for path in (*paths[:AT_EACH_END], *paths[-AT_EACH_END:])}
 
@@ -157,10 +164,10 @@ def _is_plain_step(part: Part) -> bool:
 
 
 def _kinds(part: Part, rows: frozenset[tuple[str, ...]]) -> Iterator[Any]:
-    """The kinds of a part, from everything except the path that rules, table and laws read.
+    """The kinds of *part*: values that are equal for parts that the rules, the table and the laws treat equally.
 
-    A plain step has a kind for execution and, if it can be compensated, a kind for compensation. Another part has a
-    kind of its own.
+    A plain step has a kind for execution and, if it can be compensated, a kind for compensation. Any other part has one
+    kind, which no other part has. *rows*: the rows of the part in the table.
     """
     if not _is_plain_step(part):
         yield "itself", part.path
@@ -180,7 +187,7 @@ def _policy(policy: Retry) -> Any:
 
 
 def _attempts(part: Part) -> Iterator[int]:
-    """The numbers of attempts in the policies of a part that have a limit."""
+    """The number of attempts of each policy of *part* that has a limit."""
     if part.kind is Kind.STEP:
         policies: Iterable[Retry] = (part.retry, part.compensation_retry) if part.compensatable else (part.retry,)
         yield from (policy.attempts for policy in policies if policy.attempts is not None)
@@ -215,7 +222,11 @@ def _shapes(machine: CompiledMachine, parts: Sequence[Part]) -> dict[str, frozen
 
 
 def _relation(path: str, other: str, before: str, after: str) -> str:
-    """The relation of the part *other* to the part *path*, whose neighbours are *before* and *after*."""
+    """The relation of the part at *other* to the part at *path*: ``itself``, ``the next`` or ``the nearest before``.
+
+    *before* and *after*: the paths of the neighbours of the part at *path*. If *other* is none of these parts, the
+    relation is *other* itself. If *other* is empty, the relation is empty.
+    """
     if other in ("", path):
         return "itself" if other else ""
     if other == after:

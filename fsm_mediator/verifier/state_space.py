@@ -46,7 +46,10 @@ _REPORTED: Final = 100
 
 
 class _Found(NamedTuple):
-    """A broken rule: the node, the last actions, and whether these actions form a cycle."""
+    """A broken rule, and the path to it: the node *number*, and the labels of the actions after this node.
+
+    *goes_round*: whether these last actions form a cycle.
+    """
 
     broken: Broken
     number: int
@@ -88,9 +91,9 @@ class StateSpace:
 
     Args:
         saga: The saga. If it is long and has many equal steps, a shortened saga is searched.
-        strict: As in `verify`.
-        most_nodes: As in `verify`.
-        progress: As in `verify`.
+        strict: Whether steps may also raise after their effect without reporting doubt.
+        most_nodes: The maximum number of nodes.
+        progress: A function that the search calls repeatedly, with the number of nodes since the previous call.
         once: Whether the search tries actions on only one of several symmetric branches in the same status, and on
             only a few of several equal branches.
 
@@ -121,7 +124,7 @@ class StateSpace:
         self._begin(saga if self._shortened is None else self._shortened.saga)
 
     def _begin(self, saga: Saga) -> None:
-        """Begin a search over *saga*."""
+        """Forget the results of an earlier search, and prepare a search over *saga*."""
         self.saga = saga
         self.branches: dict[str, dict[str, StateSpace]] = {
             path: {name: self._of_branch(branch) for name, branch in branches.items()}
@@ -136,7 +139,7 @@ class StateSpace:
         self._undone: set[int] = set()
         self._moves = 0
         self._complete = True
-        self._found: dict[int, _Found] = {}  # by law
+        self._found: dict[int, _Found] = {}  # the keys are the numbers of the laws
         self._broken_rules: set[str] = set()
         self._parks: dict[str, set[str]] = {}
 
@@ -219,7 +222,7 @@ class StateSpace:
     # Branches
 
     def child(self, name: str) -> Child:
-        """A branch that runs this saga, with the outcomes found by this search."""
+        """The `Child` *name* for a parent's search: a branch that runs this saga, with the outcomes that were found."""
         if not self._complete or self._found:
             return child_of(name, self._whole)  # the outcomes are not known, so every outcome is assumed to be possible
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
@@ -239,7 +242,7 @@ class StateSpace:
     # Walking
 
     def explore(self) -> None:
-        """Search breadth first, so that the first path to a node is a shortest one."""
+        """Visit all nodes, breadth first. So the first path that is found to a node is a shortest path."""
         self._reports = tuple(walk.report() for walks in self.branches.values() for walk in walks.values())
         children = {
             path: {name: walk.child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
@@ -305,7 +308,7 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every action from the node *number*, with its label and its target node. The label includes the decisions."""
+        """Every action from the node *number*, with its label and decisions as text, and its target node's number."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
             every = self._table.after(position, move)
@@ -315,7 +318,7 @@ class StateSpace:
                     yield move, move.label + led.decided, target
 
     def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
-        """The key of a node: equal for nodes with the same future."""
+        """The key of the node of *position* and *ledger*. Nodes with the same future have equal keys."""
         branches = self._in_order(position, ledger) if ledger.branches else ()
         if position.backward and ledger.undoing:  # during compensation the known effects do not matter
             return (position.number, ledger.effects, ledger.running, branches)
@@ -334,7 +337,10 @@ class StateSpace:
         return number
 
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
-        """The statuses of the branches of every group, equal if only symmetric branches are exchanged."""
+        """For each group that was entered, the statuses of its branches.
+
+        The value does not change if symmetric branches exchange their statuses (`BranchModel.in_order`).
+        """
         plans = position.execution.plans or {}
         branch_models = self.possible.branch_models.items()
         return tuple(

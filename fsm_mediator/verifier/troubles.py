@@ -20,7 +20,7 @@ ASKED_WAIT: Final = 7.0
 """The seconds that a call asks for by `RetryAfterError`."""
 
 NOT_AGAIN: Final = ", and Retry.on answers no"
-"""The suffix of the words and the observation of an exception that the function `Retry.on` does not accept."""
+"""The suffix of `Trouble.words` and `Trouble.observation` if the function `Retry.on` returns False."""
 
 
 _JUDGED_APART: Final = (StepSignalError, BaseExceptionGroup)
@@ -32,9 +32,9 @@ class Trouble(NamedTuple):
 
     Attributes:
         words: A verb phrase after the name of the call, such as ``raises``.
-        observation: As in `Action`.
+        observation: The `Action.observation` of a call that raises this exception.
         make: A function that makes the exception.
-        doubt: Whether the call may have had its effect.
+        doubt: Whether the exception leaves doubt: the call may have had its effect.
         repeats: Whether another attempt follows, if attempts are left.
     """
 
@@ -66,7 +66,7 @@ def plain_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 
 def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
-    """`OutcomeUnknownError`, which a call raises if it does not know whether it had its effect."""
+    """The `Trouble` of `OutcomeUnknownError`: a call raises it if it does not know whether it had its effect."""
     yield from _answers("raises OutcomeUnknownError", "unknown", OutcomeUnknownError, part, policy)
 
 
@@ -100,7 +100,7 @@ def _named_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 
 def _answers(words: str, observation: str, kind: type[BaseException], part: Part, policy: Retry) -> Iterator[Trouble]:
-    """The trouble of an exception of *kind*. If `Retry.on` is a function, one trouble for each answer of it."""
+    """The `Trouble` for an exception of *kind*. If `Retry.on` is a function, one for each answer of the function."""
     doubt = leaves_doubt(part, kind)
     make = functools.partial(made, kind)
     yield Trouble(words, observation, make, doubt, _is_repeated(kind, policy, worth=True))

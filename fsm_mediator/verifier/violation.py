@@ -25,14 +25,14 @@ class Violation:
         law: The number of the law.
         what: The problem at the end of the path, in words.
         rule: The name of the broken rule in `RULES`.
-        saga: The definition.
-        path: The actions in order, in words.
-        recorded: The records of each action. Some actions have no records.
+        saga: The saga that breaks the law.
+        path: A text for each action, in order.
+        recorded: For each action of *path*, the records that it made. Some actions make no records.
         effects: The paths of the parts that have an effect at the end.
         strict: Whether steps could raise after their effect without reporting doubt.
         branches: For each branch that the path mentions, a path of this branch that reaches the same statuses. The
             keys are ``group.branch`` and ``group.branch/group.branch``.
-        unplayable: The reason why no such path of a branch was found. None if there is a path for all branches.
+        unplayable: The reason why *branches* lacks the path of a branch. None if it has a path for each branch.
         around: The number of actions at the end of the path that repeat endlessly. 0 if there is no endless cycle.
     """
 

@@ -1,4 +1,4 @@
-"""Attempts: the turns that run in a worker's process, and their answers that Restate does not have yet.
+"""Attempts: the turns that run in a worker's process, and the answers of turns that Restate does not have yet.
 
 When the Restate server restarts, the steps in a worker continue. The server then requests the same turn again, and gets
 the answer of the turn that is already running. So no step is repeated.
@@ -53,11 +53,11 @@ class Attempts:
         return {"by": self.id}
 
     def knows(self, invocation: str, number: int) -> bool:
-        """Whether this process runs this turn or has run it."""
+        """Whether the last turn of *invocation* in this process is the turn *number*. The turn may still run."""
         return self._tasks.get(invocation, (0,))[0] == number
 
     async def once(self, invocation: str, number: int, make: Callable[[], Awaitable[Data]]) -> Data:
-        """Run a turn, unless this process already runs it, and return its answer.
+        """Run a turn with *make*, unless this process already runs the turn. Return the answer of the turn.
 
         The answer has the key ``not_begun`` if the worker is stopping and the turn has not begun.
         """
@@ -94,7 +94,7 @@ class Attempts:
             return {**done, "by": self.id, "apart": apart}
 
     def forget(self, invocation: str, number: int) -> None:
-        """Drop the answer of a turn, because Restate has the answer now."""
+        """Drop the answer of the turn *number*, because Restate has this answer now."""
         if self.knows(invocation, number):
             self._tasks[invocation] = (number, None)
         if self._closing and not self._undelivered():

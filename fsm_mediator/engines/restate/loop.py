@@ -35,8 +35,10 @@ from fsm_mediator.states import is_ended
 
 SAGA: Final = "fsm_mediator"
 UNDONE: Final = "fsm_mediator_undo"
-"""The names of two services. `SAGA` drives executions, and `UNDONE` undoes succeeded executions. The key of a workflow
-is the saga_id."""
+"""The names of the two services on Restate. `SAGA` drives executions, and `UNDONE` undoes succeeded executions.
+
+In both services, the key of a workflow is the saga_id.
+"""
 
 SAY: Final = "say"
 ALREADY: Final = "promise was already completed"
@@ -58,7 +60,7 @@ class SagaRun(Driving):
         context: The context of Restate.
         service: The service in which the workflow runs: `SAGA` or `UNDONE`.
         invocation: The id of this run of the workflow.
-        heard: The number of received messages.
+        heard: How many messages the execution has received.
         asked: The items from people that are not accepted or refused yet, by the number of their message.
         announced: Whether Restate's journal has an announcement of the next turn.
         fresh: Whether this process made the announcement.
@@ -100,7 +102,10 @@ class SagaRun(Driving):
         return await self.drive()
 
     def _keep_rows(self, rows: list[Any]) -> None:
-        """Store the records of a turn for readers. The workflow's result has the records of the last turn."""
+        """Store *rows*, the records of a turn, for `standing`.
+
+        Without a projection, the records of the last turn are not stored, because the workflow's result has them.
+        """
         if rows and (self.start.get("follow") or not is_ended(rows[-1][3])):
             self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 
@@ -138,7 +143,7 @@ class SagaRun(Driving):
         return None
 
     async def _log(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """Let Restate log the result of *make*, and return the result. Messages that arrive before it are processed."""
+        """Let Restate log the result of *make*, and return the result. Messages that arrive meanwhile are processed."""
         future = self.context.run_typed(name, make, LOGGED)
         while await self._any(future) is None:
             if not self.closing:
@@ -205,7 +210,7 @@ class SagaRun(Driving):
         return await self.context.time()
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait for a condition or a time. Returns whether the time was reached."""
+        """Wait until *holds* returns True or the time *until* is reached. Returns whether the time was reached."""
         await self._judge()
         if not holds() and rests and self._is_long(until):
             await self.follow()
@@ -269,7 +274,7 @@ class SagaRun(Driving):
             return {"news": False, "refusal": str(refusal)}
 
     async def answer(self, asked: int | None, refusal: str | None) -> None:
-        """Complete the promise for which the handler of the verb *asked* waits."""
+        """Complete the promise for which the handler of the verb waits. *asked*: the number of the verb's message."""
         if asked is not None:
             self._keep_standing()
             await promise(self.context, "answer", asked).resolve({"refusal": refusal})
@@ -294,7 +299,10 @@ class SagaRun(Driving):
         self._futures[name] = (path, start, self.context.generic_call(service, "run", begun, key=saga_id))
 
     async def report(self, execution: Execution) -> None:
-        """As `Driving.report`. After a message to the parent, the next turn needs a separate announcement."""
+        """Notify the parent, if this execution is a branch and its status has changed.
+
+        After a message to the parent, the next turn needs a separate announcement.
+        """
         before = self.reported
         await super().report(execution)
         if self.reported != before:

@@ -18,7 +18,7 @@ from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, U
 from fsm_mediator.states import SUCCEEDED
 
 PAUSE: Final = 0.5
-"""The pause in seconds before the next request, if Restate did not answer."""
+"""The seconds until a request is sent again, if Restate did not answer it."""
 
 PATIENCE: Final = 10.0
 """The time limit in seconds for a worker's answer about the state of an execution."""
@@ -29,7 +29,7 @@ NOT_READY: Final = 470
 
 
 class _Absent(enum.Enum):
-    """The reason why an execution has no result."""
+    """The reason why an execution has no result: it is unknown, has not ended, or was started by an earlier request."""
 
     UNKNOWN = enum.auto()
     GOES_ON = enum.auto()
@@ -45,7 +45,7 @@ class RestateMediator(EngineMediator):
         sagas: The sagas that the mediator knows.
         client: An HTTP client with the URL of Restate's ingress as its ``base_url``, and with the required headers.
         follow: Whether the workers copy the executions into a journal (`fsm_mediator.engines.projection`).
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
     """
 
     engine: str = "Restate"
@@ -58,7 +58,7 @@ class RestateMediator(EngineMediator):
         self._common = {"follow": follow}
 
     async def _ask(self, path: str, body: Any = None, *, method: str = "POST", timeout: float = PATIENCE) -> Any:
-        """Restate's answer to a request.
+        """Send a request, and return Restate's answer as JSON types. An `_Absent` if there is no result.
 
         Raises:
             JournalError: Restate does not answer, or has no worker for sagas.
@@ -92,7 +92,10 @@ class RestateMediator(EngineMediator):
         return bool(accepted["status"] == "Accepted")
 
     async def _open_until_ended(self, opening: Data) -> Data | None:
-        """Send one request. If its connection breaks, send the start again, because Restate may not have it."""
+        """Start an execution and wait for its end, in one request. None if the execution was started before.
+
+        If the connection breaks, the start is sent again, because Restate may not have got it.
+        """
         start = self._start_of(opening)
         try:
             result = await self._ask(_run_of(SAGA, start), start, timeout=0)
@@ -112,7 +115,7 @@ class RestateMediator(EngineMediator):
         return await self._ask(path, method="GET", timeout=PATIENCE if how == "output" else 0)
 
     async def _last(self, saga_id: str, how: str = "output") -> tuple[str, Any]:
-        """The service that ran an execution last, and the execution's result, as from `_result`.
+        """The name of the service that ran an execution last, and the result of the execution there (`_result`).
 
         Raises:
             UnknownExecutionError: Restate has no execution with this id.
@@ -181,7 +184,7 @@ def _key(saga_id: str) -> str:
 
 
 def _run_of(service: str, start: Data) -> str:
-    """The path of the handler that drives an execution."""
+    """The URL path of the handler that drives the execution with the input *start*."""
     return f"/{service}/{_key(start['opening']['saga_id'])}/run"
 
 

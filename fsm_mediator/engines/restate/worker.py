@@ -29,14 +29,14 @@ RETENTION: Final = 30 * 86_400.0
 """The default time in seconds for which Restate stores an execution after its end."""
 
 INACTIVITY: Final = 60.0
-"""The seconds without a message after which Restate suspends an execution. It then uses no resources of a worker."""
+"""The seconds without a message after which Restate suspends an execution, so that it uses no worker."""
 
 FOREVER: Final = timedelta(days=3650)
 RETRIES: Final[Any] = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=10),
-    max_attempts=10**9,  # Restate's default pauses after 70 attempts
+    max_attempts=10**9,  # by default, Restate pauses an execution after 70 attempts
 )
 """The policy by which Restate asks a worker again, after a worker was lost or did not have the definition."""
 
@@ -82,7 +82,7 @@ class _Listening(Config):
     def end_connections(self) -> None:
         """Close every connection."""
         for connection in list(self.connections):
-            with contextlib.suppress(OSError):  # already closed
+            with contextlib.suppress(OSError):  # the connection is already closed
                 connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -132,7 +132,7 @@ async def worker(
         projection: The projection that copies the executions into a journal. None for no copy.
         identity_keys: The keys with which Restate signs its requests. If you pass keys, requests without a valid
             signature are refused.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
 
     Raises:
         JournalError: Restate does not accept the worker.

@@ -56,7 +56,7 @@ MOST_PAUSE: Final = 60.0
 
 @workflow.defn(name=WORKFLOW)
 class SagaWorkflow(Driving):
-    """One execution. The workflow's id is the saga_id. The branches of its groups are child workflows."""
+    """The workflow of one execution. Its id is the saga_id. The branches of its groups are child workflows."""
 
     inherited: tuple[str, ...] = ("loop", "heartbeat", "follow")
 
@@ -80,7 +80,7 @@ class SagaWorkflow(Driving):
 
     @workflow.signal
     def post(self, item: list[Any]) -> None:
-        """Put an item into the inbox."""
+        """Put an item from another execution into the inbox."""
         self.put(item)
 
     @workflow.signal
@@ -122,7 +122,7 @@ class SagaWorkflow(Driving):
             raise ApplicationError(str(refusal), type=REFUSED, non_retryable=True) from None
 
     async def answer(self, asked: Data, refusal: str | None) -> None:
-        """Set the answer of the update that waits for the verb."""
+        """Store the *refusal* of a verb in *asked*. The update that sent the verb waits for it."""
         asked["refusal"] = refusal
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
@@ -171,7 +171,7 @@ class SagaWorkflow(Driving):
         return workflow.time()
 
     async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
-        """Wait for a condition or a time. Returns whether the time was reached."""
+        """Wait until *holds* returns True or the time *until* is reached. Returns whether the time was reached."""
         if until is None or until > workflow.time():
             if rests and (until is None or until - workflow.time() > 1.0):
                 await self.follow()

@@ -41,7 +41,7 @@ class TemporalMediator(EngineMediator):
             is too short for a busy machine, running attempts count as crashed.
         follow: Whether the workers copy the executions into a journal (`fsm_mediator.engines.projection`).
         task_timeout: The seconds after which Temporal gives a workflow task to another worker.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
     """
 
     engine: str = "Temporal"

@@ -32,7 +32,7 @@ QUEUE = "fsm_mediator"
 
 
 class _HandsTurns(Interceptor):
-    """Makes the worker's `Turns` available to workflows."""
+    """An interceptor that makes the worker's `Turns` available to workflows, under the name `TURNS`."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -53,7 +53,7 @@ class _Activities:
 
     @activity.defn(name=FOLLOW)
     async def follow(self, opening: Data, rows: list[Row]) -> None:
-        """Write the records of an execution to the projection."""
+        """Write *rows*, the records of an execution, to the journal of the projection."""
         if self._projection is None:
             raise ApplicationError("this worker was given no projection=, which the execution's follow=True asks for")
         await self._projection.follow_apart(self._turns, opening, rows)
@@ -108,7 +108,7 @@ def worker(
             count as crashed.
         projection: The projection that copies the executions into a journal. None for no copy.
         temporal: More arguments for `temporalio.worker.Worker`, as a dictionary.
-        settings: As for `Turns`.
+        settings: Further settings: arguments of `Turns`.
     """
     turns = Turns(*sagas, max_workers=max_workers, **settings)
     more: dict[str, Any] = {"max_concurrent_activities": max_workers, **(temporal or {})}
