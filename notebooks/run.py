@@ -31,7 +31,7 @@ KERNEL: Final = {
     "language_info": {"name": "python"},
 }
 
-COUNTED: Final = "situations|moves|ways|faults|failure paths|states|transitions|runs"
+COUNTED: Final = "situations|moves|paths|faults|failure paths|states|transitions|runs"
 MEASURED: Final = (
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|us|µs|s)\b"), "<duration>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?"), "<time>"),

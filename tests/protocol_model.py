@@ -172,7 +172,7 @@ NAMES = {
     "one writer": "only the owner writes a record, under its epoch; a driver that lost the execution writes nothing",
     "no gap, no fork": "records are numbered without a gap, and none is written twice, even if a commit is repeated",
     "each item once": "an accepted item is in the inbox, or was consumed by one commit, even if it is posted again",
-    "counted once": "a deleted execution is deleted and counted once",
+    "counted once": "a prune deletes an execution once, and counts it once",
     "nothing after the end": "an ended execution has no owner, and no record after its end",
     "never abandoned": (
         "from every state the execution can end; no lost answer leaves an execution that no driver can drive"

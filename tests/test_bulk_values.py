@@ -264,7 +264,7 @@ def test_groups_of_stuck_executions_offer_the_verbs_that_they_take(tmp_path):
         offered = re.findall(
             r'/bulk\?verb=(\w+)&amp;state=stuck&amp;saga=p&amp;step=pay&amp;error=[\w.]*OutcomeUnknownError"', page
         )
-        assert offered == ["retry", "resolve", "hold"]
+        assert offered == ["retry", "resolve", "hold", "acknowledge"]
         looking = get(Monitor(made, authorize=lambda _: Operator("ben")), "/stuck").text
         assert "/bulk?verb" not in looking
         assert "/bulk?verb" not in get(Monitor(tmp_path / "sagas.db", authorize=acting), "/stuck").text

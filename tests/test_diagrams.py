@@ -734,7 +734,7 @@ def texts_of(root, *, hidden):
 
 def test_gif_is_refused_with_what_there_is_instead(tmp_path):
     """A GIF is refused by a message that names the animated SVG; nothing is written."""
-    with pytest.raises(DefinitionError, match=r"no GIF.*run\.svg.*animate=True"):
+    with pytest.raises(DefinitionError, match=r"GIF is not supported.*run\.svg.*animate=True"):
         RUNS["succeeded"]().diagram().render(tmp_path / "run.gif")
     assert list(tmp_path.iterdir()) == []
 
@@ -1276,7 +1276,7 @@ def test_gallery_check_fails_with_a_diff_where_a_picture_is_stale(tmp_path):
     assert done.returncode == 1
     assert "place_oder" in done.stdout
     assert "+++ checkout/failed.dot" in done.stdout
-    assert "old.dot: no saga draws it now" in done.stdout
+    assert "old.dot: nothing draws it any more" in done.stdout
     assert "+++ checkout/stuck.svg" in done.stdout
     assert "+++ checkout/detail.dot" not in done.stdout
     assert "+++ checkout/detail.svg" not in done.stdout

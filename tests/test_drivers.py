@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fsm_mediator import forking
 from fsm_mediator.journal import liveness as drivers
 from fsm_mediator.journal.liveness import boot_id, is_alive, pid_namespace, process_exists, this_driver
 from fsm_mediator.journal.protocol import Driver
@@ -137,6 +138,26 @@ def test_a_foreign_proc_tells_nothing(monkeypatch):
     monkeypatch.setattr(drivers, "proc_shows_our_pids", lambda: False)
 
     assert process_exists(this_driver()) is None
+
+
+@linux
+def test_a_forked_child_is_another_driver_while_its_objects_are_reset():
+    """The journal of the child enlists it during the reset, in no defined order. It must not count as its parent."""
+
+    class Resets:
+        started = ""
+
+        def reset(self) -> None:
+            self.started = this_driver().started
+
+    objects = [Resets() for _ in range(50)]
+    for each in objects:
+        forking.register(each)
+    assert this_driver().started == drivers.process_start_time("self")
+    child = os.fork()
+    if child == 0:
+        os._exit({each.started for each in objects} != {drivers.process_start_time("self")})
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_system_without_proc_still_makes_drivers(monkeypatch, tmp_path):

@@ -98,5 +98,5 @@ def test_what_needs_a_later_part_says_so(earlier):
     """Damage cannot be looked for, and ids cannot be chosen to be kept or not; both are said, and nothing is done."""
     with pytest.raises(JournalError, match=r"a Earlier cannot be checked for damage: it has no method check"):
         damage_in(earlier)
-    with pytest.raises(JournalError, match=r"takes no forget_ids. Prune without it; nothing was deleted"):
+    with pytest.raises(JournalError, match=r"takes no forget_ids. Prune without forget_ids; nothing was deleted"):
         prune_ended(earlier, 1e12, saga=None, forget_ids=True)

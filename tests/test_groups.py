@@ -536,7 +536,7 @@ def test_old_branches_are_pruned_with_their_family(drive, journal):
     [
         (lambda w: Parallel("g", []), "has no branches"),
         (lambda w: Parallel("g", [w.step("a"), w.step("a")]), "two branches named 'a'"),
-        (lambda w: Parallel("g", [len]), "is no part"),  # type: ignore[list-item]
+        (lambda w: Parallel("g", [len]), "is not a part"),  # type: ignore[list-item]
         (lambda w: Parallel("g", w.step("a")), "the list of its branches"),
         (lambda w: Parallel("g", [w.step("a")], at_most=0), "at_most must be a whole number of at least 1"),
         (lambda w: Choose("c", [w.step("a")], by=len), "as a dict, by name"),  # type: ignore[arg-type]

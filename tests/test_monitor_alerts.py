@@ -12,7 +12,7 @@ import pytest
 
 from fsm_mediator import AsyncMediator, Mediator, OutcomeUnknownError, Parallel, Retry, Saga, Signal, step
 from fsm_mediator.alerts import Alerts
-from fsm_mediator.statistics.side_store import SideStore
+from fsm_mediator.statistics.side_store import side_store_of
 from fsm_mediator.ui import Monitor, Operator
 from tests.asgi import ask, get, post
 from tests.drivers import ONCE, PATIENCE, World, eventually
@@ -157,7 +157,7 @@ def test_what_has_ended_is_deleted_in_bulk(tmp_path, kind):
         first.run("whole", saga_id="w-2")
         first.start("held", saga_id="h-1")
         eventually(lambda: first.outcome("h-1").awaits_signal)
-        SideStore(first.journal, path).refresh()  # it counts, and knows nothing of branches
+        side_store_of(first.journal).refresh()  # it counts, and knows nothing of branches
 
     async def press() -> None:
         mediator = kind(*sagas, journal=path)

@@ -45,7 +45,7 @@ def test_value_with_few_values_is_chosen(type, choices):
     offer = Offer("signal", "", "", (field,))
     for text, _ in choices:
         assert arguments(offer, {"value": text})["value"] in (True, False, "a", "b", "r", "a|b", None)
-    with pytest.raises(PayloadError, match="is no choice of 'Value'"):
+    with pytest.raises(PayloadError, match="is not a choice of 'Value'"):
         arguments(offer, {"value": '"c"'})
 
 

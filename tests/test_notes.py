@@ -57,7 +57,7 @@ def test_notes_are_deleted_with_their_execution(drive, journal):
 def test_value_that_is_no_json_is_refused(journal):
     """A note that could not be read back is not written."""
     opened(journal, "a")
-    with pytest.raises(JournalError, match="no JSON"):
+    with pytest.raises(JournalError, match="not JSON"):
         journal.add_note(Note("seen", "a", value=object()))
 
 

@@ -17,7 +17,7 @@ import sqlalchemy.orm
 from click.testing import CliRunner
 
 from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, Saga, Signal, SQLiteJournal, step
-from fsm_mediator.cli import commands
+from fsm_mediator.cli import commands, serving
 from fsm_mediator.cli.lag import ShownLag
 from fsm_mediator.errors import DefinitionError, PayloadError, RefusedError
 from fsm_mediator.transactions import Pruned, outbox
@@ -439,7 +439,7 @@ def test_serve_says_what_waits_in_the_outbox_and_when_nothing_does_any_more(open
 def test_serve_has_a_relay_that_shows_the_lag(monkeypatch, tmp_path):
     """Whatever the app has: the daemon of `serve` is given it beside the app's own relays."""
     served = []
-    monkeypatch.setattr(commands, "run_daemon", lambda app, journal: served.append(app.settings["relays"]))
+    monkeypatch.setattr(serving, "run_daemon", lambda app, journal: served.append(app.settings["relays"]))
     arguments = ["serve", "--app", "tests.cli_waits_app:approved", "--journal", str(tmp_path / "sagas.db")]
 
     assert CliRunner().invoke(commands.cli, arguments, catch_exceptions=False).exit_code == 0

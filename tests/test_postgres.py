@@ -341,7 +341,7 @@ def test_the_command_line_makes_the_tables_and_looks_into_them():
     assert printed.startswith("BEGIN;")
     assert 'CREATE TABLE "by_command".executions' in printed
     assert "fsm-mediator migrate" in ran("list").output
-    assert ran("migrate").output == "the tables are up to date\n"
+    assert ran("migrate").output == "the tables are now up to date\n"
     assert ran("migrate").output == "the tables were already up to date\n"
     assert ran("migrate", "--sql").output == ""
     assert ran("list").exit_code == 0

@@ -15,9 +15,8 @@ import os
 import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from fsm_mediator import forking
 from fsm_mediator.journal.protocol import Driver
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ _PROC: Final = "/proc"
 _DEAD: Final = frozenset(b"ZXx")
 """The states of a process that will never run again. A zombie (Z) has ended, but its parent has not collected it yet.
 """
+
+T = TypeVar("T")
 
 _REMEMBERED: Final = 7 * 24 * 3600.0
 """Seconds for which a journal keeps a driver that owns no execution, if this process cannot see the driver's process.
@@ -131,6 +132,28 @@ def _proc(name: str) -> Path:
     return Path(_PROC, name)
 
 
+class OncePerProcess(Generic[T]):
+    """A function without arguments that is called once in each process. Later calls return the first result.
+
+    A forked child calls the function again, also while its objects are reset: their order is not defined.
+    """
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._known: tuple[int, T] | None = None
+
+    def __call__(self) -> T:
+        """The result of the function in this process."""
+        pid = os.getpid()
+        if self._known is None or self._known[0] != pid:
+            self._known = pid, self._function()
+        return self._known[1]
+
+    def cache_clear(self) -> None:
+        """Forget the result."""
+        self._known = None
+
+
 @cache
 def boot_id() -> str:
     """An id of this boot of the machine. Empty if the system has none."""
@@ -140,7 +163,7 @@ def boot_id() -> str:
         return ""
 
 
-@cache
+@OncePerProcess
 def pid_namespace() -> str:
     """An id of the pid namespace of this process. Empty if the system has none."""
     try:
@@ -149,7 +172,7 @@ def pid_namespace() -> str:
         return ""
 
 
-@cache
+@OncePerProcess
 def proc_shows_our_pids() -> bool:
     """Whether /proc shows the pid namespace of this process. In a container it may show the host's."""
     try:
@@ -158,7 +181,7 @@ def proc_shows_our_pids() -> bool:
         return False
 
 
-@cache
+@OncePerProcess
 def start_time_of_this_process() -> str | None:
     """The result of `process_start_time` for this process."""
     return process_start_time("self")
@@ -178,17 +201,3 @@ def process_start_time(pid: str) -> str | None:
     if len(fields) < 20 or fields[0][0] in _DEAD:
         return ""
     return fields[19].decode("ascii")
-
-
-class _Caches:
-    """The cached results. A forked child may be in another pid namespace, so it clears them."""
-
-    def reset(self) -> None:
-        """Clear the caches."""
-        pid_namespace.cache_clear()
-        proc_shows_our_pids.cache_clear()
-        start_time_of_this_process.cache_clear()
-
-
-_CACHES: Final = _Caches()
-forking.register(_CACHES)
