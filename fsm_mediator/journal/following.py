@@ -43,7 +43,7 @@ class FollowedJournal(Protocol):
 
 
 def changes_of(journal: Journal, after: str = "", limit: int = 1000) -> list[Change]:
-    """As `FollowedJournal.changes`.
+    """The changes after a cursor: see `FollowedJournal.changes`.
 
     Raises:
         JournalError: *journal* cannot be followed.
@@ -100,7 +100,7 @@ class CountedJournal(Protocol):
     """A journal that returns its changes without their values. Deletions are included."""
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `FollowedJournal.changes`, with the same cursors, but without values.
+        """The changes after a cursor, without values. The cursors are the same as for `FollowedJournal.changes`.
 
         Executions that were deleted after the first call on this journal are included.
 

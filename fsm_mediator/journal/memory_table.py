@@ -234,7 +234,7 @@ class Table:
                 del self.answers[oldest.name]
 
     def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool, token: int) -> int:
-        """As `Journal.prune`."""
+        """Delete ended executions: see `Journal.prune`."""
         rows, deleted = self.rows, self.pruned.get(token, 0)
         for root in [saga_id for saga_id, row in rows.items() if row.acceptance.parent not in rows]:
             row = rows[root]
@@ -252,7 +252,7 @@ class Table:
         return deleted
 
     def prune_these(self, roots: Iterable[str], before: float) -> int:
-        """As `RetainingJournal.prune_these`."""
+        """Delete those of these executions that have ended: see `RetainingJournal.prune_these`."""
         deleted = 0
         for root in roots:
             row = self.rows.get(root)

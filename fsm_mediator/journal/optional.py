@@ -63,7 +63,10 @@ class LaterItemsJournal(Journal, Protocol):
 
 
 def inbox_after(journal: Journal, saga_id: str, number: int) -> Written:
-    """As `LaterItemsJournal.inbox_after`. If the journal has no such method: the whole inbox."""
+    """The newer items in the inbox of an execution: see `LaterItemsJournal.inbox_after`.
+
+    If the journal has no such method: the whole inbox.
+    """
     read: Callable[[str, int], Written] | None = getattr(journal, "inbox_after", None)
     return journal.inbox(saga_id) if read is None else read(saga_id, number)
 
@@ -109,7 +112,10 @@ def patience_of(journal: Journal) -> float | None:
 def claim_some(
     journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
 ) -> list[Entry]:
-    """As `Journal.claim_some`. If the journal has no such method, executions are claimed one by one, oldest first."""
+    """Claim several executions at once: see `Journal.claim_some`.
+
+    If the journal has no such method, executions are claimed one by one, oldest first.
+    """
     if hasattr(journal, "claim_some"):
         return journal.claim_some(driver_id, at, limit, skip, leave)
     found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
@@ -123,7 +129,10 @@ def claim_some(
 def post_item(
     journal: Journal, saga_id: str, item: InboxItem, token: int, clock: Callable[[], float] | None = None
 ) -> bool:
-    """As `Journal.post`. If the journal's method takes no token, a repeated call may post the item twice."""
+    """Put an item into the inbox of an execution: see `Journal.post`.
+
+    If the journal's method takes no token, a repeated call may post the item twice.
+    """
     return journal.post(saga_id, item, clock=clock, **_taken_by(journal.post, token=token))
 
 
@@ -140,7 +149,10 @@ def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
 
 
 def forgotten_of(journal: Journal, saga_id: str) -> Forgotten | None:
-    """As `Journal.forgotten`. None if the journal has no such method and so keeps no rows of deleted executions."""
+    """The row that is kept for a deleted execution: see `Journal.forgotten`.
+
+    None if the journal has no such method and so keeps no rows of deleted executions.
+    """
     return journal.forgotten(saga_id) if hasattr(journal, "forgotten") else None
 
 
@@ -151,7 +163,7 @@ def is_driver_alive(journal: Journal, driver_id: str) -> bool:
 
 
 def damage_in(journal: Journal) -> list[str]:
-    """As `Journal.check`.
+    """Search for damage in the records: see `Journal.check`.
 
     Raises:
         JournalError: The journal has no such method, or is so damaged that it cannot be read.
@@ -162,7 +174,7 @@ def damage_in(journal: Journal) -> list[str]:
 
 
 def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids: bool) -> int:
-    """As `Journal.prune`.
+    """Delete ended executions: see `Journal.prune`.
 
     Raises:
         JournalError: The journal cannot delete the executions. Or *forget_ids* is set, and the method of the journal

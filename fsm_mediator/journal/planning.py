@@ -68,7 +68,10 @@ class CountingJournal(Protocol):
 
 
 def branches_counted(journal: object, saga_id: str) -> dict[str, int] | None:
-    """As `CountingJournal.count_branches`. None if the journal has no such method."""
+    """Count the branches of an execution by phase: see `CountingJournal.count_branches`.
+
+    None if the journal has no such method.
+    """
     count: Callable[[str], dict[str, int]] | None = getattr(journal, "count_branches", None)
     return None if count is None else count(saga_id)
 

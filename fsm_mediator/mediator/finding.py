@@ -115,7 +115,9 @@ def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
 
 
 def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str, int], float | None]:
-    """As `FindingJournal.count`. The counts come from the side store if it is fresh and can answer.
+    """Count the executions that fit a filter, in the side store if it is fresh and can answer.
+
+    Otherwise the journal counts: see `FindingJournal.count`.
 
     Returns:
         The counts, and the seconds by which they may be out of date. The seconds are None if the journal was

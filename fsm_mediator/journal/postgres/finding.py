@@ -78,7 +78,7 @@ class FindingTables(JournalReader):
     """The methods of `PostgresJournal` for finding: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """As `FindingJournal.search`."""
+        """List the executions that fit a filter: see `FindingJournal.search`."""
         rows = full_page(
             lambda after, left: self._numbers_of(chosen, after, left),
             lambda numbers: self._connections.read(_LISTED, (numbers,)),
@@ -99,17 +99,17 @@ class FindingTables(JournalReader):
         return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """As `FindingJournal.count_after`."""
+        """Count the executions that fit and are older than a cursor: see `FindingJournal.count_after`."""
         return len(self._numbers_of(chosen, after, most))
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """As `FindingJournal.count`."""
+        """Count the executions that fit a filter: see `FindingJournal.count`."""
         where, values = _asked(chosen)
         query = f"SELECT {_KEYS[by]} AS key, count(*) FROM journal.executions e WHERE true{where} GROUP BY 1"
         return {key or "": count for key, count in self._connections.read(query, values)}
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """As `FindingJournal.attributes`."""
+        """The attributes of executions, by id: see `FindingJournal.attributes`."""
         found: dict[str, dict[str, Scalar]] = {}
         for saga_id, name, value in self._connections.read(_ATTRIBUTES, (list(saga_ids),)):
             found.setdefault(saga_id, {})[name] = msgspec.json.decode(value)

@@ -17,7 +17,10 @@ class ChangeOrder(OperatorTables):
     """The methods of `PostgresJournal` for following: see `FollowedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """As `FollowedJournal.changes`. Rows are read in growing ranges, so that no query sorts the whole table."""
+        """The changes after a cursor: see `FollowedJournal.changes`.
+
+        Rows are read in growing ranges, so that no query sorts the whole table.
+        """
         place = places_in(after or "0:0:0", 3)
         ((decided,),) = self._connections.read(sql.DECIDED)
         low, step = place[0], limit

@@ -16,7 +16,7 @@ _PAGE: Final = 50
 def prune(
     connections: Connections, before: float, *, saga: str | None, limit: int, forget_ids: bool, token: int
 ) -> int:
-    """As `Journal.prune`."""
+    """Delete ended executions: see `Journal.prune`."""
     earlier = connections.read(sql.PRUNED, (token,)) if token else ()
     deleted: int = sum(count for (count,) in earlier)
     after = -1
@@ -39,7 +39,7 @@ def prune(
 
 
 def prune_these(connections: Connections, saga_ids: Sequence[str], before: float) -> int:
-    """As `RetainingJournal.prune_these`."""
+    """Delete those of these executions that have ended: see `RetainingJournal.prune_these`."""
     roots = connections.read(sql.PRUNABLE_THESE, (list(filter(is_text, saga_ids)), before))
     deleted = (_delete(connections, root, None, forget_ids=False, token=0, before=before) for (root,) in roots)
     return sum(filter(None, deleted))

@@ -216,7 +216,7 @@ def in_columns(rows: Iterable[Row]) -> list[list[Any]]:
 
 
 def turns(session: Session, driver_id: str, rules: SlotRules) -> list[str]:
-    """As `SlotJournal.turns`."""
+    """The queued executions for which a slot is free: see `SlotJournal.turns`."""
     names = [name for (name,) in session.execute(sql.LIMITS_OF, (driver_id,))]
     declared = _declared(session, names, rules)
     found = []

@@ -51,7 +51,7 @@ class CopyTables(OperatorTables):
     """The methods of `SQLiteJournal` for copying: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
-        """As `CopyableJournal.hand_over`."""
+        """Pass every row to a function: see `CopyableJournal.hand_over`."""
 
         def job(cursor: Cursor) -> None:
             drivers = self._read(sql.DRIVERS)
@@ -61,7 +61,7 @@ class CopyTables(OperatorTables):
         self._perform(job)
 
     def fill(self, kept: Kept) -> dict[str, int]:
-        """As `CopyableJournal.fill`."""
+        """Write all rows of another journal: see `CopyableJournal.fill`."""
 
         def job(cursor: Cursor) -> dict[str, int]:
             try:

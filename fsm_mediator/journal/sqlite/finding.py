@@ -79,7 +79,7 @@ class FindingTables(JournalReader):
     """The methods of `SQLiteJournal` for finding: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """As `FindingJournal.search`."""
+        """List the executions that fit a filter: see `FindingJournal.search`."""
         rows = full_page(
             lambda after, left: self._numbers_of(chosen, after, left),
             lambda numbers: self._read(sql.LISTED, (sql.as_json(numbers),)),
@@ -107,11 +107,11 @@ class FindingTables(JournalReader):
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """As `FindingJournal.count_after`."""
+        """Count the executions that fit and are older than a cursor: see `FindingJournal.count_after`."""
         return len(self._numbers_of(chosen, after, most))
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """As `FindingJournal.count`."""
+        """Count the executions that fit a filter: see `FindingJournal.count`."""
         where, values = conditions(chosen, _TEMPLATES, "?", sql.as_json)
         query = f"""
             SELECT {_KEYS[by]} AS key, count(*) FROM executions e {_LAST_RECORD}
@@ -121,7 +121,7 @@ class FindingTables(JournalReader):
         return {key or "": count for key, count in found}
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """As `FindingJournal.attributes`."""
+        """The attributes of executions, by id: see `FindingJournal.attributes`."""
         found: dict[str, dict[str, Scalar]] = {}
         for saga_id, name, value in self._read(_ATTRIBUTES, (sql.as_json(saga_ids),)):
             found.setdefault(saga_id, {})[name] = msgspec.json.decode(value)
