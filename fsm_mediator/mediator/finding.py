@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsm_mediator.statistics.side_store import SideStore
 
 PAGE: Final = 1000
-"""The number of executions in one page of a list that is read."""
+"""The number of executions that are read from the journal at a time."""
 
 
 def filter_of(
@@ -36,7 +36,7 @@ def filter_of(
     until: float | None = None,
     **texts: Any,
 ) -> Filter:
-    """The filter that a caller describes: see `Mediator.executions`.
+    """The filter that the arguments of a caller describe: see `Mediator.executions`.
 
     Raises:
         DefinitionError: The filter can match nothing: there is no such state, or an argument has the wrong type.

@@ -346,9 +346,9 @@ class LoopRuntime:
             current = asyncio.current_task()
             if current is None or current.cancelling():
                 raise
-            return None  # the task alone was cancelled: by close, or by a step
+            return None  # only the task was cancelled, not the caller: by close, or by a step
         finally:
-            del task, work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
+            del task, work, arguments, detached  # a step's error keeps this frame alive; the run must not be
 
     def _ended(self, ended: asyncio.Future[None], task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
