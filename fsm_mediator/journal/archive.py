@@ -105,9 +105,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of one archived file, the newest line first: the newest file with a name that sorts before *before*.
+    """The lines of one archived file, the newest line first.
 
-    *before* is None for the newest file of all.
+    The file is the newest file whose name sorts before *before*, or the newest of all files if *before* is None.
 
     Returns:
         The lines, and the *before* of the next page. This is the name of the file, or None if the file is the oldest.

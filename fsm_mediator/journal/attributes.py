@@ -19,7 +19,7 @@ MOST: Final = 32
 
 LONGEST_NAME: Final = 64
 LONGEST_TEXT: Final = 256
-"""The maximum number of characters of a name, and of a text value. Both are stored in an index."""
+"""The maximum number of characters of an attribute's name, and of a text value. Both are stored in an index."""
 
 
 def checked_attributes(attributes: Any, *, removes: bool = False) -> dict[str, Scalar | None]:

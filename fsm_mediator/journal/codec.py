@@ -157,7 +157,7 @@ class Codec:
                 self._decoders[type] = decoder
         return decoder
 
-    # Values that are to be accepted
+    # Values that are not accepted yet
 
     def accept_payload(self, saga: Saga, payload: Any) -> Any:
         """*payload* after encoding and decoding, as every step will get it.

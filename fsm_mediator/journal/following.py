@@ -115,7 +115,7 @@ class CountedJournal(Protocol):
         """
 
     def decided(self) -> int:
-        """A number. No open transaction can add a change up to this number, so `moves` returns all changes up to it."""
+        """The number up to which `moves` returns all changes. Open transactions can only add higher numbers."""
 
     def is_changed(self, after: str) -> bool:
         """Whether any change follows a cursor, even if `moves` does not return the change yet."""
@@ -127,12 +127,12 @@ def is_counted(journal: object) -> TypeGuard[CountedJournal]:
 
 
 def number_in(cursor: str) -> int:
-    """The number of a change, with which *cursor* begins. 0 for an empty cursor."""
+    """The number of the change that *cursor* names: its first part. 0 for an empty cursor."""
     return int(cursor.partition(":")[0] or 0)
 
 
 def places_in(after: str, count: int) -> list[int]:
-    """The numbers in a cursor.
+    """The numbers in *after*, a cursor: they are separated by colons.
 
     Raises:
         JournalError: *after* is not a cursor of *count* numbers.

@@ -95,7 +95,7 @@ class LivenessCheck:
 
 
 def process_exists(driver: Driver) -> bool | None:
-    """Whether the process of *driver* exists. None if this process cannot see that process. An engine always exists."""
+    """Whether the process of *driver* exists. None if this process cannot see that process. True for an engine."""
     if driver.is_engine:
         return True
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
@@ -160,7 +160,7 @@ def proc_shows_our_pids() -> bool:
 
 @cache
 def start_time_of_this_process() -> str | None:
-    """The result of `process_start_time` for this process."""
+    """The time at which this process started, as `process_start_time` returns it."""
     return process_start_time("self")
 
 
@@ -181,7 +181,7 @@ def process_start_time(pid: str) -> str | None:
 
 
 class _Caches:
-    """The cached results. A forked child may be in another pid namespace, so it clears them."""
+    """The cached results of this module's functions. A forked child clears them: its pid namespace may be another."""
 
     def reset(self) -> None:
         """Clear the caches."""

@@ -49,7 +49,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors. A
             test then sees the same values as with a durable journal. If False, objects are kept unchanged.
         max_value_bytes: The limit of one value in bytes, if *encode* is set.
-        types: Hooks as for `SQLiteJournal`, if *encode* is set.
+        types: Two hooks for types that msgspec does not know, as for `SQLiteJournal`, if *encode* is set.
         keep: The number of ended executions to keep. If there are more, the execution that ended first is deleted
             with its branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The
             journal refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.

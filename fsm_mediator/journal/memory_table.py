@@ -205,7 +205,7 @@ class Table:
         forgotten: The ids of deleted executions.
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
-        posted: The tokens of the items that were posted to an execution, by its id.
+        posted: The tokens of the items that were posted to each execution, by the id of the execution.
         pruned: The number of executions that the calls with a token have deleted, by token.
         notes: The notes.
     """

@@ -11,8 +11,8 @@ from fsm_mediator.journal.protocol import Entry, Forgotten, Journal, Written
 from fsm_mediator.records import Acceptance, InboxItem
 
 OVERTAKEN: Final = 2
-"""The number of later attempts that can overtake a queued attempt although a slot is free for it, per slot of the
-limit.
+"""For each slot of a limit, the number of later attempts that can overtake a queued attempt although a slot is free
+for it.
 """
 
 
@@ -44,7 +44,7 @@ class SlotJournal(Journal, Protocol):
 def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
     """The method `SlotJournal.turns` of a journal.
 
-    None if the journal keeps no slots; a limit then applies per process.
+    None if the journal keeps no slots. Each process then applies its limits alone.
     """
     turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
     return turns
@@ -89,7 +89,7 @@ class TransactionJournal(Journal, Protocol):
 
 
 def open_within_of(journal: Journal) -> Callable[[Any, Acceptance], Awaitable[Entry | None]]:
-    """The journal's `TransactionJournal.open_within`.
+    """The method `TransactionJournal.open_within` of *journal*, which opens executions in a caller's transaction.
 
     Raises:
         DefinitionError: *journal* is no `TransactionJournal`.
@@ -137,7 +137,7 @@ def post_item(
 
 
 def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
-    """The ids of a driver's executions: `Journal.beat` with *everything*.
+    """The ids of all executions that a driver owns, from `Journal.beat` with *everything*.
 
     If the journal's `beat` has no parameter *everything*, the executions of all drivers are listed and filtered.
     """
@@ -190,7 +190,7 @@ def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids
 
 
 def _taken_by(method: Callable[..., Any], **settings: Any) -> dict[str, Any]:
-    """The settings for which the method has a parameter."""
+    """Those of *settings* for which *method* has a parameter of the same name."""
     parameters = inspect.signature(method).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {name: value for name, value in settings.items() if takes_any or name in parameters}

@@ -106,9 +106,10 @@ driver, which replays the records and writes the rest of the row.
 
 
 def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = False) -> list[Row]:
-    """The id of the execution and a description, for each fault in one execution. In all if *saga_id* is None.
+    """The faults of one execution, or of all executions if *saga_id* is None.
 
-    With *rows_alone*, only faults that `repair` can correct.
+    Each result has the id of the execution and a description. With *rows_alone*, only faults that `repair` can correct
+    are returned.
     """
     queries = (_ROW_FAULTS,) if rows_alone else (_FAULTS, _ROW_FAULTS)
     parameters = {"saga_id": saga_id}

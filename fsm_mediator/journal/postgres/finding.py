@@ -27,7 +27,10 @@ def without_escapes(details: str) -> str:
 
 
 def _of_failure(what: str) -> str:
-    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`.
+
+    *what* is the SQL that selects the value from the record's details.
+    """
     details = f"{without_escapes('x.details')}::json"
     return f"""(
         SELECT {details} {what} FROM journal.records x
@@ -139,7 +142,7 @@ class FindingTables(JournalReader):
                 since, until = chosen.since, chosen.until
                 values = ["-Infinity" if since is None else since, "Infinity" if until is None else until, *values]
             found += self._all(f"{_FROM}{ended}{where} {_NEWEST}", below, *values, limit)
-        return sorted(set(found), reverse=True)[:limit]  # two queries find an execution that ends meanwhile
+        return sorted(set(found), reverse=True)[:limit]  # both queries find an execution that ends in between
 
     def _all(self, query: str, *parameters: Any) -> list[int]:
         return [number for (number,) in self._connections.read(query, parameters)]

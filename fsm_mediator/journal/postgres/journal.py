@@ -76,8 +76,8 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             for the side store.
         pooled: Whether a pooler in transaction mode is used. None to detect this.
         max_value_bytes: The maximum size in bytes of one payload, result or signal value, as JSON.
-        types: Hooks, as for `SQLiteJournal`.
-        cipher: Seals the texts of users, as for `SQLiteJournal`.
+        types: Two hooks for types that msgspec does not know, as for `SQLiteJournal`.
+        cipher: An `AesGcm` that seals the texts of users, as for `SQLiteJournal`.
         read_only: Only read the journal. This works on a standby too.
         migrate: Whether to create and update the tables. None to leave the tables unchecked until `migrate` is called.
 
@@ -322,7 +322,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """The entry if the driver already owns the execution, because the answer to its first claim was lost.
+        """The entry of an execution that the driver already owns, because the answer to its first claim was lost.
 
         Otherwise None.
         """

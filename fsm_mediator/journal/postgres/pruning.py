@@ -10,7 +10,7 @@ from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.rows import ANSWERS_KEPT, is_text
 
 _PAGE: Final = 50
-"""The number of executions that are read at a time."""
+"""The number of ended executions that are read at a time, before they are deleted one by one."""
 
 
 def prune(
@@ -56,8 +56,10 @@ def _delete(
 ) -> int | None:
     """Delete an execution with its branches, unless one of them can still change.
 
+    If *before* is given, and the execution ended at that time or later, nothing is deleted and the result is 0. This
+    happens if the execution was undone, and ended again, after it was chosen.
+
     Returns the number of deleted executions. If there are more than *most*, nothing is deleted and the result is None.
-    If *before* is given, an execution that ended again at that time or later is not deleted.
     """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()

@@ -192,7 +192,7 @@ class Connections:
             yield connection
         except BaseException:
             if connection is not None:
-                connection.close()  # it may be in the middle of a statement
+                connection.close()  # the connection may be in the middle of a statement
                 connection = None
             raise
         finally:
@@ -229,7 +229,7 @@ class Connections:
             self.reopen()
 
     def close_and_block(self, timeout: float | None = None) -> bool:
-        """As `close`, and keep threads from reading until `reopen`. Returns whether the connections were closed."""
+        """Close all connections, and keep threads from reading until `reopen`. Returns whether they were closed."""
         if timeout is None:
             with self.writing:
                 return self._close_all(None)
@@ -330,7 +330,7 @@ class Connections:
             )
 
     def _open_reader(self) -> tuple[sqlite3.Connection, bool]:
-        """A connection that reads, and whether it can be used again."""
+        """A new connection that reads, and whether it can be kept for later reads."""
         paths.check(self.path, read_only=self.read_only)
         how = "mode=ro" if self.read_only else "mode=rw"
         has_log = Path(paths.beside(self.path)[0]).exists()
@@ -363,7 +363,7 @@ class Connections:
             if isinstance(error, ERRORS):
                 raise to_journal_error(error, self.path, "opened", self.busy_timeout) from error
             raise
-        return connection, how != _UNLOCKED  # without locks it would not notice what others write from now on
+        return connection, how != _UNLOCKED  # without locks, it would not notice the writes of other processes
 
     def _connect(self, how: str) -> sqlite3.Connection:
         uri = f"{Path(self.path).absolute().as_uri()}?{how}"

@@ -100,7 +100,7 @@ def _insert(cursor: Cursor, table: str, rows: Iterator[Row]) -> int:
             cursor.execute(_KEEP_DEFINITION, definition)
         cursor.execute(statement, row)
         count += 1
-    if table == "answers":  # no later item may have the number of an answered one
+    if table == "answers":  # no later item may get the number of an answered verb
         (last,) = cursor.execute(_LAST_ITEM).fetchone()
         cursor.execute("DELETE FROM sqlite_sequence WHERE name = 'inbox'")
         cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('inbox', ?)", (last or 0,))

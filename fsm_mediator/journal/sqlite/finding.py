@@ -22,8 +22,8 @@ from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.reading import JournalReader
 
 NARROW: Final = 5000
-"""If at most this many executions ended within the time span of a search, each is checked. If more ended, a range of
-their numbers is searched.
+"""If at most this many executions ended within the time span of a search, the search checks each of them. If more
+ended, it searches a range of execution numbers.
 """
 
 _LAST_RECORD: Final = """
@@ -32,7 +32,10 @@ _LAST_RECORD: Final = """
 
 
 def _of_failure(what: str) -> str:
-    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`.
+
+    *what* is the JSON path of the value in the record's details.
+    """
     return f"""(
         SELECT json_extract(x.details, '$.{what}') FROM records x
         WHERE x.execution = e.number AND json_type(x.details, '$.error') = 'array'
@@ -145,7 +148,7 @@ class FindingTables(JournalReader):
         return sorted(set(found), reverse=True)[: max(0, limit)]  # an execution may have ended between the two queries
 
     def _looked_up(self, chosen: Filter, below: int, where: str, values: Sequence[Any], limit: int) -> list[int]:
-        """As `_numbers_of`, by the index of an attribute or the index of a parent's branches."""
+        """The numbers of executions that fit, found by the index of an attribute or of a parent's branches."""
         if chosen.attributes:
             name, value = chosen.attributes[0]
             table = "attributes t INDEXED BY attributes_by_value CROSS JOIN executions e ON e.number = t.execution"
@@ -160,7 +163,7 @@ class FindingTables(JournalReader):
     def _ended(
         self, chosen: Filter, below: int, definitions: list[int] | None, where: str, values: list[Any], limit: int
     ) -> list[int]:
-        """The numbers of ended executions, at most *limit* of each definition."""
+        """The numbers of ended executions that fit *chosen*, at most *limit* for each definition."""
         if not chosen.failed_alone and (chosen.since is not None or chosen.until is not None):
             span = (
                 -math.inf if chosen.since is None else chosen.since,

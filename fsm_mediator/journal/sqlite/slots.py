@@ -66,7 +66,7 @@ class SlotJudge:
         self._patience = patience
 
     def ask(self, cursor: Cursor, commit: Commit, execution: int | None, own: int | None) -> Place:
-        """The place of an attempt.
+        """Decide whether an attempt gets a slot or is queued. Returns the attempt's place.
 
         Args:
             cursor: A cursor in a transaction.
