@@ -72,7 +72,7 @@ def attribute_text(value: Scalar) -> str:
 
 
 def changed_attributes(value: Any) -> tuple[dict[str, str], list[str]]:
-    """The changes that *value*, the value of a note of kind ``attributes``, makes.
+    """The changes of attributes that a note of kind ``attributes`` makes. *value* is the value of the note.
 
     Returns:
         The new attributes as JSON, by name, and the names of the removed attributes.

@@ -94,7 +94,7 @@ class GroupCommit(Generic[J]):
 
     @property
     def is_led(self) -> bool:
-        """Whether a thread leads now."""
+        """Whether a thread leads now: it writes for the threads in the queue."""
         return self._leader is not None
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:

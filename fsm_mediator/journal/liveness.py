@@ -59,7 +59,7 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
 
 
 def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
-    """Whether a journal can delete *driver*. The driver owns no execution."""
+    """Whether a journal can delete *driver*, a driver that owns no execution."""
     exists = process_exists(driver)
     return now - last_beat > _REMEMBERED if exists is None else not exists
 

@@ -195,7 +195,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             return row
 
     def end_shared(self, row: Row) -> None:
-        """Release an ended execution from its driver. `open_shared` opened the execution."""
+        """Free an ended execution, which `open_shared` opened, from its driver."""
         keep, ended = self.keep, self._ended
         if keep is not None:
             ended.append(row.acceptance.saga_id)

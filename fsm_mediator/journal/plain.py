@@ -32,7 +32,7 @@ def check_hooks(where: str, types: Any) -> None:
 
 
 def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
-    """*value* as plain data. A model converts itself; *hook* converts any other value.
+    """Return *value* as plain data. A model converts itself; *hook* converts any other value.
 
     Raises:
         TypeError: *value* is not a model, and *hook* does not know its type.

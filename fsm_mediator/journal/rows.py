@@ -110,7 +110,7 @@ _Encode: TypeAlias = Callable[[Any, str], bytes]
 
 
 def encoded(value: Any, what: str, encode: _Encode) -> bytes:
-    """*value* as JSON that can be decoded again. *what* names the value in messages.
+    """Return *value* as JSON that can be decoded again. *what* names the value in messages.
 
     Raises:
         PayloadError: The value cannot be encoded, or its JSON cannot be decoded.
@@ -151,7 +151,7 @@ def is_text(name: str) -> bool:
 
 
 def storable(text: str | None) -> str | None:
-    """*text* with lone surrogates replaced by escapes, because they cannot be stored."""
+    """Return *text* with lone surrogates replaced by escapes, because they cannot be stored."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
@@ -360,7 +360,7 @@ UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, Type
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """*commit* as an encoding journal returns it: with encoded values, and errors as text.
+    """Return *commit* as an encoding journal returns it: with encoded values, and errors as text.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.
@@ -392,7 +392,7 @@ def encoded_commit(commit: Commit, codec: Codec) -> Commit:
 
 
 def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
-    """*item* with its value encoded.
+    """Return *item* with its value encoded.
 
     Raises:
         PayloadError: The value cannot be encoded, or is too large.

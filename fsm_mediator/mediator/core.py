@@ -208,7 +208,7 @@ class Core:
     async def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Outcome | None:
-        """Drive an execution: see `ExecutionDriver.drive`."""
+        """Drive an execution. `ExecutionDriver.drive` implements this method."""
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:

@@ -99,7 +99,7 @@ class SagaRegistry:
                 self._register_branches(branch)
 
     def saga(self, saga: Saga | str) -> Saga:
-        """The registered saga with this name. If *saga* is a saga, it is registered and returned.
+        """The registered saga with the name *saga*. If *saga* is a saga and not a name, it is registered and returned.
 
         Raises:
             UnknownSagaError: No saga with this name is registered.

@@ -59,7 +59,7 @@ class Setbacks:
         self._failed.pop(saga_id, None)
 
     def waiting(self) -> list[str]:
-        """The ids of executions for which it is too early to try again: see `is_waiting`."""
+        """The ids of the executions for which `is_waiting` is true: it is too early for a daemon to try them again."""
         return [saga_id for saga_id in list(self._failed) if self.is_waiting(saga_id)]
 
     def is_waiting(self, saga_id: str) -> bool:

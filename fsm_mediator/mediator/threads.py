@@ -94,11 +94,11 @@ class ThreadRuntime:
         return False
 
     def is_bound(self) -> bool:
-        """Whether the runtime is bound to the caller's loop: see `Runtime.is_bound`."""
+        """Return True, because any thread may use this runtime: see `Runtime.is_bound`."""
         return True
 
     def is_lost(self) -> bool:
-        """Whether the loop is closed, so that no task runs any more: see `Runtime.is_lost`."""
+        """Return False, because this runtime has no event loop: see `Runtime.is_lost`."""
         return False
 
     async def wait(self, event: Any, seconds: float | None) -> bool:

@@ -116,7 +116,7 @@ def note_parameters(note: Note, cipher: Cipher | None, token: int = 0) -> dict[s
 
 
 def without_nul(row: Iterable[Any]) -> list[Any]:
-    """*row* as a list, with each NUL in a text replaced by an escape. PostgreSQL's text type cannot hold NUL."""
+    """Return *row* as a list, with each NUL in a text replaced by an escape. PostgreSQL's text type cannot hold NUL."""
     return [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in row]
 
 

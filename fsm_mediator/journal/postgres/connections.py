@@ -179,7 +179,7 @@ class Connections:
 
 
 def _has_news(descriptor: int) -> bool:
-    """Whether the socket can be read.
+    """Whether a read from the socket *descriptor* would not block.
 
     If the connection is idle, this nearly always means that the server has closed it.
     """

@@ -31,7 +31,7 @@ _NUMBERED: Final = """
 
 
 class CopyTables(OperatorTables):
-    """The methods of `PostgresJournal` for copying: see `CopyableJournal`."""
+    """The methods with which a `PostgresJournal` is copied, or becomes a copy: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
         """Pass every row to a function: see `CopyableJournal.hand_over`."""

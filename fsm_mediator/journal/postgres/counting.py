@@ -64,7 +64,7 @@ MAY_READ: Final = """
 
 
 class CountedChanges(ChangeOrder):
-    """The methods of `PostgresJournal` for counting: see `CountedJournal`."""
+    """The methods with which `PostgresJournal` returns its changes without values: see `CountedJournal`."""
 
     read_only: bool
 

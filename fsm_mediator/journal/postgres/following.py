@@ -14,7 +14,7 @@ from fsm_mediator.journal.rows import record_of
 
 
 class ChangeOrder(OperatorTables):
-    """The methods of `PostgresJournal` for following: see `FollowedJournal`."""
+    """The methods with which `PostgresJournal` returns its changes in order: see `FollowedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
         """The changes after a cursor: see `FollowedJournal.changes`.

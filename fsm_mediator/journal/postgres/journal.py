@@ -382,7 +382,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids, token=token)
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """Delete those of these executions that have ended: see `RetainingJournal.prune_these`."""
+        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
         check_bounds(before, None)
         self._check_writable()
         return pruning.prune_these(self._connections, saga_ids, before)

@@ -86,7 +86,7 @@ class Limit:
         self.queue = [place for place in self.queue if place.saga_id != saga_id]
 
     def first(self, before: float = _MANY) -> list[_Place]:
-        """The first attempts of the queue that arrived before the number *before*, one for each free slot."""
+        """The first queued attempts with a number below *before*, at most as many as there are free slots."""
         free = max(0, self.most - len(self.begun))
         return [place for place in self.queue if place.number < before][:free]
 

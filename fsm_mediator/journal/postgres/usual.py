@@ -25,7 +25,7 @@ _COLUMNS: Final = {"seq": "int", "event": "text", "source": "text", "target": "t
 def usual_statement(commit: Commit, rows: list[Row], owner: str | None) -> tuple[str, dict[str, Any]]:
     """The statement, with its parameters, that writes a usual commit.
 
-    It finds no row if the driver's knowledge is outdated.
+    The statement changes nothing if the execution is not as the driver knows it.
 
     Args:
         commit: The commit, which only adds records.

@@ -48,7 +48,7 @@ class _HalfCopied(Exception):  # noqa: N818 - it never leaves this file
 
 
 class CopyTables(OperatorTables):
-    """The methods of `SQLiteJournal` for copying: see `CopyableJournal`."""
+    """The methods with which a `SQLiteJournal` is copied, or becomes a copy: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
         """Pass every row to a function: see `CopyableJournal.hand_over`."""

@@ -79,7 +79,7 @@ _ATTRIBUTES: Final = """
 
 
 class FindingTables(JournalReader):
-    """The methods of `SQLiteJournal` for finding: see `FindingJournal`."""
+    """The methods with which `SQLiteJournal` finds and counts executions: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
         """List the executions that fit a filter: see `FindingJournal.search`."""

@@ -64,7 +64,7 @@ _CHANGES: Final = """
 
 
 class ChangeTable(OperatorTables):
-    """The methods of `SQLiteJournal` for following: see `FollowedJournal` and `CountedJournal`."""
+    """The methods with which `SQLiteJournal` returns its changes: see `FollowedJournal` and `CountedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
         """The changes after a cursor: see `FollowedJournal.changes`.

@@ -276,7 +276,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return deleted
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """Delete these executions if they have ended, and release disk space: see `RetainingJournal.prune_these`."""
+        """Delete ended executions by id, and release their disk space: see `RetainingJournal.prune_these`."""
         check_bounds(before, None)
         self._connections.check_writable()
         for number, *_ in self._read(sql.OWNERS):
@@ -330,7 +330,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return dead
 
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
-        """Update the rows of a driver's ended executions, some at a time: see ``schema``.
+        """Mark the ended executions of a driver as ended in their rows, some at a time: see ``schema``.
 
         If the driver is *surely_dead*, ended executions that the driver claimed for an undo, but did not change,
         are updated too.

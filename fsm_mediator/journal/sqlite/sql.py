@@ -15,7 +15,7 @@ from fsm_mediator.states import ENDED
 
 
 def as_json(values: Iterable[Any]) -> str:
-    """*values* as a JSON list, which is one parameter of a statement."""
+    """Return *values* as a JSON list, which is one parameter of a statement."""
     return msgspec.json.encode(list(values)).decode()
 
 
