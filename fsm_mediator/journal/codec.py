@@ -55,7 +55,7 @@ class Codec:
         cipher: Seals texts: see ``sealing.py``. The journal applies the cipher when it writes and reads rows.
 
     Attributes:
-        limit: The argument *limit*. The attributes ``types`` and ``cipher`` are the arguments of these names.
+        limit: The maximum size of one value, in bytes. The other arguments are attributes with the same names.
         to_json: Encodes any value, without a check.
 
     Raises:

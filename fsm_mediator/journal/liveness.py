@@ -77,7 +77,7 @@ class LivenessCheck:
         self._ended: set[tuple[int, str]] = set()
 
     def is_alive(self, number: int, driver: Driver, last_beat: float, lease: float) -> bool:
-        """Whether the driver with this *number* is alive."""
+        """Whether *driver*, which has this *number* in the journal, is alive: see `is_alive`."""
         if (number, driver.id) in self._ended:
             return False
         if is_alive(driver, last_beat, lease, self._clock()):

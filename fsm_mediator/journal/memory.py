@@ -346,7 +346,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), max(0, limit))]
 
     def _claimable(self, at: float, skip: Sequence[str]) -> Iterator[tuple[str, Row, float]]:
-        """The executions that can be claimed, oldest first, each with its `attention`."""
+        """The ids of the claimable executions, oldest first, each with its row and its `Row.attention`."""
         for saga_id, row in self._rows.items():
             if row.driver in self._drivers or row.acceptance.fingerprint in skip:
                 continue

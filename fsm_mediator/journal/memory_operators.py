@@ -45,7 +45,7 @@ class OperatorRows:
             return frozenset(each.fingerprint for driver in self._drivers.values() for each in driver.definitions)
 
     def is_driver_alive(self, driver_id: str) -> bool:
-        """Whether a driver is enlisted."""
+        """Whether a driver is enlisted. It is then alive, because it is in this process."""
         with self._lock:
             return driver_id in self._drivers
 

@@ -32,7 +32,7 @@ class PlannedBranches(NamedTuple):
     ended: Failure | None = None
 
     def created_by(self, plan: Plan) -> dict[int, tuple[Acceptance, bool]]:
-        """The branches that *plan* creates."""
+        """The branches that *plan* creates, by number in the group, in the form of *branches*."""
         if self.ended is not None:
             return {}
         return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
@@ -269,7 +269,7 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete the executions that ended first, until *keep* are left. One call deletes at most two.
+        """Delete the executions that ended first, until *keep* ended executions are left. One call deletes at most two.
 
         An execution that can still change goes to the end of the queue instead.
         """

@@ -129,7 +129,7 @@ class Retention:
 
 
 def with_branches(journal: Journal, entry: Entry) -> list[Entry]:
-    """The entries of an execution, of its branches, and of their branches."""
+    """The entries of an execution and of all its branches, at any depth."""
     whole = [entry]
     for each in whole:  # the list grows during the loop
         whole += journal.entries(parent=each.saga_id)

@@ -95,7 +95,7 @@ class Batch:
         return self._first
 
     def results(self) -> list[BulkResult]:
-        """The results so far, in the order of writing."""
+        """The results of the executions that have been given the verb so far, in the order of writing."""
         notes = self._notes.notes(kind=BATCH_RESULT, after=self._first)
         own = (note for note in notes if note.value["batch"] == self.name)
         return [BulkResult(note.value["id"], note.value["done"], note.reason or "") for note in own]

@@ -131,7 +131,7 @@ def post_cancel(
 ) -> Entry:
     """Put a cancel into the execution's inbox. Returns the entry, which names the owner to notify.
 
-    *token* is as in `Journal.post`.
+    The journal recognises a repeated call by its *token*: see `Journal.post`.
 
     Raises:
         RefusedError: The execution has ended, is already compensating, is stuck, or is past its pivot. If only another
@@ -169,7 +169,7 @@ def post_signal(
 ) -> Entry:
     """Put a signal into the execution's inbox. Returns the entry, which names the owner to notify.
 
-    *token* is as in `Journal.post`.
+    The journal recognises a repeated call by its *token*: see `Journal.post`.
 
     Raises:
         RefusedError: The execution does not wait for this signal, or no longer waits for it, or another value came

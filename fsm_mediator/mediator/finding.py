@@ -62,7 +62,7 @@ def executions(core: Core, chosen: Filter, after: str | None, limit: int | None)
 
 
 def find(journal: Journal, chosen: Filter, after: str | None, limit: int | None) -> list[Entry]:
-    """The executions that fit *chosen*, with their attributes. Undrivable executions are marked."""
+    """The executions that fit *chosen*, with their attributes. `Entry.undrivable` is set for undrivable executions."""
     if UNDRIVABLE in chosen.states:
         others = tuple(each for each in chosen.states if each != UNDRIVABLE)
         every = with_drivability(journal, _pages(journal, replace(chosen, states=()), after, None))

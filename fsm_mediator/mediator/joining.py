@@ -37,7 +37,7 @@ UNBEGUN_AT_A_TIME: Final = 100
 async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     """Check the branches of an execution, and give commands to them.
 
-    Returns the next record of the execution, or None.
+    Returns the next record of the execution. None if the execution must still wait for its branches.
     """
     execution = active.execution
     if active.group is NO_GROUP:

@@ -258,7 +258,7 @@ async def _waited(
 
     With a timeout, it is driven in the background. *pause* is the last pause between two queries, in seconds.
 
-    Returns its outcome, or None if it is still running, and the next pause.
+    Returns the execution's outcome, or None if it is still running, and the seconds of the next pause.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)

@@ -46,7 +46,7 @@ def new_verb(
     actor: str | None = None,
     carrier: dict[str, str] | None = None,
 ) -> InboxItem:
-    """A verb for an inbox. For ``resolve``, *value* is a dictionary with ``done`` and ``result``."""
+    """A new inbox item for the verb *kind*. For ``resolve``, *value* is a dictionary with ``done`` and ``result``."""
     return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor, carrier=carrier)
 
 

@@ -278,7 +278,7 @@ class Batch:
             self._plans.append((sql.END_PLANNED, (ended, saga_id)))
 
     def _go_on(self, write: Write, its: _Standing) -> None:
-        """Apply a commit to the row of an existing execution."""
+        """Apply a commit to *its*, the row of an existing execution."""
         commit = write.commit
         taken = [number for number, *_ in its.inbox if number in commit.taken]
         its.inbox = [row for row in its.inbox if row[0] not in commit.taken]

@@ -37,7 +37,7 @@ def prune(
     """Delete executions for `SQLiteJournal.prune`. Returns the number of deleted executions.
 
     Args:
-        read: Reads rows.
+        read: Returns the rows of a query.
         perform: Calls a function with a cursor, in a transaction.
         before: Only executions that ended before this time, in seconds since the epoch.
         saga: Only executions of the saga with this name.

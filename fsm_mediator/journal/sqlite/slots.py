@@ -112,7 +112,7 @@ class SlotJudge:
         return found
 
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
-        """The first attempts of the queue, one for each free slot.
+        """The first queued attempts with a number below *before*, at most as many as there are free slots.
 
         Attempts of the driver *own* count even if other drivers ignore them.
         """
