@@ -219,9 +219,9 @@ def full_page(
     after: str | None,
     limit: int,
 ) -> list[tuple[Any, ...]]:
-    """The rows of one page.
+    """The rows of one page of executions.
 
-    For a journal that reads the numbers of executions first, and then the rows of these numbers.
+    This function is for journals that read the numbers of executions first, and then the rows with these numbers.
 
     An execution can be deleted between the two reads. Then more numbers are read, until the page is full or no number
     is left. Otherwise a reader would take a page with a missing row for the last page.
@@ -230,8 +230,8 @@ def full_page(
         numbers_of: Takes a cursor and a maximum. Returns the numbers of executions after the cursor, newest first, and
             not more than the maximum.
         rows_of: Returns the rows of these numbers that still exist.
-        after: As for `FindingJournal.search`.
-        limit: As for `FindingJournal.search`.
+        after: The cursor after which the page begins. None for the first page.
+        limit: The maximum number of rows.
     """
     rows: list[tuple[Any, ...]] = []
     while (left := limit - len(rows)) > 0:

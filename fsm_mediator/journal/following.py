@@ -24,7 +24,7 @@ class Change(NamedTuple):
 
 
 class FollowedJournal(Protocol):
-    """A journal that can be followed."""
+    """A journal that returns the records of all executions in the order of their commits."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
         """At most *limit* changes after a cursor. Empty if there are no later changes yet.
@@ -97,7 +97,7 @@ REMOVED: Final = -1
 
 
 class CountedJournal(Protocol):
-    """A journal that returns its changes without their values. Deletions are included."""
+    """A journal that returns its changes, including deletions of executions, without the values of records."""
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
         """The changes after a cursor, without values. The cursors are the same as for `FollowedJournal.changes`.

@@ -215,7 +215,7 @@ class GroupCommit(Generic[J]):
                 )
 
     def _leave_queue(self, waiter: Waiter[J]) -> None:
-        """Stop waiting, and wake the neighbour."""
+        """Mark *waiter* as not waiting any more, and wake the next thread, its neighbour."""
         with self._mutex:
             waiter.wake = None
             if self._queued.get(waiter.thread) is waiter:

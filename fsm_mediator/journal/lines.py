@@ -156,7 +156,7 @@ class Lines:
         return {**msgspec.structs.asdict(note), "value": self._hidden("value", note.value), "reason": reason}
 
     def _text(self, name: str, text: str | None, about: str) -> str | None:
-        """*text* with its secrets hidden, and sealed if there is a cipher. A sealed text is returned unchanged."""
+        """Hide the secrets in *text*, and seal it if there is a cipher. A sealed text is returned unchanged."""
         if text is None or MARK in text:
             return text
         hidden: str = self._hidden(name, text)

@@ -207,7 +207,7 @@ class Table:
         shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
         posted: The tokens of the items that were posted to each execution, by the id of the execution.
         pruned: The number of executions that the calls with a token have deleted, by token.
-        notes: The notes.
+        notes: The notes about executions, sagas and steps, and the attributes of executions.
     """
 
     def __init__(self) -> None:

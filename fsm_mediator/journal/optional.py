@@ -65,7 +65,7 @@ class LaterItemsJournal(Journal, Protocol):
 def inbox_after(journal: Journal, saga_id: str, number: int) -> Written:
     """The newer items in the inbox of an execution: see `LaterItemsJournal.inbox_after`.
 
-    If the journal has no such method: the whole inbox.
+    If the journal has no such method, the whole inbox is returned.
     """
     read: Callable[[str, int], Written] | None = getattr(journal, "inbox_after", None)
     return journal.inbox(saga_id) if read is None else read(saga_id, number)

@@ -48,14 +48,14 @@ class Inbox:
 
 
 class Waiting:
-    """How the driver of an execution waits, and how others wait for the driver.
+    """The data about the present wait of an execution's driver, and about the callers that wait for the driver.
 
     Attributes:
         wake: An event that is set when an item came to the inbox, or when the driver has to stop. Created at the first
             wait.
         done: An event that is set when the execution is finished. Created for the first caller that waits for it.
-        until: The time at which the driver's present wait ends, in seconds since the epoch.
-        due: The time at which the execution's present wait ends, in seconds since the epoch. *ends* is the same time on
+        until: The time at which the driver's present wait ends, in seconds since the epoch. None if it does not wait.
+        due: The time, in seconds since the epoch, for which *ends* was computed. *ends* is the end of the same wait on
             the monotonic clock.
         token: Set while nothing drives the execution, because it is queued or waits for a timer. The thread or task
             that takes the token drives or releases the execution.
@@ -76,10 +76,10 @@ class Group:
 
     Attributes:
         notified: The ids of the branches to which a cancel was posted.
-        quiescent: Whether no branch continues by itself.
+        quiescent: Whether no branch continued by itself when the driver last read the branches.
         must_retry: Whether a branch that must be undone has not accepted the command yet.
         planned: Whether there are planned branches that this driver has to create.
-        enough: The number of success messages that must have come before all branches can have settled.
+        enough: The number of success messages without which at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
     """
 

@@ -205,7 +205,7 @@ def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
 
 
 def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Iterator[str]:
-    """The paths of a succeeded execution's steps and its branches' steps that have an effect and cannot be undone."""
+    """The paths of the steps with an effect that cannot be undone, in a succeeded execution and in its branches."""
     for part in execution.saga.parts:
         if part.kind is Kind.STEP:
             yield part.path

@@ -57,7 +57,7 @@ class Batch:
     Attributes:
         name: The batch's name.
         verb: The verb.
-        ids: The executions, in order.
+        ids: The ids of the executions, in the order in which they are given the verb.
         reason: The actor's reason for the batch, or None.
         actor: The name of the person or program that confirmed the batch.
         at: When the batch was confirmed, in seconds since the epoch.
@@ -101,7 +101,7 @@ class Batch:
         return [BulkResult(note.value["id"], note.value["done"], note.reason or "") for note in own]
 
     def left(self) -> list[str]:
-        """The executions without a result, in order."""
+        """The ids of the executions without a result, in order."""
         done = {result.saga_id for result in self.results()}
         return [saga_id for saga_id in self.ids if saga_id not in done]
 

@@ -63,7 +63,7 @@ class Core:
         limits: The maximum number of attempts at a time, by the step's name or path. None for no limits.
         max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
         clock: Returns the time, in seconds since the epoch.
-        chance: Draws a number from 0 to 1.
+        chance: Draws a number from 0 to 1, for the jitter of waits.
 
     Attributes:
         setbacks: Counts the failures to drive each execution in the background.

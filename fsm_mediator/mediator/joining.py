@@ -157,7 +157,7 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
 
 
 async def write_records(core: Core, active: ActiveExecution, records: list[Record]) -> None:
-    """Write *records* of an owned execution to the journal, and report them."""
+    """Write *records* of an owned execution to the journal, and report them to the observers."""
     commit = core.commits.commit(active, records)
     await core.write(commit)
     report(core.observers, active, records)

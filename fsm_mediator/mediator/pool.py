@@ -77,7 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads. Meanwhile, a thread of this pool does not count."""
+        """A context in which the caller waits for other threads. In it, a thread of this pool does not count."""
         if _pool.get() is not self:
             yield
             return

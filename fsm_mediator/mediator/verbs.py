@@ -71,7 +71,7 @@ def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Co
 
 
 async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Record:
-    """Feed *verb* to an owned execution.
+    """Feed *verb* to an owned execution, and return the record of the transition.
 
     Raises:
         RefusedError: The execution cannot accept the verb. If an equal verb came first, the message names that verb.

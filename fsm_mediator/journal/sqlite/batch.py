@@ -194,7 +194,7 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the error."""
+        """Collect the rows of *write*, unless it was written before. Returns the execution after *write*, or the error."""
         planned = self._gather(write) if write.rows or not self._is_written(write) else None
         if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
             number, _, _, mail, _, last = self._found[write.commit.saga_id]
@@ -292,7 +292,7 @@ class _Batch:
         return self._highest
 
     def _append(self, write: Write, own: int | None, execution: _Found) -> _Planned:
-        """Collect the changes to the row of an existing execution, if there are any."""
+        """Collect the changes to the row of an existing execution, if any. Returns the execution after *write*."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
         for answer in commit.answers:

@@ -55,7 +55,7 @@ class Connections:
 
     Args:
         path: The file, or ``:memory:``.
-        durability: ``full`` or ``normal``.
+        durability: ``full`` or ``normal``: see `SQLiteJournal`.
         busy_timeout: The number of seconds to wait for the locks of other processes.
         read_only: Whether the file is only read: it is never created or changed.
     """

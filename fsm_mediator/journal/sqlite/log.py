@@ -43,7 +43,7 @@ class _Hidden(NamedTuple):
 
     Attributes:
         frame: The number of the first damaged frame, from 1. 0 if the header is damaged.
-        commits: The number of commits after it.
+        commits: The number of commits after this frame.
         header: The header of the log.
     """
 

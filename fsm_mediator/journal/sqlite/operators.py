@@ -20,7 +20,7 @@ class OperatorTables(FindingTables):
     """The tables ``answers``, ``shapes``, ``known``, ``faults`` and ``notes`` of `SQLiteJournal`."""
 
     def _perform(self, job: Callable[[Cursor], Any]) -> Any:
-        """Execute *job* in a transaction. Returns its result."""
+        """Execute *job* in a transaction, and return its result. `SQLiteJournal` implements this method."""
         raise NotImplementedError
 
     def answer(self, name: str) -> VerbAnswer | None:
