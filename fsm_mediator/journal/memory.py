@@ -139,7 +139,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         if commit.acceptance is not None:
             self._table.index_branch(commit.acceptance)
         elif commit.records and commit.records[0].source in ENDED and commit.saga_id in self._ended:
-            self._ended.remove(commit.saga_id)  # it is being undone, and will end again
+            self._ended.remove(commit.saga_id)  # the execution is being undone, and will end again
         if self.keep is not None and commit.records and row.acceptance.parent is None and row.state in ENDED:
             self._ended.append(commit.saga_id)
             self._table.evict(self.keep)

@@ -79,7 +79,7 @@ class Group:
         quiescent: Whether no branch continued by itself when the driver last read the branches.
         must_retry: Whether a branch that must be undone has not accepted the command yet.
         planned: Whether there are planned branches that this driver has to create.
-        enough: The number of success messages without which at least one branch has certainly not settled.
+        enough: A number of success messages. Before so many have come, at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
     """
 

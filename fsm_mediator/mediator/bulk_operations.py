@@ -48,14 +48,15 @@ class BulkOperations:
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
                 ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
-            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            batch: The name of an interrupted batch to continue. All other arguments are then ignored.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
                 ``{"name": "approve", "value": True}`` for ``signal``. The arguments are journaled as JSON.
             state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
             saga: Only executions of the saga with this name.
             version: Only executions of this version.
             attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
-            error: Only executions whose last failure has this type: see `executions`.
+            error: Only executions that failed, are stuck or are retried with an error of this type: its full name, or
+                the last part of it.
             step: Only executions that are at the step with this path, or failed there.
             since: Only executions that entered their state at this time or later, in seconds since the epoch.
             until: Only executions that entered their state before this time.
@@ -145,14 +146,15 @@ class AsyncBulkOperations:
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
                 ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
-            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            batch: The name of an interrupted batch to continue. All other arguments are then ignored.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
                 ``{"name": "approve", "value": True}`` for ``signal``. The arguments are journaled as JSON.
             state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
             saga: Only executions of the saga with this name.
             version: Only executions of this version.
             attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
-            error: Only executions whose last failure has this type: see `executions`.
+            error: Only executions that failed, are stuck or are retried with an error of this type: its full name, or
+                the last part of it.
             step: Only executions that are at the step with this path, or failed there.
             since: Only executions that entered their state at this time or later, in seconds since the epoch.
             until: Only executions that entered their state before this time.

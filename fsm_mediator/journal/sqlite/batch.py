@@ -194,7 +194,7 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Collect the rows of *write*, unless it was written before. Returns the execution after *write*, or the error."""
+        """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
         planned = self._gather(write) if write.rows or not self._is_written(write) else None
         if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
             number, _, _, mail, _, last = self._found[write.commit.saga_id]
