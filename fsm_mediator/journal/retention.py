@@ -101,7 +101,7 @@ class Retention:
         return deleted
 
     def sweep(self, journal: Journal, *, saga: str | None = None, advance: Callable[[int], object] = int) -> int:
-        """Archive and delete all executions whose time has passed. Returns the number of deleted executions.
+        """Archive and delete all executions that were kept long enough. Returns the number of deleted executions.
 
         Executions are archived before they are deleted. After a crash between the two, they are archived a second time.
 

@@ -356,7 +356,7 @@ class AroundDriver(ExecutionDriver):
 
 
 def _without_own_frames(answer: Answer) -> Answer:
-    """Return *answer*, with the traceback of its error cut so that it begins in the step."""
+    """Return *answer*, with the traceback of its error cut to begin in the step."""
     if type(answer) is Raised:
         trace = answer.error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:

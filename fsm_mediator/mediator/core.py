@@ -348,7 +348,7 @@ class Core:
         return active
 
     def wake(self, saga_id: str, elapsed: float = -math.inf) -> None:
-        """Resume an execution whose timer has ended. If a caller has only reserved it, the timer is set again."""
+        """Resume an execution when its timer ends. If a caller has only reserved it, the timer is set again."""
         active = self.owned.active.get(saga_id)
         if self.resume(saga_id, elapsed) is None and not self.closed and (active is None or not active.epoch):
             self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)

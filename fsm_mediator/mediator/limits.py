@@ -152,7 +152,7 @@ class Limits:
 
     @property
     def most(self) -> tuple[tuple[str, int], ...]:
-        """The name of each limit, and the number of attempts that it allows at a time."""
+        """The name of each limit, and the number of attempts that the limit allows at a time."""
         return tuple((limit.name, limit.most) for limit in self._limits.values())
 
     def of(self, effect: Effect) -> Limit | None:

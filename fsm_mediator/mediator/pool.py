@@ -346,7 +346,7 @@ class ThreadCall:
 
 
 def without_own_frame(error: BaseException) -> Any:
-    """Return *error* with a traceback that begins in the step, so that it keeps no frame of this library alive."""
+    """Return *error* with a traceback that begins in the step. No frame of this library is then kept alive."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error

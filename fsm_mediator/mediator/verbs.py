@@ -191,7 +191,7 @@ async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome
 
 
 def outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
-    """The outcome of an execution whose definition is not registered, built from the saga's shape in the journal.
+    """The outcome of an execution without a registered definition, built from the saga's shape in the journal.
 
     Raises:
         RefusedError: The journal does not have the shape.

@@ -111,7 +111,7 @@ class JournalReader:
         return [f"execution {each!r}: {fault}" for each, fault in damage.faults(self._connections, saga_id)]
 
     def repairable(self) -> list[str]:
-        """The ids of executions whose row can be repaired: see `RepairableJournal.repairable`."""
+        """The ids of executions with a row to repair: see `RepairableJournal.repairable`."""
         return [each for each, _ in damage.faults(self._connections, None, rows_alone=True)]
 
     def _drivers(self, query: str, *parameters: Any) -> list[Row]:

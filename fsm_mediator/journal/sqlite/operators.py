@@ -78,7 +78,7 @@ class OperatorTables(FindingTables):
 
 
 def note_definitions(cursor: Cursor, driver: Driver) -> None:
-    """Store the definitions that *driver* knows, in place of the definitions that it knew before."""
+    """Store the definitions that *driver* knows, in place of its earlier definitions."""
     cursor.execute(sql.FORGET_KNOWN, (driver.id,))
     for each in driver.definitions:
         cursor.execute(sql.KEEP_SHAPE, (each.fingerprint, each.shape))

@@ -134,7 +134,7 @@ class JournalReader:
         return [f"execution {each!r}: {fault}" for each, fault in self._faults(saga_id, sql.FAULTS, sql.ROW_FAULTS)]
 
     def repairable(self) -> list[str]:
-        """The ids of executions whose row can be repaired: see `RepairableJournal.repairable`."""
+        """The ids of executions with a row to repair: see `RepairableJournal.repairable`."""
         return [saga_id for saga_id, _ in self._faults(None, sql.ROW_FAULTS)]
 
     def _faults(self, saga_id: str | None, *queries: str) -> list[Row]:
