@@ -136,7 +136,7 @@ def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple
     listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
     if not all(saga_id in listed for saga_id in ids):
         planned = planned_of(store.journal, execution.saga_id)
-        listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}  # again
+        listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}  # listed again
         if planned is not None:
             ids[planned.first : planned.end] = []
     try:

@@ -201,7 +201,7 @@ class OwnedExecutions:
                 self.check_no_running_call(saga_id)
             elif (claimed := self._try_claim(entry)) is None:
                 if entry.driver is not None:
-                    notify_local_owner(entry.driver.id, saga_id)  # its driver must see the item that led to this claim
+                    notify_local_owner(entry.driver.id, saga_id)  # the owner must see the item that led to this claim
                 return False
             active.execution = self._store.load_execution(claimed)
             active.epoch, active.claimed = claimed.epoch, None

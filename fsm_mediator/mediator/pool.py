@@ -100,7 +100,7 @@ class ThreadPool:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{next(self._numbers)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system has no more threads: another thread will run the job
+        except RuntimeError:  # the system has no more threads: the job waits for another thread
             logger.exception("%s: a thread could not be started", self._name)
             with self._lock:
                 self._threads -= 1

@@ -97,7 +97,7 @@ async def run(  # noqa: C901 - one path, read as a whole
         try:
             return _checked(core, active, outcome, check)
         finally:
-            del active, outcome, execution  # as in `ExecutionDriver.drive_in_memory`
+            del active, outcome, execution  # an error keeps this frame alive; the run must not be
     saga_id = execution.saga_id
     if await _exists(core, execution):
         ended = (await core.runtime.in_thread(core.store.entry, saga_id)).state in ENDED
@@ -290,7 +290,7 @@ async def _waited(
         not elsewhere
         and (entry.wake_at is None or entry.mail or entry.wake_at <= core.clock())
         and core.resume(saga_id) is not None
-        and not core.store.waits_in_group(entry)  # otherwise it would park again at once
+        and not core.store.waits_in_group(entry)  # otherwise the execution would park again at once
     ):
         return None, pause
     # Another driver owns the execution, or it is parked: check again, with growing pauses.

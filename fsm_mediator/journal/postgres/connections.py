@@ -110,7 +110,7 @@ class Connections:
         else:
             limit = f"{max(1, round(1000 * self._patience))}ms"
             connection.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,))
-        connection.isolation_level = IsolationLevel.READ_COMMITTED  # a statement after a lock sees what it waited for
+        connection.isolation_level = IsolationLevel.READ_COMMITTED  # each statement sees all earlier commits
         return connection
 
     @contextmanager

@@ -211,7 +211,7 @@ class Connections:
         Does nothing if a process reads or writes now.
         """
         with self.reader() as connection:
-            connection.execute("PRAGMA busy_timeout=0")  # no process could write while it waited
+            connection.execute("PRAGMA busy_timeout=0")  # a wait would keep other processes from writing
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
