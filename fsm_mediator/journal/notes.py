@@ -104,11 +104,11 @@ AGAIN_OF: Final = "runs_again"
 """The kinds of two notes: one links an execution to its repetition, the other links the repetition to the execution."""
 
 ACKNOWLEDGED: Final = "acknowledged"
-"""The kind of a note that a person has seen the alerts of an execution: see ``acknowledging.py``."""
+"""The kind of a note which says that a person has seen the alerts of an execution: see ``acknowledging.py``."""
 
 BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
-"""The kinds of notes with the ids of a batch, and with the result of the batch's verb for each id: see
+"""The kinds of two notes: one has ids of a batch, the other has the result of the batch's verb for one id. See
 ``mediator/bulk.py``.
 """
 

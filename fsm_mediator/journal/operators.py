@@ -1,6 +1,6 @@
-"""OperatorJournal: methods of a journal for operators. Drivability: whether executions can be driven.
+"""OperatorJournal: optional methods of a journal, for operators. Drivability: says which executions can be driven.
 
-The methods are optional. A feature that needs them reports an error if the journal lacks them.
+A feature that needs the optional methods reports an error if the journal lacks them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optional parts of a journal, and functions that work without a part that a journal does not have."""
+"""Optional methods of journals, and functions that also work if a journal does not have such a method."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Planned(NamedTuple):
 
 
 class PlanningJournal(Protocol):
-    """A journal with the optional method `planned`, which accepts commits with a `Plan`.
+    """A journal that plans branches: it has the optional method `planned`, and accepts commits with a `Plan`.
 
     In a journal without this method every group is created in one commit, even a large group.
     """
@@ -58,7 +58,7 @@ class PlanningJournal(Protocol):
 
 
 class CountingJournal(Protocol):
-    """A journal with the optional method `count_branches`, which counts the branches of a large group.
+    """A journal that counts the branches of a large group: it has the optional method `count_branches`.
 
     In a journal without this method a driver lists all branches each time that it checks the group.
     """

@@ -1,7 +1,7 @@
 """Bulk: gives one verb to many executions. Their ids are written to the journal before the first verb is given.
 
-An interrupted batch is resumed by its name. It then handles only the ids without a result. Its filter is not applied
-again.
+An interrupted batch is resumed by its name. The batch then handles only the ids without a result. Its filter is not
+applied again.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ async def accept(core: ExecutionDriver, execution: Execution) -> None:
 
 
 async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
-    """Whether the journal has an execution with the id of *execution*. Waits for another caller that opens it.
+    """Whether the journal has an execution with the id of *execution*. Waits while another caller here opens it.
 
     Raises:
         SagaIdTakenError: That execution has another saga or payload, or an execution with this id was deleted.

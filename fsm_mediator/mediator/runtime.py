@@ -20,7 +20,9 @@ from fsm_mediator.retry import Retry
 T = TypeVar("T")
 
 JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05)
-"""The repetitions of a failed commit. After the last, the execution is dropped, and loaded again later."""
+"""The policy by which a failed commit is repeated. After the last attempt, the driver leaves the execution, which is
+loaded again later.
+"""
 
 
 class StepCall:

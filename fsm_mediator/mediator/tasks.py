@@ -12,7 +12,9 @@ from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.records import Answer, Raised, Returned
 
 MOST_AT_WORK: Final = 256
-"""The maximum number of executions that work in the background of one event loop. At this number, none are claimed."""
+"""The maximum number of executions that work in the background of one event loop. While so many work, no further
+execution is claimed.
+"""
 
 
 class LoopEvent(asyncio.Event):

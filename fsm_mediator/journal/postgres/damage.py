@@ -22,7 +22,7 @@ _GROUPS: Final = f"""
             LEFT JOIN journal.records n ON n.execution = e.number AND n.seq = r.seq + 1
         WHERE {_ONE} AND n.event IS DISTINCT FROM 'rejected' -- else a cancel came before the branches were made
         OFFSET 0) AS g"""
-"""The groups whose branches were created. OFFSET keeps the planner from merging this query with the rest."""
+"""The query for the groups with created branches. OFFSET keeps the planner from merging this query with the rest."""
 
 _FAULTS: Final = rf"""
     SELECT e.saga_id, 'records are lost, or numbered wrongly' FROM journal.executions e

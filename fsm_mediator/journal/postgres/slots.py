@@ -1,4 +1,4 @@
-"""Slots: which attempts have a slot of a limit, and which are queued, in a PostgreSQL journal. See `SlotJournal`.
+"""Slots: decides which attempts get a slot of a limit in a PostgreSQL journal, and which queue. See `SlotJournal`.
 
 A transaction that asks for a slot holds the limit's advisory lock until it ends, so that two transactions never
 decide at the same time. Usually a slot is free and the queue is empty; one query shows this. Otherwise more is read:

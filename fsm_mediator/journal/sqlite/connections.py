@@ -27,8 +27,8 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 MEMORY: Final = ":memory:"
 
 WAL_PAGES: Final = 2000
-"""The number of pages in the write-ahead log at which the next commit moves them to the file. If less is written, the
-heartbeat of a driver moves them earlier.
+"""The number of pages in the write-ahead log at which the next commit moves them to the file. If the log
+is smaller, the heartbeat of a driver moves them.
 """
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
@@ -45,7 +45,7 @@ _CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _UNLOCKED: Final = "mode=ro&immutable=1"
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that a child got from a parent that could not pause. They are kept, because freeing one closes it."""
+"""Connections that a child got from a parent that could not pause. They are kept: a freed connection would be closed."""
 
 
 class Connections:

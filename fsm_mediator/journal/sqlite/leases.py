@@ -1,4 +1,4 @@
-"""Leases: the driver that owns an execution, and the execution's inbox.
+"""Leases: functions that change the owner of an execution, the execution's inbox, and the drivers.
 
 Every function works in a transaction that the caller began. A function that refuses has changed nothing.
 """

@@ -1,4 +1,4 @@
-"""SlotJudge: which attempts have a slot of a limit, and which are queued. See `SlotJournal`.
+"""SlotJudge: decides which attempts get a slot of a limit in a SQLite journal, and which queue. See `SlotJournal`.
 
 Usually a slot is free and the queue is empty; one query shows this. Only otherwise are dead drivers searched for.
 """

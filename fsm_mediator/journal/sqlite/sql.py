@@ -51,8 +51,9 @@ _VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
 _VERB_WAITS: Final = f"EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS})"
 _HAS_VERB: Final = f"(e.mail > 0 AND {_VERB_WAITS})"
 _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
-"""Ended executions whose row names this driver as the owner. If the driver is surely dead (the second parameter), also
-executions that it claimed to undo them and left in their ended state, unless the undo is still to be answered."""
+"""Selects ended executions with a row that names this driver as the owner. If the driver is surely dead (the second
+parameter), it also selects executions that the driver claimed for an undo and did not change. An execution with a verb
+in its inbox is never selected."""
 ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
 MARK_ENDED: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at, failed = o.failed
