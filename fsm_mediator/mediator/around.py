@@ -312,9 +312,10 @@ class AroundDriver(ExecutionDriver):
     def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Coroutine[Any, Any, Outcome | None]:
-        """Send a notice, and return the coroutine of `ExecutionDriver.drive`.
+        """Send the notice that driving begins, and return the coroutine of `ExecutionDriver.drive`.
 
-        This method is not a coroutine itself: its frame would be kept alive by an error of a step.
+        For a new execution (*opens*), `write` sends the notice later. This method is not a coroutine itself: its frame
+        would be kept alive by an error of a step.
         """
         if not opens:
             self.owned.begin(active)

@@ -45,7 +45,7 @@ _CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _UNLOCKED: Final = "mode=ro&immutable=1"
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that a child got from a parent that could not pause. They are kept: a freed connection would be closed."""
+"""Connections that a child got from a parent that could not pause. Kept, because a freed connection is closed."""
 
 
 class Connections:
