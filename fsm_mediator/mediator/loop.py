@@ -116,7 +116,7 @@ class LoopRuntime:
         return self.loop.time()
 
     def event(self) -> LoopEvent:
-        """A new flag: see `Runtime.event`."""
+        """A new event, which is not set: see `Runtime.event`."""
         return LoopEvent(self.loop)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:

@@ -96,7 +96,7 @@ class WatchOfMany:
         changes_of(self._journal, cursor, 1)
 
     def look(self) -> list[Moment]:
-        """The moments since the last call of the executions with the attributes, in the order of commits."""
+        """The moments of the watched executions since the last call, in the order of the commits."""
         changes = changes_of(self._journal, self._cursor)
         if not changes:
             return []
