@@ -256,7 +256,7 @@ async def _waited(
 ) -> tuple[Outcome | None, float]:
     """Wait a while for an execution that was not driven here, or drive it if no other driver owns it.
 
-    With a timeout, the execution is driven in the background. *pause* is the last pause between two queries, in seconds.
+    With a timeout, the execution is driven in the background. *pause* is the last pause of the caller, in seconds.
 
     Returns the execution's outcome, or None if it is still running, and the seconds of the next pause.
     """
