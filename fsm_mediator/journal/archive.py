@@ -105,9 +105,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of one archived file, the newest line first: the newest file with a name that sorts before *before*.
+    """The lines of one archived file, the newest line first.
 
-    *before* is None for the newest file of all.
+    The file is the newest file whose name sorts before *before*, or the newest of all files if *before* is None.
 
     Returns:
         The lines, and the *before* of the next page. This is the name of the file, or None if the file is the oldest.
@@ -147,10 +147,10 @@ class ArchivedExecution:
                 found = _decoded(line, path)
                 if root_of(str(found["saga_id"])) == root_of(saga_id):
                     self._lines.pop(found["saga_id"], None)
-                    self._lines[found["saga_id"]] = found  # if it was archived twice, the last line counts
+                    self._lines[found["saga_id"]] = found  # if one was archived twice, the last line counts
 
     def find(self, saga_id: str) -> Entry | None:
-        """As `Journal.find`."""
+        """Find an execution by its id: see `Journal.find`."""
         line = self._lines.get(saga_id)
         if line is None:
             return None
@@ -163,7 +163,7 @@ class ArchivedExecution:
         return Entry(opened, line["state"], line["changed_at"], line["records"], 1)
 
     def records(self, saga_id: str) -> list[Record]:
-        """As `Journal.records`."""
+        """The records of an execution: see `Journal.records`."""
         return [self._record(each) for each in self._lines[saga_id]["history"]]
 
     def _record(self, line: dict[str, Any]) -> Record:
@@ -180,28 +180,28 @@ class ArchivedExecution:
         return Record(**{**known, "value": value, "error": error, "children": children})
 
     def inbox(self, saga_id: str) -> Written:  # noqa: ARG002
-        """As `Journal.inbox`; always empty."""
+        """The items in the inbox of an execution. Always empty in an archive. See `Journal.inbox`."""
         return ()
 
     def entries(self, *, parent: str | None = None, **_: Any) -> Iterator[Entry]:
-        """As `Journal.entries`: all executions, or the branches of *parent*."""
+        """List all executions of the archive, or the branches of *parent*: see `Journal.entries`."""
         for saga_id in reversed(self._lines):
             entry = self.find(saga_id)
             if entry is not None and parent in (None, entry.acceptance.parent):
                 yield entry
 
     def add_note(self, *_: Any, **_more: Any) -> int:
-        """As `NotesJournal.add_note`, but always raises `JournalError`, because an archive can only be read."""
+        """Raise `JournalError`, because an archive can only be read. See `NotesJournal.add_note`."""
         raise JournalError("an archive can only be read")
 
     def notes(self, saga_id: str, **_: Any) -> list[Note]:
-        """As `NotesJournal.notes`, for one execution only."""
+        """The notes about one execution: see `NotesJournal.notes`."""
         found = [msgspec.convert(each, Note) for each in self._lines[saga_id].get("notes", ())]
         about = about_note(saga_id)
         return [msgspec.structs.replace(note, reason=unseal(note.reason, self.codec.cipher, about)) for note in found]
 
     def close(self) -> None:
-        """As `Journal.close`."""
+        """Do nothing, because no file is open: see `Journal.close`."""
 
 
 def _decoded(line: bytes, path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ MOST: Final = 32
 
 LONGEST_NAME: Final = 64
 LONGEST_TEXT: Final = 256
-"""The maximum number of characters of a name, and of a text value. Both are stored in an index."""
+"""The maximum number of characters of an attribute's name, and of a text value. Both are stored in an index."""
 
 
 def checked_attributes(attributes: Any, *, removes: bool = False) -> dict[str, Scalar | None]:
@@ -72,7 +72,7 @@ def attribute_text(value: Scalar) -> str:
 
 
 def changed_attributes(value: Any) -> tuple[dict[str, str], list[str]]:
-    """The changes that *value*, the value of a note of kind ``attributes``, makes.
+    """The changes of attributes that a note of kind ``attributes`` makes. *value* is the value of the note.
 
     Returns:
         The new attributes as JSON, by name, and the names of the removed attributes.

@@ -55,7 +55,7 @@ class Codec:
         cipher: Seals texts: see ``sealing.py``. The journal applies the cipher when it writes and reads rows.
 
     Attributes:
-        limit: The argument *limit*. The attributes ``types`` and ``cipher`` are the arguments of these names.
+        limit: The maximum size of one value, in bytes. The other arguments are attributes with the same names.
         to_json: Encodes any value, without a check.
 
     Raises:
@@ -80,7 +80,7 @@ class Codec:
     # Values
 
     def json(self, value: Any, what: str) -> bytes:
-        """*value* as JSON. The value was accepted earlier, so its size and its depth are not checked.
+        """Return *value* as JSON. The value was accepted earlier, so its size and its depth are not checked.
 
         *what* names the value in messages.
 
@@ -99,7 +99,7 @@ class Codec:
             ) from error
 
     def encode(self, value: Any, what: str) -> bytes:
-        """*value* as JSON. *what* names the value in messages.
+        """Return *value* as JSON. *what* names the value in messages.
 
         Raises:
             PayloadError: The value cannot be encoded, is nested too deeply, holds numbers that JSON does not have, or
@@ -157,10 +157,10 @@ class Codec:
                 self._decoders[type] = decoder
         return decoder
 
-    # Values that are to be accepted
+    # Values that are not accepted yet
 
     def accept_payload(self, saga: Saga, payload: Any) -> Any:
-        """*payload* after encoding and decoding, as every step will get it.
+        """Return *payload* after encoding and decoding, as every step will get it.
 
         Raises:
             PayloadError: The payload cannot be encoded, is too large, or cannot be decoded as the saga's payload type.
@@ -198,7 +198,7 @@ class Codec:
             raise ResultRefusedError(f"{error} (the {part.kind.value} took effect all the same)") from error
 
     def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
-        """*value* after encoding and decoding.
+        """Return *value* after encoding and decoding.
 
         If *in_order* is set, sets in the value are encoded in an order that is the same in every process.
         """
@@ -229,7 +229,7 @@ class Codec:
             )
 
     def _in_order(self, value: Any, back: Any, type: Any, what: str) -> Any:
-        """*back*, with the sets of *value* as sorted lists.
+        """Return *back*, with the sets of *value* as sorted lists.
 
         If another process starts the same id, it then writes the same text.
         """
@@ -256,7 +256,7 @@ class Codec:
     # Values from the journal
 
     def decode_acceptance(self, saga: Saga, acceptance: Acceptance) -> Acceptance:
-        """*acceptance* with its payload decoded, if it is encoded."""
+        """Return *acceptance* with its payload decoded, if it is encoded."""
         if not isinstance(acceptance.payload, msgspec.Raw):
             return acceptance
         what = f"the payload of execution {acceptance.saga_id!r}"
@@ -264,7 +264,7 @@ class Codec:
         return msgspec.structs.replace(acceptance, payload=payload)
 
     def decode_records(self, saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
-        """*records* with their encoded values decoded.
+        """Return *records* with their encoded values decoded.
 
         Raises:
             IllegalRecordError: A value belongs to a part that the saga does not have.
@@ -282,7 +282,7 @@ class Codec:
                 yield record
 
     def decode_items(self, saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
-        """*items* with their encoded values decoded."""
+        """Return *items* with their encoded values decoded."""
         return tuple(self._decoded(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
 
     def _decoded(self, saga: Saga, item: InboxItem) -> InboxItem:
@@ -380,7 +380,7 @@ def _holds_no_number(value: Any) -> bool:
 
 
 def _in_order_of(back: Any, ordered: Any) -> Any:
-    """*ordered*, with its dicts in the order of the dicts of *back*."""
+    """Return *ordered*, with its dicts in the order of the dicts of *back*."""
     if type(back) is dict and type(ordered) is dict:
         return {key: _in_order_of(value, ordered[key]) for key, value in back.items()}
     return ordered

@@ -33,7 +33,7 @@ TABLES: Final = {
 """The tables of a copy and their columns, in the order in which they are written. Texts may contain NUL characters."""
 
 Kept: TypeAlias = Iterable[tuple[str, Iterator[Row]]]
-"""The rows of each table of `TABLES`."""
+"""For each table of `TABLES`, in this order: its name, and its rows."""
 
 
 class CopyableJournal(Protocol):

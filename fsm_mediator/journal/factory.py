@@ -66,7 +66,7 @@ def is_postgres(spec: str) -> bool:
 
 
 def without_password(spec: str) -> str:
-    """*spec*, a path or URL of any kind, without the parts that can be a password. For display."""
+    """Return *spec*, a path or URL of any kind, without the parts that can be a password. For display."""
     scheme, separator, rest = spec.partition("://")
     if not separator:
         return spec

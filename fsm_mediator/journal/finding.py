@@ -79,7 +79,7 @@ class Filter(msgspec.Struct, frozen=True):
         return all(has.get(name) == attribute_text(value) for name, value in self.attributes)
 
     def fits(self, entry: Entry, attributes: Mapping[str, Scalar], history: Iterable[Record]) -> bool:
-        """Whether an execution fits. Used by journals that check each execution instead of an index."""
+        """Whether an execution fits. Used by journals that check each execution and have no index."""
         accepted = entry.acceptance
         named = (self.saga, accepted.saga), (self.version, accepted.version), (self.parent, accepted.parent)
         if any(asked not in (None, has) for asked, has in named) or (self.roots and accepted.parent is not None):
@@ -103,7 +103,7 @@ class Filter(msgspec.Struct, frozen=True):
 def failure_of(state: str, history: Iterable[Record]) -> tuple[str | None, str | None]:
     """The type of an execution's last failure, and the path of its present step. Each can be None.
 
-    Once the execution has ended, the path is the path of the failed step.
+    After the execution has ended, the second value is the path of the step that failed.
     """
     failing = [record for record in history if record.error is not None]
     failures = [record for record in failing if record.event in FAILURES] or failing
@@ -198,12 +198,12 @@ def attributes_of(journal: object, saga_id: str) -> dict[str, Scalar]:
 
 
 def no_cursor(after: str) -> JournalError:
-    """The error for a cursor that no listing returned."""
+    """The error for *after*, a cursor that no listing of this journal returned."""
     return JournalError(f"after={after!r} is no cursor of this journal: give the .cursor of an execution it listed")
 
 
 def place_of_cursor(after: str) -> int:
-    """The number in a cursor of a journal in a database.
+    """The number in *after*, a cursor of a SQLite or PostgreSQL journal.
 
     Raises:
         JournalError: *after* is not such a cursor.
@@ -219,18 +219,19 @@ def full_page(
     after: str | None,
     limit: int,
 ) -> list[tuple[Any, ...]]:
-    """The rows of one page.
+    """The rows of one page of executions.
 
-    For a journal that reads the numbers of executions first, and then the rows of these numbers.
+    This function is for journals that read the numbers of executions first, and then the rows with these numbers.
 
     An execution can be deleted between the two reads. Then more numbers are read, until the page is full or no number
     is left. Otherwise a reader would take a page with a missing row for the last page.
 
     Args:
-        numbers_of: Takes a cursor and a maximum. Returns at most so many numbers after the cursor, newest first.
+        numbers_of: Takes a cursor and a maximum. Returns the numbers of executions after the cursor, newest first, and
+            not more than the maximum.
         rows_of: Returns the rows of these numbers that still exist.
-        after: As for `FindingJournal.search`.
-        limit: As for `FindingJournal.search`.
+        after: The cursor after which the page begins. None for the first page.
+        limit: The maximum number of rows.
     """
     rows: list[tuple[Any, ...]] = []
     while (left := limit - len(rows)) > 0:

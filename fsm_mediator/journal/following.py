@@ -24,7 +24,7 @@ class Change(NamedTuple):
 
 
 class FollowedJournal(Protocol):
-    """A journal that can be followed."""
+    """A journal that returns the records of all executions in the order of their commits."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
         """At most *limit* changes after a cursor. Empty if there are no later changes yet.
@@ -43,7 +43,7 @@ class FollowedJournal(Protocol):
 
 
 def changes_of(journal: Journal, after: str = "", limit: int = 1000) -> list[Change]:
-    """As `FollowedJournal.changes`.
+    """The changes after a cursor: see `FollowedJournal.changes`.
 
     Raises:
         JournalError: *journal* cannot be followed.
@@ -97,10 +97,10 @@ REMOVED: Final = -1
 
 
 class CountedJournal(Protocol):
-    """A journal that returns its changes without their values. Deletions are included."""
+    """A journal that returns its changes, including deletions of executions, without the values of records."""
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `FollowedJournal.changes`, with the same cursors, but without values.
+        """The changes after a cursor, without values. The cursors are the same as for `FollowedJournal.changes`.
 
         Executions that were deleted after the first call on this journal are included.
 
@@ -115,7 +115,7 @@ class CountedJournal(Protocol):
         """
 
     def decided(self) -> int:
-        """A number. No open transaction can add a change up to this number, so `moves` returns all changes up to it."""
+        """The number up to which `moves` returns all changes. Open transactions can only add higher numbers."""
 
     def is_changed(self, after: str) -> bool:
         """Whether any change follows a cursor, even if `moves` does not return the change yet."""
@@ -127,12 +127,12 @@ def is_counted(journal: object) -> TypeGuard[CountedJournal]:
 
 
 def number_in(cursor: str) -> int:
-    """The number of a change, with which *cursor* begins. 0 for an empty cursor."""
+    """The number of the change that *cursor* names: its first part. 0 for an empty cursor."""
     return int(cursor.partition(":")[0] or 0)
 
 
 def places_in(after: str, count: int) -> list[int]:
-    """The numbers in a cursor.
+    """The numbers in *after*, a cursor: they are separated by colons.
 
     Raises:
         JournalError: *after* is not a cursor of *count* numbers.

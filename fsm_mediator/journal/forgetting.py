@@ -1,4 +1,4 @@
-"""The ids of executions that were deleted, for a journal in memory."""
+"""ForgottenIds: remembers the ids of deleted executions, for a journal in memory."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Waiter(Generic[J]):
         results: The result of each job: a value, or the error that refused the job. None if the jobs are not done yet.
         failure: The reason why none of the jobs was done, if the whole group failed.
         wake: A lock that is released to wake the thread. None if the thread does not wait.
-        neighbour: The lock that the thread releases after it was woken.
+        neighbour: The lock that the thread releases after it was woken, in order to wake the next thread.
     """
 
     # Class attributes until they are set: the waiter of a single writer never sets most of them.
@@ -65,12 +65,12 @@ class Waiter(Generic[J]):
 
     @property
     def done(self) -> bool:
-        """Whether the jobs were done, or failed."""
+        """Whether the jobs are finished: they were done, or the whole group failed."""
         return self.results is not None or self.failure is not None
 
 
 class GroupCommit(Generic[J]):
-    """Lets one thread at a time write, for all threads that wait.
+    """Lets one thread at a time write. This thread also does the jobs of all threads that wait.
 
     Args:
         commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
@@ -94,7 +94,7 @@ class GroupCommit(Generic[J]):
 
     @property
     def is_led(self) -> bool:
-        """Whether a thread leads now."""
+        """Whether a thread leads now: it writes for the threads in the queue."""
         return self._leader is not None
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
@@ -215,7 +215,7 @@ class GroupCommit(Generic[J]):
                 )
 
     def _leave_queue(self, waiter: Waiter[J]) -> None:
-        """Stop waiting, and wake the neighbour."""
+        """Mark *waiter* as not waiting any more, and wake the next thread, its neighbour."""
         with self._mutex:
             waiter.wake = None
             if self._queued.get(waiter.thread) is waiter:

@@ -24,7 +24,7 @@ _ALL_SHOWN: Final = Redaction()
 
 
 def plain(value: Any) -> Any:
-    """*value* as JSON types. A value that is still encoded is decoded."""
+    """Return *value* as JSON types. A value that is still encoded is decoded."""
     if not isinstance(value, msgspec.Raw):
         return msgspec.to_builtins(value, enc_hook=shown)
     if is_sealed(value):
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def hide_texts(redaction: Redaction, record: Record) -> Record:
-    """*record* with the secrets in its error and its reason hidden."""
+    """Return *record* with the secrets in its error and its reason hidden."""
     error = record.error
     if error is not None:
         texts = (redaction.field(name, getattr(error, name)) for name in ("message", "traceback"))
@@ -45,7 +45,7 @@ def hide_texts(redaction: Redaction, record: Record) -> Record:
 
 
 def hide_reason(redaction: Redaction, note: Note) -> Note:
-    """*note* with the secrets in its reason hidden."""
+    """Return *note* with the secrets in its reason hidden."""
     return msgspec.structs.replace(note, reason=redaction.field("reason", note.reason))
 
 
@@ -156,7 +156,7 @@ class Lines:
         return {**msgspec.structs.asdict(note), "value": self._hidden("value", note.value), "reason": reason}
 
     def _text(self, name: str, text: str | None, about: str) -> str | None:
-        """*text* with its secrets hidden, and sealed if there is a cipher. A sealed text is returned unchanged."""
+        """Hide the secrets in *text*, and seal it if there is a cipher. A sealed text is returned unchanged."""
         if text is None or MARK in text:
             return text
         hidden: str = self._hidden(name, text)

@@ -60,7 +60,7 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
 
 
 def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
-    """Whether a journal can delete *driver*. The driver owns no execution."""
+    """Whether a journal can delete *driver*, a driver that owns no execution."""
     exists = process_exists(driver)
     return now - last_beat > _REMEMBERED if exists is None else not exists
 
@@ -78,7 +78,7 @@ class LivenessCheck:
         self._ended: set[tuple[int, str]] = set()
 
     def is_alive(self, number: int, driver: Driver, last_beat: float, lease: float) -> bool:
-        """Whether the driver with this *number* is alive."""
+        """Whether *driver*, which has this *number* in the journal, is alive: see `is_alive`."""
         if (number, driver.id) in self._ended:
             return False
         if is_alive(driver, last_beat, lease, self._clock()):
@@ -96,7 +96,7 @@ class LivenessCheck:
 
 
 def process_exists(driver: Driver) -> bool | None:
-    """Whether the process of *driver* exists. None if this process cannot see that process. An engine always exists."""
+    """Whether the process of *driver* exists. None if this process cannot see that process. True for an engine."""
     if driver.is_engine:
         return True
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
@@ -183,7 +183,7 @@ def proc_shows_our_pids() -> bool:
 
 @OncePerProcess
 def start_time_of_this_process() -> str | None:
-    """The result of `process_start_time` for this process."""
+    """The time at which this process started, as `process_start_time` returns it."""
     return process_start_time("self")
 
 

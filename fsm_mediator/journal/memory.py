@@ -49,7 +49,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors. A
             test then sees the same values as with a durable journal. If False, objects are kept unchanged.
         max_value_bytes: The limit of one value in bytes, if *encode* is set.
-        types: Hooks as for `SQLiteJournal`, if *encode* is set.
+        types: Two hooks for types that msgspec does not know, as for `SQLiteJournal`, if *encode* is set.
         keep: The number of ended executions to keep. If there are more, the execution that ended first is deleted
             with its branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The
             journal refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.
@@ -100,14 +100,14 @@ class MemoryJournal(FindingRows, OperatorRows):
     # Writing
 
     def write(self, commit: Commit) -> Written:
-        """As `Journal.write`."""
+        """Write *commit*, and return the inbox: see `Journal.write`."""
         if self.encodes:
             commit = encoded_commit(commit, self.codec)
         with self._lock:
             return self._write(commit)
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
-        """As `Journal.write_all`."""
+        """Write several commits together: see `Journal.write_all`."""
         results: list[Written | JournalError] = []
         for commit in commits:
             try:
@@ -133,13 +133,13 @@ class MemoryJournal(FindingRows, OperatorRows):
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
-                if saga_id not in changed and not receiver.shared:  # the run that shares a row reads this object
+                if saga_id not in changed and not receiver.shared:  # the driver that shares a row reads this object
                     receiver = changed[saga_id] = copy.copy(receiver)
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
             self._table.index_branch(commit.acceptance)
         elif commit.records and commit.records[0].source in ENDED and commit.saga_id in self._ended:
-            self._ended.remove(commit.saga_id)  # it is being undone, and will end again
+            self._ended.remove(commit.saga_id)  # the execution is being undone, and will end again
         if self.keep is not None and commit.records and row.acceptance.parent is None and row.state in ENDED:
             self._ended.append(commit.saga_id)
             self._table.evict(self.keep)
@@ -151,7 +151,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         return Queued(row.mail) if queued else row.mail
 
     def _row_before(self, commit: Commit) -> Row:
-        """The row that *commit* changes. Raises an error if the commit is not allowed."""
+        """The row that *commit* changes. Raises a `JournalError` if the commit is not allowed."""
         rows = self._rows
         row = rows.get(commit.saga_id)
         if commit.acceptance is not None:
@@ -195,7 +195,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             return row
 
     def end_shared(self, row: Row) -> None:
-        """Release an ended execution from its driver. `open_shared` opened the execution."""
+        """Free an ended execution, which `open_shared` opened, from its driver."""
         keep, ended = self.keep, self._ended
         if keep is not None:
             ended.append(row.acceptance.saga_id)
@@ -232,7 +232,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     # The inbox
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
-        """As `Journal.post`."""
+        """Put an item into the inbox of an execution: see `Journal.post`."""
         if self.encodes:
             item = encoded_item(saga_id, item, self.codec.encode)
         with self._lock:
@@ -264,28 +264,28 @@ class MemoryJournal(FindingRows, OperatorRows):
     # Drivers, and the executions they own
 
     def enlist(self, driver: Driver) -> None:
-        """As `Journal.enlist`."""
+        """Register a driver: see `Journal.enlist`."""
         with self._lock:
             self._drivers[driver.id] = driver
             for each in driver.definitions:
                 self._table.shapes.setdefault(each.fingerprint, each.shape)
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """As `Journal.beat`."""
+        """Renew a driver's lease: see `Journal.beat`."""
         with self._lock:
             self._check_driver(driver_id)
             owned = ((saga_id, row) for saga_id, row in self._rows.items() if row.driver == driver_id)
             return tuple(saga_id for saga_id, row in owned if everything or row.mail)
 
     def turns(self, driver_id: str) -> list[str]:
-        """As `SlotJournal.turns`."""
+        """The queued executions for which a slot is free: see `SlotJournal.turns`."""
         with self._lock:
             limits = self._drivers[driver_id].limits if driver_id in self._drivers else ()
             first = (saga_id for name, _ in limits for saga_id in self._slots.next_in_queue(name))
             return [saga_id for saga_id in first if self._rows[saga_id].driver == driver_id]
 
     def dismiss(self, driver_id: str) -> None:
-        """As `Journal.dismiss`."""
+        """Delete a driver: see `Journal.dismiss`."""
         with self._lock:
             if self._drivers.pop(driver_id, None) is not None:
                 for row in self._rows.values():
@@ -293,7 +293,7 @@ class MemoryJournal(FindingRows, OperatorRows):
                         self._free(row)
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """As `Journal.claim`."""
+        """Make a driver the owner of an execution: see `Journal.claim`."""
         with self._lock:
             row = self._rows.get(saga_id)
             if row is None:
@@ -308,7 +308,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`."""
+        """Claim several executions at once: see `Journal.claim_some`."""
         with self._lock:
             self._check_driver(driver_id)
             free = (
@@ -326,7 +326,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
 
     def release(self, saga_id: str, epoch: int) -> None:
-        """As `Journal.release`."""
+        """Free an execution from its owner: see `Journal.release`."""
         with self._lock:
             row = self._rows.get(saga_id)
             if row is not None and row.epoch == epoch and row.driver is not None:
@@ -341,12 +341,12 @@ class MemoryJournal(FindingRows, OperatorRows):
         row.seen = 0  # the next owner has read nothing
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`."""
+        """List the ids of claimable executions: see `Journal.claimable`."""
         with self._lock:
             return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), max(0, limit))]
 
     def _claimable(self, at: float, skip: Sequence[str]) -> Iterator[tuple[str, Row, float]]:
-        """The executions that can be claimed, oldest first, each with its `attention`."""
+        """The ids of the claimable executions, oldest first, each with its row and its `Row.attention`."""
         for saga_id, row in self._rows.items():
             if row.driver in self._drivers or row.acceptance.fingerprint in skip:
                 continue
@@ -355,7 +355,7 @@ class MemoryJournal(FindingRows, OperatorRows):
                 yield saga_id, row, attention
 
     def next_wake(self) -> float | None:
-        """As `Journal.next_wake`."""
+        """When the next execution without an owner is due: see `Journal.next_wake`."""
         with self._lock:
             rows = self._rows.values()
             wakes = [row.wake_at for row in rows if row.driver is None and row.wake_at not in (None, math.inf)]
@@ -364,7 +364,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     # Reading
 
     def find(self, saga_id: str) -> Entry | None:
-        """As `Journal.find`."""
+        """Find an execution by its id: see `Journal.find`."""
         with self._lock:
             row = self._rows.get(saga_id)
             return None if row is None else self._entry(row)
@@ -387,13 +387,13 @@ class MemoryJournal(FindingRows, OperatorRows):
         )
 
     def records(self, saga_id: str) -> list[Record]:
-        """As `Journal.records`."""
+        """The records of an execution: see `Journal.records`."""
         with self._lock:
             row = self._rows.get(saga_id)
             return [] if row is None else list(row.records)
 
     def inbox(self, saga_id: str) -> Written:
-        """As `Journal.inbox`."""
+        """The items in the inbox of an execution: see `Journal.inbox`."""
         with self._lock:
             row = self._rows.get(saga_id)
             return () if row is None else row.mail
@@ -407,7 +407,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """As `Journal.entries`."""
+        """List executions, the newest first: see `Journal.entries`."""
         check_bounds(before, limit)
         with self._lock:
             ids = list(self._rows if parent is None else self._table.branches.get(parent, ()))
@@ -429,21 +429,21 @@ class MemoryJournal(FindingRows, OperatorRows):
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """As `Journal.prune`. The tokens of the last 1,000 calls are remembered."""
+        """Delete ended executions: see `Journal.prune`. The tokens of the last 1,000 calls are remembered."""
         check_bounds(before, limit)
         with self._lock:
             return self._table.prune(before, saga, limit, forget_ids=forget_ids, token=token)
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
-        """As `Journal.forgotten`. Saga and state of a deleted execution are not kept."""
+        """The row that is kept for a deleted execution, without saga and state: see `Journal.forgotten`."""
         return Forgotten() if hash(saga_id) in self._table.forgotten.digests else None
 
     def check(self) -> list[str]:
-        """As `Journal.check`. Never finds damage."""
+        """Return an empty list, because a journal in memory has no damage: see `Journal.check`."""
         return []
 
     def close(self) -> None:
-        """As `Journal.close`. Does nothing: all executions are kept."""
+        """Do nothing: all executions are kept. See `Journal.close`."""
 
     def __repr__(self) -> str:
         keep = f", keep={self.keep}" if self.keep != KEPT else ""

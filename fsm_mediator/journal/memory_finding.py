@@ -25,7 +25,7 @@ class FindingRows:
         raise NotImplementedError
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """As `FindingJournal.search`.
+        """List the executions that fit a filter: see `FindingJournal.search`.
 
         If the execution of the cursor was deleted, executions that were accepted at the same time are listed again.
         """
@@ -35,11 +35,11 @@ class FindingRows:
         ]
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """As `FindingJournal.count_after`."""
+        """Count the executions that fit and are older than a cursor: see `FindingJournal.count_after`."""
         return sum(1 for _ in islice(self._found(chosen, after), max(0, most)))
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """As `FindingJournal.count`."""
+        """Count the executions that fit a filter: see `FindingJournal.count`."""
         counts: Counter[str] = Counter()
         for entry, row in self._found(chosen, None):
             error, step = failure_of(entry.state, row.records) if by in ("error", "step") else (None, None)
@@ -49,7 +49,7 @@ class FindingRows:
         return dict(counts)
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """As `FindingJournal.attributes`."""
+        """The attributes of executions, by id: see `FindingJournal.attributes`."""
         with self._lock:
             kept = self._table.notes.attributes
             return {saga_id: dict(kept[saga_id]) for saga_id in saga_ids if kept.get(saga_id)}

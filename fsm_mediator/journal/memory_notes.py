@@ -18,7 +18,7 @@ class Notes:
     """The notes of one journal. The caller must hold the lock of the journal.
 
     Attributes:
-        attributes: The attributes of executions, by id.
+        attributes: The attributes of each execution, by the id of the execution.
     """
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ class PlannedBranches(NamedTuple):
     ended: Failure | None = None
 
     def created_by(self, plan: Plan) -> dict[int, tuple[Acceptance, bool]]:
-        """The branches that *plan* creates."""
+        """The branches that *plan* creates, by number in the group, in the form of *branches*."""
         if self.ended is not None:
             return {}
         return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
@@ -205,9 +205,9 @@ class Table:
         forgotten: The ids of deleted executions.
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
-        posted: The tokens of the items that were posted to an execution, by its id.
+        posted: The tokens of the items that were posted to each execution, by the id of the execution.
         pruned: The number of executions that the calls with a token have deleted, by token.
-        notes: The notes.
+        notes: The notes about executions, sagas and steps, and the attributes of executions.
     """
 
     def __init__(self) -> None:
@@ -234,7 +234,7 @@ class Table:
                 del self.answers[oldest.name]
 
     def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool, token: int) -> int:
-        """As `Journal.prune`."""
+        """Delete ended executions: see `Journal.prune`."""
         rows, deleted = self.rows, self.pruned.get(token, 0)
         for root in [saga_id for saga_id, row in rows.items() if row.acceptance.parent not in rows]:
             row = rows[root]
@@ -252,7 +252,7 @@ class Table:
         return deleted
 
     def prune_these(self, roots: Iterable[str], before: float) -> int:
-        """As `RetainingJournal.prune_these`."""
+        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
         deleted = 0
         for root in roots:
             row = self.rows.get(root)
@@ -269,7 +269,7 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete the executions that ended first, until *keep* are left. One call deletes at most two.
+        """Delete the executions that ended first, until *keep* ended executions are left. One call deletes at most two.
 
         An execution that can still change goes to the end of the queue instead.
         """

@@ -22,7 +22,7 @@ def note_row(note: Note, cipher: Cipher | None) -> Row:
 
 
 def note_of(row: Row, cipher: Cipher | None) -> Note:
-    """The note that *row* holds."""
+    """The note in *row*, a row of the table ``notes``. Its reason is opened with *cipher*."""
     number, saga_id, saga, step, kind, value, actor, reason, at = row
     decoded = None if value is None else msgspec.json.decode(value)
     return Note(kind, saga_id, saga, step, decoded, actor, unseal(reason, cipher, about_note(saga_id)), at, number)

@@ -17,7 +17,7 @@ class Note(msgspec.Struct, frozen=True):
     """One note.
 
     Attributes:
-        kind: The kind of note.
+        kind: The kind of the note: a constant of this module, such as `HOLD`.
         saga_id: The execution that the note is about. None if it is about a saga or a step.
         saga: The name of the saga that the note is about. None if it is about an execution.
         step: The path or name of the step that the note is about: in *saga*, or in every saga if *saga* is None. None
@@ -104,11 +104,11 @@ AGAIN_OF: Final = "runs_again"
 """The kinds of two notes: one links an execution to its repetition, the other links the repetition to the execution."""
 
 ACKNOWLEDGED: Final = "acknowledged"
-"""The kind of a note that a person has seen the alerts of an execution: see ``acknowledging.py``."""
+"""The kind of a note which says that a person has seen the alerts of an execution: see ``acknowledging.py``."""
 
 BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
-"""The kinds of notes with the ids of a batch, and with the result of the batch's verb for each id: see
+"""The kinds of two notes: one has ids of a batch, the other has the result of the batch's verb for one id. See
 ``mediator/bulk.py``.
 """
 
@@ -116,7 +116,7 @@ BATCH_CLAIM: Final = "batch_claim"
 """The kind of a note that names the driver that executes a batch: see ``mediator/bulk_claims.py``."""
 
 ENCODED: Final = msgspec.json.Encoder().encode
-"""Encodes the value of a note as JSON. Hooks are not needed, because it never has a user's type."""
+"""Encodes the value of a note as JSON. No hooks are needed, because the value never has a user's type."""
 
 
 def note_text(note: Note) -> str | None:

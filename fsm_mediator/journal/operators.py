@@ -1,6 +1,6 @@
-"""OperatorJournal: methods of a journal for operators. Drivability: whether executions can be driven.
+"""OperatorJournal: optional methods of a journal, for operators. Drivability: says which executions can be driven.
 
-The methods are optional. A feature that needs them reports an error if the journal lacks them.
+A feature that needs the optional methods reports an error if the journal lacks them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fault_row(fault: Fault, saga_id: str, cipher: Cipher | None) -> tuple[str | 
 
 
 def fault_of(row: Sequence[str], saga_id: str, cipher: Cipher | None) -> Fault:
-    """The fault that *row* holds."""
+    """The fault in *row*, a row that `fault_row` made. Its message is opened with *cipher*."""
     kind, field, message = row
     return Fault(kind, field, unseal(message, cipher, f"{saga_id}/fault") or "")
 

@@ -1,4 +1,4 @@
-"""Optional parts of a journal, and functions that work without a part that a journal does not have."""
+"""Optional methods of journals, and functions that also work if a journal does not have such a method."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fsm_mediator.journal.protocol import Entry, Forgotten, Journal, Written
 from fsm_mediator.records import Acceptance, InboxItem
 
 OVERTAKEN: Final = 2
-"""The number of later attempts that can overtake a queued attempt although a slot is free for it, per slot of the
-limit.
+"""For each slot of a limit, the number of later attempts that can overtake a queued attempt although a slot is free
+for it.
 """
 
 
@@ -44,7 +44,7 @@ class SlotJournal(Journal, Protocol):
 def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
     """The method `SlotJournal.turns` of a journal.
 
-    None if the journal keeps no slots; a limit then applies per process.
+    None if the journal keeps no slots. Each process then applies its limits alone.
     """
     turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
     return turns
@@ -63,7 +63,10 @@ class LaterItemsJournal(Journal, Protocol):
 
 
 def inbox_after(journal: Journal, saga_id: str, number: int) -> Written:
-    """As `LaterItemsJournal.inbox_after`. If the journal has no such method: the whole inbox."""
+    """The newer items in the inbox of an execution: see `LaterItemsJournal.inbox_after`.
+
+    If the journal has no such method, the whole inbox is returned.
+    """
     read: Callable[[str, int], Written] | None = getattr(journal, "inbox_after", None)
     return journal.inbox(saga_id) if read is None else read(saga_id, number)
 
@@ -86,7 +89,7 @@ class TransactionJournal(Journal, Protocol):
 
 
 def open_within_of(journal: Journal) -> Callable[[Any, Acceptance], Awaitable[Entry | None]]:
-    """The journal's `TransactionJournal.open_within`.
+    """The method `TransactionJournal.open_within` of *journal*, which opens executions in a caller's transaction.
 
     Raises:
         DefinitionError: *journal* is no `TransactionJournal`.
@@ -109,7 +112,10 @@ def patience_of(journal: Journal) -> float | None:
 def claim_some(
     journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
 ) -> list[Entry]:
-    """As `Journal.claim_some`. If the journal has no such method, executions are claimed one by one, oldest first."""
+    """Claim several executions at once: see `Journal.claim_some`.
+
+    If the journal has no such method, executions are claimed one by one, oldest first.
+    """
     if hasattr(journal, "claim_some"):
         return journal.claim_some(driver_id, at, limit, skip, leave)
     found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
@@ -123,12 +129,15 @@ def claim_some(
 def post_item(
     journal: Journal, saga_id: str, item: InboxItem, token: int, clock: Callable[[], float] | None = None
 ) -> bool:
-    """As `Journal.post`. If the journal's method takes no token, a repeated call may post the item twice."""
+    """Put an item into the inbox of an execution: see `Journal.post`.
+
+    If the journal's method takes no token, a repeated call may post the item twice.
+    """
     return journal.post(saga_id, item, clock=clock, **_taken_by(journal.post, token=token))
 
 
 def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
-    """The ids of a driver's executions: `Journal.beat` with *everything*.
+    """The ids of all executions that a driver owns, from `Journal.beat` with *everything*.
 
     If the journal's `beat` has no parameter *everything*, the executions of all drivers are listed and filtered.
     """
@@ -140,7 +149,10 @@ def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
 
 
 def forgotten_of(journal: Journal, saga_id: str) -> Forgotten | None:
-    """As `Journal.forgotten`. None if the journal has no such method and so keeps no rows of deleted executions."""
+    """The row that is kept for a deleted execution: see `Journal.forgotten`.
+
+    None if the journal has no such method and so keeps no rows of deleted executions.
+    """
     return journal.forgotten(saga_id) if hasattr(journal, "forgotten") else None
 
 
@@ -151,7 +163,7 @@ def is_driver_alive(journal: Journal, driver_id: str) -> bool:
 
 
 def damage_in(journal: Journal) -> list[str]:
-    """As `Journal.check`.
+    """Search for damage in the records: see `Journal.check`.
 
     Raises:
         JournalError: The journal has no such method, or is so damaged that it cannot be read.
@@ -162,7 +174,7 @@ def damage_in(journal: Journal) -> list[str]:
 
 
 def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids: bool) -> int:
-    """As `Journal.prune`.
+    """Delete ended executions: see `Journal.prune`.
 
     Raises:
         JournalError: The journal cannot delete the executions. Or *forget_ids* is set, and the method of the journal
@@ -178,7 +190,7 @@ def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids
 
 
 def _taken_by(method: Callable[..., Any], **settings: Any) -> dict[str, Any]:
-    """The settings for which the method has a parameter."""
+    """Those of *settings* for which *method* has a parameter of the same name."""
     parameters = inspect.signature(method).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {name: value for name, value in settings.items() if takes_any or name in parameters}

@@ -32,7 +32,7 @@ def check_hooks(where: str, types: Any) -> None:
 
 
 def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
-    """*value* as plain data. A model converts itself; *hook* converts any other value.
+    """Return *value* as plain data. A model converts itself; *hook* converts any other value.
 
     Raises:
         TypeError: *value* is not a model, and *hook* does not know its type.
@@ -58,7 +58,9 @@ def from_plain(hook: Callable[[type, Any], Any] | None, kind: Any, plain: Any) -
 
 @functools.lru_cache(maxsize=1024)
 def _names(model: Any) -> dict[str, bool]:
-    """The arguments with which *model* accepts fields by name, even if the fields have aliases. The journal has names.
+    """The arguments with which *model* accepts fields by name, even if the fields have aliases.
+
+    The journal stores fields by name.
 
     Empty before pydantic 2.11, which has no such arguments.
     """

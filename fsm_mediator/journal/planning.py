@@ -48,7 +48,7 @@ class Planned(NamedTuple):
 
 
 class PlanningJournal(Protocol):
-    """An optional method of a journal. A journal with this method accepts commits with a `Plan`.
+    """A journal that plans branches: it has the optional method `planned`, and accepts commits with a `Plan`.
 
     In a journal without this method every group is created in one commit, even a large group.
     """
@@ -58,7 +58,7 @@ class PlanningJournal(Protocol):
 
 
 class CountingJournal(Protocol):
-    """An optional method of a journal, which counts the branches of a large group.
+    """A journal that counts the branches of a large group: it has the optional method `count_branches`.
 
     In a journal without this method a driver lists all branches each time that it checks the group.
     """
@@ -68,7 +68,10 @@ class CountingJournal(Protocol):
 
 
 def branches_counted(journal: object, saga_id: str) -> dict[str, int] | None:
-    """As `CountingJournal.count_branches`. None if the journal has no such method."""
+    """Count the branches of an execution by phase: see `CountingJournal.count_branches`.
+
+    None if the journal has no such method.
+    """
     count: Callable[[str], dict[str, int]] | None = getattr(journal, "count_branches", None)
     return None if count is None else count(saga_id)
 

@@ -46,8 +46,8 @@ class Driver(msgspec.Struct, frozen=True):
         pid_namespace: An id of the pid namespace of the process. Empty if the system has none.
         pid: The id of the process.
         started: When the process started, in ticks since boot. A later process with the same pid has another value.
-        limits: The name of each limit, and the number of attempts that it allows at a time. Empty in entries.
-        definitions: The definitions that the driver can drive. Empty in entries.
+        limits: The name of each limit, and the number of attempts that it allows at a time. Empty in `Entry.driver`.
+        definitions: The definitions that the driver can drive. Empty in `Entry.driver`.
     """
 
     id: str
@@ -89,7 +89,7 @@ class Commit(msgspec.Struct, frozen=True):
 
     Attributes:
         saga_id: The execution.
-        records: Its next records, in order. The target of the last one is its new state.
+        records: The execution's next records, in order. The target of the last record is the new state.
         driver: The id of the driver that writes. None if no driver owns the execution before or after the commit.
         epoch: The execution's epoch as the driver knows it. If the journal has another epoch, the lease is lost. A new
             execution starts with epoch 1.
@@ -100,8 +100,8 @@ class Commit(msgspec.Struct, frozen=True):
         seen: The number of the newest inbox item that the driver has seen. A later item calls a driver.
         taken: The numbers of the inbox items that the commit handles and deletes.
         acceptance: The acceptance that opens the execution. None if the execution exists.
-        children: New executions, pending and without an owner.
-        dormant: New executions like *children*, but they can be claimed only after their inbox has got an item.
+        children: The acceptances of new executions, which are opened pending and without an owner.
+        dormant: Like *children*, but these executions can be claimed only after their inbox has got an item.
         posts: Items for the inboxes of other executions: (saga id, item).
         unless_mail: The kind and name of an inbox item. If the inbox has such an item with a number above *seen*,
             nothing is written. A commit that ends a signal's wait by its timeout sets this field, so that an accepted
@@ -113,7 +113,7 @@ class Commit(msgspec.Struct, frozen=True):
         answers: The answers to verbs in the inbox. The numbers of these verbs are in *taken*, too.
         plan: The change to the planned branches of the execution. Only for a `PlanningJournal`.
         token: A unique number by which a repetition of a commit without records is recognised. 0 for no recognition.
-        notes: Notes about this or other executions. Only for a `NotesJournal`.
+        notes: New notes about this or other executions. Only for a `NotesJournal`.
     """
 
     saga_id: str
@@ -153,7 +153,7 @@ class Entry(msgspec.Struct, frozen=True):
             state of an attempt, the attempt was announced and has not begun.
         mail: The number of items in the inbox.
         called: Whether the inbox has an item that no driver has seen.
-        recoveries: How often the execution was recovered without progress.
+        recoveries: How often the execution was claimed from a dead driver without progress.
         abandoned: In entries of `Journal.claim`: whether the execution was claimed from a dead driver.
         queued: The name of the concurrency limit on which the execution is queued. If the journal keeps no slots, only
             the mediator that drives the execution sets it.
@@ -284,7 +284,7 @@ class Journal(Protocol):
         Args:
             phase: Only executions in this phase (``stuck`` includes ``stuck_executing``), or in exactly this state.
             saga: Only executions of the saga with this name.
-            parent: Only the children of this execution.
+            parent: Only the branches of this execution.
             before: Only executions that entered their state before this time.
             limit: The maximum number of executions that are listed.
         """
@@ -337,8 +337,8 @@ class Journal(Protocol):
         """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
 
         Executions of a dead driver come first. Then come executions that can continue at once, for example because of
-        an unseen item, then due executions by their time, and then pending executions. Otherwise the oldest comes
-        first. The driver's own executions are not claimed again.
+        an unseen item, then due executions by their time, and then pending executions. Among executions of one kind
+        the oldest comes first. The driver's own executions are not claimed again.
 
         Args:
             driver_id: The new owner.
@@ -404,7 +404,7 @@ class Journal(Protocol):
 
 
 def new_token() -> int:
-    """A number that no other call has, to recognise a repeated call: see `Journal`."""
+    """A random number that identifies one call. The journal recognises a repeated call by it: see `Journal`."""
     return uuid.uuid4().int >> 65
 
 
@@ -434,7 +434,7 @@ def is_journal(candidate: object) -> TypeGuard[Journal]:
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse invalid bounds. SQLite sorts any text after all numbers, so a text as *before* would delete everything.
+    """Refuse a *before* or *limit* of a wrong type. SQLite sorts texts after numbers: a text would delete everything.
 
     Raises:
         DefinitionError: *before* is not a number, or *limit* is not a whole number.

@@ -27,8 +27,8 @@ class Resealed(NamedTuple):
 
     Attributes:
         changed: The number of rows that were sealed again.
-        unopened: How many texts could not be opened, by the id of the key that sealed them. Damaged texts count under
-            an empty id.
+        unopened: The number of texts that could not be opened, by the id of the key that sealed them. Damaged texts
+            count under an empty id.
     """
 
     changed: int
@@ -66,7 +66,7 @@ class Sealer:
         cipher: The journal's cipher.
 
     Attributes:
-        unopened: As in `Resealed`.
+        unopened: The number of texts that could not be opened, by the id of the key that sealed them.
 
     Raises:
         DefinitionError: There is no cipher, or the cipher does not say which key seals.
@@ -83,7 +83,7 @@ class Sealer:
         self.unopened: dict[str, int] = {}
 
     def text(self, text: str | None, about: str) -> str | None:
-        """*text* sealed under the first key. If *text* cannot be opened, it is returned unchanged."""
+        """Return *text*, sealed under the first key. If *text* cannot be opened, it is returned unchanged."""
         return self._tried(reseal, text, about)
 
     def details(self, text: str, about: str) -> str | None:
@@ -93,7 +93,7 @@ class Sealer:
     def ending(self, text: str | None, about: str) -> str | None:
         """The error that ended planned branches, sealed under the first key.
 
-        If it cannot be opened, it is returned unchanged.
+        If the error's message cannot be opened, *text* is returned unchanged.
         """
         if text is None:
             return None
@@ -124,7 +124,7 @@ class Sealer:
 
 
 class _Table(NamedTuple):
-    """A column of a table, with sealed texts.
+    """A column of a table that has sealed texts, and the statements that read and write it.
 
     Attributes:
         keys: The number of columns of the row's key. They are the first columns of *select*.
@@ -141,7 +141,10 @@ class _Table(NamedTuple):
 
 
 def _texts(table: str, column: str, about: str, sealed: Callable[[Sealer, Row], str | None]) -> _Table:
-    """A table with a number as its key. *about* is the SQL of the columns that the cipher binds to the text."""
+    """The `_Table` of a column in a table with a number as its key.
+
+    *about* is the SQL of the columns that the cipher binds to the text.
+    """
     key = "execution" if table == "faults" else "number"
     return _Table(
         1,
@@ -154,7 +157,7 @@ def _texts(table: str, column: str, about: str, sealed: Callable[[Sealer, Row], 
 
 
 def _details(table: str, number: str, column: str, about: str, sealed: Callable[[Sealer, Row], str | None]) -> _Table:
-    """A table with a key of two numbers: the execution, and a number within the execution."""
+    """The `_Table` of a column in a table with a key of two numbers: the execution, and a number within it."""
     return _Table(
         2,
         f"SELECT t.execution, t.{number}, {about}, t.{column} FROM journal.{table} t "  # noqa: S608 - names of our own
@@ -187,7 +190,7 @@ TABLES: Final = (
         lambda seals, row: seals.text(row[2], row[1]),
     ),
 )
-"""All columns with sealed texts in a journal in a database."""
+"""All columns with sealed texts in a SQLite or PostgreSQL journal."""
 
 
 def reseal_all(
@@ -203,7 +206,7 @@ def reseal_all(
         read: Returns the rows of a statement. In the statement, parameters are written ``?``, and tables
             ``journal.NAME``.
         write: Executes a statement once for each row of parameters, in one transaction.
-        advance: As for `ResealingJournal.reseal`.
+        advance: Called several times, with the number of rows that were read since its last call.
     """
     sealer, changed = Sealer(cipher), 0
     for table in TABLES:

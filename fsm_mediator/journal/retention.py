@@ -101,7 +101,7 @@ class Retention:
         return deleted
 
     def sweep(self, journal: Journal, *, saga: str | None = None, advance: Callable[[int], object] = int) -> int:
-        """Archive and delete all executions that were kept for their time. Returns the number of deleted executions.
+        """Archive and delete all executions that were kept long enough. Returns the number of deleted executions.
 
         Executions are archived before they are deleted. After a crash between the two, they are archived a second time.
 
@@ -129,7 +129,7 @@ class Retention:
 
 
 def with_branches(journal: Journal, entry: Entry) -> list[Entry]:
-    """The entries of an execution, of its branches, and of their branches."""
+    """The entries of an execution and of all its branches, at any depth."""
     whole = [entry]
     for each in whole:  # the list grows during the loop
         whole += journal.entries(parent=each.saga_id)

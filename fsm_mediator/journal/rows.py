@@ -47,7 +47,7 @@ TRACEBACK_LIMIT: Final = 64 * 1024
 """The maximum number of characters of a traceback that are kept."""
 
 MOST_NAMES: Final = 1000
-"""The maximum number of numbered branches whose names a record lists. For more branches it has only their number."""
+"""The maximum number of numbered branches whose names a record lists. For more branches it has only their count."""
 
 UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
 """Phases in which a driver must act at once."""
@@ -110,7 +110,7 @@ _Encode: TypeAlias = Callable[[Any, str], bytes]
 
 
 def encoded(value: Any, what: str, encode: _Encode) -> bytes:
-    """*value* as JSON that can be decoded again. *what* names the value in messages.
+    """Return *value* as JSON that can be decoded again. *what* names the value in messages.
 
     Raises:
         PayloadError: The value cannot be encoded, or its JSON cannot be decoded.
@@ -125,7 +125,7 @@ def encoded(value: Any, what: str, encode: _Encode) -> bytes:
 
 
 def stored_name(name: str, what: str) -> str:
-    """Return *name* if it can be stored. *what* says in the message what it names.
+    """Return *name* if it can be stored. *what* describes the name in the message.
 
     Raises:
         PayloadError: The name has a NUL, or half a character (a lone surrogate).
@@ -151,7 +151,7 @@ def is_text(name: str) -> bool:
 
 
 def storable(text: str | None) -> str | None:
-    """*text* with lone surrogates replaced by escapes, because they cannot be stored."""
+    """Return *text* with lone surrogates replaced by escapes, because they cannot be stored."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
@@ -168,7 +168,7 @@ def about_item(saga_id: str, name: str) -> str:
 
 
 def are_same(kept: Sequence[Row], rows: Sequence[Row], saga_id: str, cipher: Cipher | None) -> bool:
-    """Whether two lists of rows have the same records. It opens sealed texts, because each sealing is different."""
+    """Whether two lists of rows have the same records. Sealed texts are opened: equal texts are sealed differently."""
     if cipher is None or len(kept) != len(rows):
         return kept == rows
     opened = ([open_details(row[5], cipher, about_record(saga_id, row[0])) for row in each] for each in (kept, rows))
@@ -223,7 +223,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches. If they are numbered and too many, only how many there are."""
+    """The names of branches, or only their count if there are too many and their names are the numbers from 0."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
@@ -331,7 +331,7 @@ def answer_row(answer: VerbAnswer, cipher: Cipher | None) -> Row:
 
 
 def answer_of(row: Row, cipher: Cipher | None) -> VerbAnswer:
-    """The answer to a verb that *row* holds."""
+    """The answer to a verb in *row*, a row that `answer_row` made."""
     number, name, seq, refusal, at = row
     return VerbAnswer(number, name, seq, unseal(refusal, cipher, name), at)
 
@@ -360,7 +360,7 @@ UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, Type
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """*commit* as an encoding journal returns it: with encoded values, and errors as text.
+    """Return *commit* as an encoding journal returns it: with encoded values, and errors as text.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.
@@ -392,7 +392,7 @@ def encoded_commit(commit: Commit, codec: Codec) -> Commit:
 
 
 def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
-    """*item* with its value encoded.
+    """Return *item* with its value encoded.
 
     Raises:
         PayloadError: The value cannot be encoded, or is too large.
@@ -403,7 +403,7 @@ def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
 
 
 def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Record:
-    """The record that *row* holds, in the columns from ``seq`` on.
+    """The record in *row*, which has the columns of the table ``records`` from ``seq`` on.
 
     Raises:
         IllegalRecordError: The details of the record are damaged, or nested too deeply.
@@ -423,7 +423,7 @@ def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Recor
 
 
 def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[InboxItem, ...]:
-    """The inbox items that *rows* hold."""
+    """The inbox items in *rows*, rows that `item_row` made. Their texts are opened with *cipher*."""
     items = []
     for number, kind, name, *texts, actor, carrier, at in rows:
         text, reason = (unseal(each, cipher, about_item(saga_id, name)) for each in texts)
@@ -434,7 +434,7 @@ def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[
 
 
 def entry_of(row: Row, driver: Driver | None, alive: bool, *, cipher: Cipher | None) -> Entry:
-    """The entry that *row* holds, in the columns of ``sql.ENTRIES``."""
+    """The entry in *row*, which has the columns of ``sql.ENTRIES``. *alive*: whether *driver*, the owner, is alive."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
     epoch, _, wake_at, mail, attention, *recoveries, queued = rest
     try:

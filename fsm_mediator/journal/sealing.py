@@ -59,7 +59,7 @@ _decode_secrets: Final = msgspec.json.Decoder(_Secrets).decode
 
 
 def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
-    """*text* in the form that is stored: sealed if there is a cipher.
+    """Return *text* in the form that is stored: sealed if there is a cipher.
 
     The cipher binds the text to *about*, which names the row.
     """
@@ -130,7 +130,7 @@ def open_secrets(
 
 
 def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | None:
-    """A stored text, sealed under the key *key_id*, which is the first key of *cipher*.
+    """Return *text*, a stored text, sealed under the key *key_id*, which is the first key of *cipher*.
 
     Raises:
         CannotOpenError: *text* is sealed, and cannot be opened.
@@ -144,7 +144,7 @@ def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | N
 
 
 def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
-    """The stored details of a record, sealed under the key *key_id*, which is the first key of *cipher*.
+    """Return *json*, the stored details of a record, sealed under the key *key_id*, the first key of *cipher*.
 
     Raises:
         CannotOpenError: The details are sealed, and cannot be opened.

@@ -28,11 +28,11 @@ class Inbox:
 
     Attributes:
         received: The numbers of the items that the execution has received.
-        seen: The highest of these numbers.
+        seen: The highest number in *received*. 0 if no item was received.
         late: The answers of abandoned attempts that came too late, as text. None if there are none.
-        successes: The number of messages about a branch that has succeeded.
+        successes: The number of received messages that report the success of a branch.
         trouble: Whether a branch has begun to compensate or has become stuck since the driver last read the branches.
-        verbs: The verbs that are not answered yet, in order.
+        verbs: The received verbs (such as ``retry``) that the driver has not answered yet, in order of arrival.
         carriers: The trace contexts of the items that were sent within a trace.
     """
 
@@ -48,14 +48,14 @@ class Inbox:
 
 
 class Waiting:
-    """How the driver of an execution waits, and how others wait for the driver.
+    """The data about the present wait of an execution's driver, and about the callers that wait for the driver.
 
     Attributes:
         wake: An event that is set when an item came to the inbox, or when the driver has to stop. Created at the first
             wait.
         done: An event that is set when the execution is finished. Created for the first caller that waits for it.
-        until: The time at which the driver's present wait ends, in seconds since the epoch.
-        due: The time at which the execution's present wait ends, in seconds since the epoch. *ends* is the same time on
+        until: The time at which the driver's present wait ends, in seconds since the epoch. None if it does not wait.
+        due: The time, in seconds since the epoch, for which *ends* was computed. *ends* is the end of the same wait on
             the monotonic clock.
         token: Set while nothing drives the execution, because it is queued or waits for a timer. The thread or task
             that takes the token drives or releases the execution.
@@ -76,10 +76,10 @@ class Group:
 
     Attributes:
         notified: The ids of the branches to which a cancel was posted.
-        quiescent: Whether no branch continues by itself.
+        quiescent: Whether no branch continued by itself when the driver last read the branches.
         must_retry: Whether a branch that must be undone has not accepted the command yet.
         planned: Whether there are planned branches that this driver has to create.
-        enough: The number of success messages that must have come before all branches can have settled.
+        enough: A number of success messages. Before so many have come, at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
     """
 
@@ -118,22 +118,22 @@ class ActiveExecution:
         stopping: Whether the driver must release the execution after the next record.
         called: Whether the inbox has items that the driver has not read.
         finished: Whether this process has stopped driving the execution.
-        rests: Whether the execution has ended, or waits for a person, a signal or a branch.
+        rests: Whether the execution had ended, or waited for a person, a signal or a branch, when driving stopped.
         outcome: The outcome when the execution was finished. None if driving stopped with an error.
-        error: The error with which driving stopped.
+        error: The error with which driving stopped. None if it stopped without an error.
         driver: The current driver: the id of a thread, or a task.
         context: The context variables of the caller that started the execution in the background.
         call: The running call of a step. None if no step runs.
-        slot: The slot of a limit, or the place in the limit's queue.
+        slot: The slot of the next or running attempt, or its place in the limit's queue. None if it has neither.
         used: The slot of the last attempt, until the answer of the attempt is written.
         listed: Whether the journal may have a slot, or a place in a queue, for the execution.
         unbegun: Whether the journal says that the announced attempt has not begun.
         dormant: Whether the execution must not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised an error. Each is logged once.
-        inbox: The items that were read from the inbox.
-        answers: The answers to verbs, for the next commit.
-        wait: How the driver waits.
-        group: The data about the branches.
+        inbox: The items that were read from the execution's inbox.
+        answers: The answers to verbs. The next commit writes them.
+        wait: The data about the driver's present wait, and about the callers that wait for the driver.
+        group: The data about the branches of the present group.
         elapsed: A time, in seconds since the epoch, that has passed according to this process's monotonic clock. The
             time counts as passed even if the system clock was set back.
     """
@@ -221,14 +221,14 @@ class ActiveExecution:
         return len(inbox.received) > known
 
     def note_cause(self, verb: InboxItem) -> None:
-        """Note the trace context of a verb that does not come through the inbox."""
+        """Store the trace context of a verb that does not come through the inbox. The next notice has it."""
         if verb.carrier is not None:
             if self.inbox is UNREAD:
                 self.inbox = Inbox()
             self.inbox.carriers.append(verb.carrier)
 
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
-        """*item* with its value decoded.
+        """Return *item* with its value decoded.
 
         If the value of an unchecked signal has another type, the signal is ignored.
         """
@@ -245,7 +245,7 @@ class ActiveExecution:
     def is_finishing(self) -> bool:
         """Whether the driver has not loaded the execution yet, or is about to finish it.
 
-        A wait for the driver is then short.
+        In both cases, a caller that waits for the driver waits only for a short time.
         """
         return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
 

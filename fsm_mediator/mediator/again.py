@@ -1,4 +1,4 @@
-"""Again: runs an ended execution once more, as a new execution with the same payload. Notes link the two."""
+"""Again: runs an ended execution once more, as a new execution with the same payload. Notes link the executions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fsm_mediator.states import ENDED, SUCCEEDED
 
 
 class Again(NamedTuple):
-    """The new execution that `Mediator.again` has started.
+    """The result of `Mediator.again`: the new execution, and the versions of both executions.
 
     Attributes:
         saga_id: The id of the new execution.
@@ -55,8 +55,9 @@ def new_again(
     """A new execution, not yet journaled, that repeats an ended execution: see `Mediator.again`.
 
     Raises:
-        RefusedError: The execution is a branch, has not ended, has succeeded, or has leftovers.
-        UnknownSagaError: No saga with its name is registered.
+        RefusedError: The execution is a branch, has not ended, has succeeded (without *even_if_succeeded*), or has
+            leftovers (without *despite_leftovers*).
+        UnknownSagaError: No saga with the name of the execution's saga is registered.
     """
     for_notes(store.journal)
     entry = store.entry(saga_id)
@@ -112,7 +113,7 @@ def _outcome(store: ExecutionStore, entry: Entry) -> Outcome:
 
 
 def _payload(store: ExecutionStore, acceptance: Acceptance) -> Any:
-    """The payload as the caller gave it."""
+    """The payload that the caller of an execution passed. An encoded payload is decoded as plain JSON types."""
     payload = acceptance.payload if acceptance.original is msgspec.UNSET else acceptance.original
     if not isinstance(payload, msgspec.Raw):
         return payload

@@ -60,7 +60,7 @@ class AsyncMediator(
             `Retention` with an archive. None to keep them without limit.
         max_workers: The maximum number of threads that run plain functions at a time.
         park_after: Seconds. If an execution in the background waits longer than this, it has no owner during the wait.
-        limits: The maximum number of attempts at a time, by the step's name or path: ``{"billing": 10}``. Later
+        limits: The maximum number of attempts at a time, by the step's name or path: ``{"billing": 10}``. Further
             attempts queue in the order of arrival. A SQLite or PostgreSQL journal applies the limit to all processes
             that set it; if their numbers differ, the smallest counts. Several mediators of one process can share a
             `Limits`.
@@ -130,7 +130,7 @@ class AsyncMediator(
 
     @property
     def journal(self) -> Journal:
-        """The store of the records."""
+        """The journal, in which the mediator stores records."""
         return self._core.journal
 
     @property

@@ -1,6 +1,6 @@
 """Around: enters the user's context managers around each attempt, and sends notices about driven executions.
 
-A mediator that needs neither uses an `ExecutionDriver`, which has no cost for them.
+A mediator without context managers and notices uses a plain `ExecutionDriver`, which does not have their cost.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyn
 """A function that returns a context manager, which is entered around one attempt."""
 
 Entered: TypeAlias = list[tuple[Any, Hook]]
-"""The context managers that were entered, in order. Each has its hook."""
+"""The context managers that were entered, in order. Each is in a pair with the hook that returned it."""
 
 
 class Hooks:
@@ -44,8 +44,8 @@ class Hooks:
     The answer of a step is fixed before the first context manager exits. An error that a hook raises is logged.
 
     Args:
-        hooks: The user's hooks.
-        coroutines: Whether the mediator can await.
+        hooks: The user's functions that return context managers.
+        coroutines: Whether the mediator can await asynchronous context managers.
 
     Attributes:
         awaited: The hooks that return asynchronous context managers.
@@ -65,11 +65,11 @@ class Hooks:
             )
 
     def around(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
-        """*function*, a plain function, with hooks entered around each call. Asynchronous hooks are left out."""
+        """Wrap *function*, a plain function: hooks are entered around each call. Asynchronous hooks are left out."""
         return functools.partial(self._call, function, context)
 
     def around_coroutine(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
-        """*function*, a coroutine function, with all hooks entered around each call."""
+        """Wrap *function*, a coroutine function: all hooks are entered around each call."""
         return functools.partial(self.call_and_await, self.hooks, function, context)
 
     def _call(self, function: Callable[..., Any], context: Context, *arguments: Any) -> Any:
@@ -183,7 +183,7 @@ def _leave(entered: Entered, error: BaseException | None) -> None:
 
 
 async def _leave_awaited(entered: Entered, error: BaseException | None) -> None:
-    """As `_leave`, asynchronously.
+    """Exit the context managers, the last one first, and await the asynchronous context managers.
 
     A cancellation takes effect at the driver's next wait, after the step's answer is known.
     """
@@ -216,7 +216,7 @@ def _log_on_leaving(hook: Hook, fault: BaseException, error: BaseException | Non
 
 
 class NoticedExecutions(OwnedExecutions):
-    """As `OwnedExecutions`, and sends a notice when this mediator begins or stops to drive an execution.
+    """An `OwnedExecutions` that sends a notice when this mediator begins or stops to drive an execution.
 
     Attributes:
         listeners: Functions that are called with each notice.
@@ -239,7 +239,7 @@ class NoticedExecutions(OwnedExecutions):
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """As `OwnedExecutions.finish`. The notice is sent before waiting callers continue."""
+        """Send a notice, then stop driving *active* and wake waiting callers: see `OwnedExecutions.finish`."""
         if active in self._begun:
             self._begun.discard(active)
             if outcome is None:
@@ -283,7 +283,7 @@ def _carrier_of_last(history: Sequence[Record]) -> dict[str, str] | None:
 
 
 class AroundDriver(ExecutionDriver):
-    """As `ExecutionDriver`, with hooks around each attempt, and with notices."""
+    """An `ExecutionDriver` that enters hooks around each attempt, and sends notices."""
 
     owned: NoticedExecutions
     owned_type: type[OwnedExecutions] = NoticedExecutions
@@ -305,30 +305,31 @@ class AroundDriver(ExecutionDriver):
         self.owned.listeners = tuple(found.values())
 
     def reset(self) -> None:
-        """See `Core.reset`."""
+        """Become another driver, in a forked child, and send notices of that driver: see `Core.reset`."""
         super().reset()
         self._listen()
 
     def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Coroutine[Any, Any, Outcome | None]:
-        """As `ExecutionDriver.drive`.
+        """Send the notice that driving begins, and return the coroutine of `ExecutionDriver.drive`.
 
-        This method adds no frame, because an error of a step would keep the frame alive.
+        For a new execution (*opens*), `write` sends the notice later. This method is not a coroutine itself: its frame
+        would be kept alive by an error of a step.
         """
         if not opens:
             self.owned.begin(active)
         return super().drive(active, records, opens=opens)
 
     async def write(self, commit: Commit) -> Written:
-        """As `Core.write`. The notice about a new execution is sent after its first commit is written."""
+        """Write *commit*: see `Core.write`. After the first commit of a new execution, send a notice about it."""
         written = await super().write(self._with_carriers(commit))
         if commit.acceptance is not None and (active := self.owned.active.get(commit.saga_id)) is not None:
             self.owned.begin(active, opens=not active.background)
         return written
 
     def _with_carriers(self, commit: Commit) -> Commit:
-        """*commit* with the present trace context in its last record and in its posts."""
+        """Return *commit* with the present trace context in its last record and in its posts."""
         carrier = None if self._carrier_of_stint is None else self._carrier_of_stint(commit.saga_id)
         if carrier is None or not (commit.records or commit.posts):
             return commit
@@ -356,7 +357,7 @@ class AroundDriver(ExecutionDriver):
 
 
 def _without_own_frames(answer: Answer) -> Answer:
-    """*answer*, with the traceback of its error cut to begin in the step."""
+    """Return *answer*, with the traceback of its error cut to begin in the step."""
     if type(answer) is Raised:
         trace = answer.error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:

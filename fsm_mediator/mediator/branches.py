@@ -56,9 +56,9 @@ class BranchesStatus(NamedTuple):
         stuck: The ids of the stuck branches.
         quiescent: Whether no branch continues by itself.
         unowned: The ids of branches, at any depth, that should continue and have no owner.
-        failed: The name of a branch that has begun to compensate or has failed, if the group then cancels the others.
-            Otherwise empty.
-        unbegun: The branches that have not begun and have no owner.
+        failed: The name of a branch that has begun to compensate or has failed, if the group then cancels the other
+            branches. Otherwise empty.
+        unbegun: The entries of the branches that have not begun and have no owner.
         planned: The branches that must still be created. None if there are none.
     """
 
@@ -93,7 +93,7 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     to_create = planned if planned is not None and not ended else None
     if not going_on and not undo and to_create is None:
         seen = [_branch(store, entry) for entry in entries]
-    else:  # too early to decide; the execution itself finds this out
+    else:  # some branches still run: too early to decide, as the execution itself will find
         seen = [_branch_summary(entry, undo) for entry in entries]
     if planned is not None:
         seen[planned.first : planned.first] = _planned_branches(execution, planned)
@@ -136,7 +136,7 @@ def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple
     listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
     if not all(saga_id in listed for saga_id in ids):
         planned = planned_of(store.journal, execution.saga_id)
-        listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}  # created since
+        listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}  # listed again
         if planned is not None:
             ids[planned.first : planned.end] = []
     try:
@@ -175,7 +175,7 @@ def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
     # not loaded.
     if not entry.called and entry.driver is None and phase_of(entry.state) in (WAITING, COMPENSATING):
         execution = store.load_execution(entry)
-        if execution.group:  # checked again: it may have continued since it was listed
+        if execution.group:  # checked again: the execution may have continued since it was listed
             status = branches_status(store, execution)
             return status.unowned or ((entry.saga_id,) if not status.going_on or status.planned else ())
     return (entry.saga_id,)
@@ -205,7 +205,7 @@ def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
 
 
 def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Iterator[str]:
-    """The paths of a succeeded execution's steps that have an effect and cannot be undone, also in its branches."""
+    """The paths of the steps with an effect that cannot be undone, in a succeeded execution and in its branches."""
     for part in execution.saga.parts:
         if part.kind is Kind.STEP:
             yield part.path
@@ -219,7 +219,7 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
     if is_settled(entry.state):
         return True
     if entry.wake_at == float("inf") and not entry.called:
-        return True  # dormant: it begins when another branch has settled
+        return True  # dormant: the branch begins when another branch has settled
     phase, path = split_state(entry.state)
     if phase not in (WAITING, COMPENSATING) or entry.driver is not None or entry.called:
         return False
@@ -241,7 +241,7 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
     """The outcome of an execution that has ended or waits for a person, a signal or a branch. None if it continues.
 
-    A waiting execution whose time is over continues when it is claimed.
+    If the time of a wait is over, the execution continues when a driver claims it. The result is then None.
     """
     is_due = entry.wake_at is not None and entry.wake_at <= store.clock()
     if store.has_verbs(entry) or (is_due and not is_settled(entry.state) and not store.waits_in_group(entry)):
@@ -255,7 +255,7 @@ def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
 def cancel_message(execution: Execution, failed: str, at: float) -> InboxItem:
     """The message that cancels branches.
 
-    The reason is the cancelled parent, or the branch *failed* if it is not empty.
+    Its reason names the branch *failed*. If *failed* is empty, the reason is that *execution* was cancelled.
     """
     if failed:
         return InboxItem(CANCEL, failed, reason=f"branch {failed} failed", at=at)

@@ -1,7 +1,7 @@
 """Bulk: gives one verb to many executions. Their ids are written to the journal before the first verb is given.
 
-An interrupted batch is resumed by its name. It then handles only the ids without a result. Its filter is not applied
-again.
+An interrupted batch is resumed by its name. The batch then handles only the ids without a result. Its filter is not
+applied again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "
 """The verbs that can be given to many executions at once."""
 
 CHUNK: Final = 1000
-"""The maximum number of ids in one note."""
+"""The maximum number of execution ids in one note. A batch with more ids has several notes."""
 
 
 class BulkResult(NamedTuple):
@@ -57,8 +57,8 @@ class Batch:
     Attributes:
         name: The batch's name.
         verb: The verb.
-        ids: The executions, in order.
-        reason: The reason for the batch.
+        ids: The ids of the executions, in the order in which they are given the verb.
+        reason: The actor's reason for the batch, or None.
         actor: The name of the person or program that confirmed the batch.
         at: When the batch was confirmed, in seconds since the epoch.
 
@@ -91,17 +91,17 @@ class Batch:
 
     @property
     def number(self) -> int:
-        """The number of the batch's first note. All other notes about the batch come later."""
+        """The number of the batch's first note. All other notes about the batch have higher numbers."""
         return self._first
 
     def results(self) -> list[BulkResult]:
-        """The results so far, in the order of writing."""
+        """The results of the executions that have been given the verb so far, in the order of writing."""
         notes = self._notes.notes(kind=BATCH_RESULT, after=self._first)
         own = (note for note in notes if note.value["batch"] == self.name)
         return [BulkResult(note.value["id"], note.value["done"], note.reason or "") for note in own]
 
     def left(self) -> list[str]:
-        """The executions without a result, in order."""
+        """The ids of the executions without a result, in order."""
         done = {result.saga_id for result in self.results()}
         return [saga_id for saga_id in self.ids if saga_id not in done]
 
@@ -114,7 +114,7 @@ class Batch:
         """Write the result for one execution."""
         value = {"batch": self.name, "verb": self.verb, "done": result.done, "id": result.saga_id}
         note = Note(BATCH_RESULT, result.saga_id, None, None, value, self.actor, result.message, at)
-        if not self._notes.add_note(note):  # the execution was deleted meanwhile
+        if not self._notes.add_note(note):  # the execution was deleted meanwhile: the note is not about it
             self._notes.add_note(Note(BATCH_RESULT, None, None, None, value, self.actor, result.message, at))
 
 
@@ -157,7 +157,10 @@ def freeze(
 
 
 def fitting(verb: str | None, chosen: Filter) -> Filter:
-    """The filter of a batch. With `PRUNE` it excludes branches, and all running executions unless it names a state."""
+    """The filter of a batch: *chosen*, if the verb is not `PRUNE`.
+
+    For `PRUNE`, the filter also excludes branches. If *chosen* names no state, it excludes running executions too.
+    """
     if verb != PRUNE:
         return chosen
     return replace(chosen, roots=True, states=chosen.states or tuple(sorted(ENDED)))

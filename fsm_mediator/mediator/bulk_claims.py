@@ -18,7 +18,7 @@ from fsm_mediator.mediator.bulk import Batch
 from fsm_mediator.mediator.core import Core
 
 RUNNING: Final[set[str]] = set()
-"""The claims of this process that are in use.
+"""The unique names of the claims with which this process executes a batch now.
 
 Other claims of this process do not count. Otherwise a claim whose release failed would block the batch until the
 process ends.
@@ -31,8 +31,8 @@ class BatchClaim:
     Args:
         core: The mediator.
         batch: The batch.
-        number: The number of the claim's note.
-        run: The unique name of the claim.
+        number: The number of the note that claims the batch.
+        run: The unique name of the claim, which is in `RUNNING` until the claim is released.
     """
 
     def __init__(self, core: Core, batch: Batch, number: int, run: str) -> None:
@@ -103,7 +103,7 @@ def process_at_it(journal: Journal, batch: Batch, own_driver: str | None = None)
 
 
 def _process_of(journal: Journal, newest: Note | None, own_driver: str | None) -> str | None:
-    """As `process_at_it`, for a batch whose newest claim or release is *newest*."""
+    """A description of the process that executes a batch. *newest* is the note of the newest claim or release."""
     if newest is None or newest.value["run"] is None:
         return None
     is_free = newest.value["run"] not in RUNNING and (
@@ -118,7 +118,10 @@ def _newest(journal: Journal, batch: Batch, after: int | None = None) -> Note | 
 
 
 def _write(core: Core, batch: Batch, run: str | None, before: int) -> int:
-    """Write a claim, or a release if *run* is None. It succeeds only if no other note has followed note *before*."""
+    """Write a claim, or a release if *run* is None. Returns the number of its note.
+
+    If another note has already followed the note with the number *before*, nothing is written.
+    """
     import hashlib  # loaded when it is used
 
     value: dict[str, Any] = {"batch": batch.name, "run": run, "driver": core.driver.id, "process": str(core.driver)}

@@ -48,19 +48,20 @@ class BulkOperations:
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
                 ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
-            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            batch: The name of an interrupted batch to continue. All other arguments are then ignored.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
                 ``{"name": "approve", "value": True}`` for ``signal``. The arguments are journaled as JSON.
-            state: As for `executions`.
-            saga: As for `executions`.
-            version: As for `executions`.
-            attributes: As for `executions`.
-            error: As for `executions`.
-            step: As for `executions`.
-            since: As for `executions`.
-            until: As for `executions`.
-            parent: As for `executions`.
-            text: As for `executions`.
+            state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
+            saga: Only executions of the saga with this name.
+            version: Only executions of this version.
+            attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
+            error: Only executions that failed, are stuck or are retried with an error of this type: its full name, or
+                the last part of it.
+            step: Only executions that are at the step with this path, or failed there.
+            since: Only executions that entered their state at this time or later, in seconds since the epoch.
+            until: Only executions that entered their state before this time.
+            parent: Only the branches of this execution.
+            text: Only executions with this text in their id.
             reason: The reason. It is journaled for each execution.
             actor: The name of the person or program that acts. It is journaled with the reason.
 
@@ -145,19 +146,20 @@ class AsyncBulkOperations:
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
                 ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
-            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            batch: The name of an interrupted batch to continue. All other arguments are then ignored.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
                 ``{"name": "approve", "value": True}`` for ``signal``. The arguments are journaled as JSON.
-            state: As for `executions`.
-            saga: As for `executions`.
-            version: As for `executions`.
-            attributes: As for `executions`.
-            error: As for `executions`.
-            step: As for `executions`.
-            since: As for `executions`.
-            until: As for `executions`.
-            parent: As for `executions`.
-            text: As for `executions`.
+            state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
+            saga: Only executions of the saga with this name.
+            version: Only executions of this version.
+            attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
+            error: Only executions that failed, are stuck or are retried with an error of this type: its full name, or
+                the last part of it.
+            step: Only executions that are at the step with this path, or failed there.
+            since: Only executions that entered their state at this time or later, in seconds since the epoch.
+            until: Only executions that entered their state before this time.
+            parent: Only the branches of this execution.
+            text: Only executions with this text in their id.
             reason: The reason. It is journaled for each execution.
             actor: The name of the person or program that acts. It is journaled with the reason.
 

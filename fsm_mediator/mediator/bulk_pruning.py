@@ -14,7 +14,7 @@ from fsm_mediator.states import ENDED
 
 
 def prune_one(journal: Journal, saga_id: str, at: float) -> BulkResult:
-    """Delete an execution that had ended by time *at*, and its branches. Returns the result.
+    """Delete an execution that had ended by time *at*, and its branches. Returns the result for the batch.
 
     An execution that the same batch deleted before an interruption counts as done.
 

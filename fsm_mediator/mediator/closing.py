@@ -47,7 +47,7 @@ def _warn_of_executions_under_way() -> None:
 
 
 async def close(core: Core, seconds: float) -> None:
-    """Accept no new work, wait for running attempts for *seconds*, then release the other executions."""
+    """Accept no new work, wait at most *seconds* for running attempts, then release the other executions."""
     runtime = core.runtime
     with core.lock:
         if core.closed:
@@ -92,7 +92,7 @@ async def _stop_all(core: Core) -> None:
 
 async def _wait_for_all(core: Core, until: float, those: Callable[[ActiveExecution], bool]) -> None:
     for active in list(core.owned.active.values()):
-        if those(active):  # the execution whose own step closes the mediator is not waited for
+        if those(active):  # not for the execution whose own step closes the mediator
             await core.is_finished(active, max(0.0, until - core.runtime.monotonic()))
 
 

@@ -45,7 +45,10 @@ from fsm_mediator.states import (
 )
 
 Command: TypeAlias = Callable[[Execution, str | None], Record | None]
-"""A function that feeds a command to an execution. The text is the late answer of an abandoned attempt, or None."""
+"""A function that feeds a command to an execution, and returns the record of the transition.
+
+Its second argument is the late answer of an abandoned attempt, as text, or None.
+"""
 
 
 def retry_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
@@ -128,7 +131,7 @@ def post_cancel(
 ) -> Entry:
     """Put a cancel into the execution's inbox. Returns the entry, which names the owner to notify.
 
-    *token* is as in `Journal.post`.
+    The journal recognises a repeated call by its *token*: see `Journal.post`.
 
     Raises:
         RefusedError: The execution has ended, is already compensating, is stuck, or is past its pivot. If only another
@@ -144,7 +147,7 @@ def post_cancel(
     if why is None and not post_item(store.journal, saga_id, cancel, token):
         why = "it has ended meanwhile"
     if why is None:
-        entry = store.entry(saga_id)  # read again: if no driver owns the execution now, one is called
+        entry = store.entry(saga_id)  # read again: if the execution has no owner now, a driver is called
         # The execution may have moved during the post. The cancel itself can lead to `failed`, but not to these states.
         saga = None if elsewhere else store.registry.saga_of(entry.acceptance)
         if saga is not None and (entry.state == SUCCEEDED or _past_pivot(saga, entry.state)):
@@ -166,7 +169,7 @@ def post_signal(
 ) -> Entry:
     """Put a signal into the execution's inbox. Returns the entry, which names the owner to notify.
 
-    *token* is as in `Journal.post`.
+    The journal recognises a repeated call by its *token*: see `Journal.post`.
 
     Raises:
         RefusedError: The execution does not wait for this signal, or no longer waits for it, or another value came
@@ -192,7 +195,7 @@ def post_signal(
         why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
         raise RefusedError(f"{where} is not awaited: {why}")
     if (branch := _born_branch(store, entry, found)) is not None:
-        return branch  # the branch has the signal by now, or gets it from its parent
+        return branch  # its parent has passed the signal to the branch, or will do so
     if not _already_received(store, entry, found, path, value, where):
         raise RefusedError(f"{where} is not awaited: the execution is in {entry.state!r}")
     return entry
@@ -201,9 +204,9 @@ def post_signal(
 def _already_received(
     store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
 ) -> bool:
-    """Whether the same value has already come. False if no value has come and the signal is awaited."""
-    mail = store.journal.inbox(entry.saga_id)  # before the records: they have what a driver takes meanwhile
-    entry = store.entry(entry.saga_id)  # read again: it may have begun in between
+    """Whether the same value of the signal has already come. False if no value has come and the signal is awaited."""
+    mail = store.journal.inbox(entry.saga_id)  # read first: an item that a driver takes from now on is in the records
+    entry = store.entry(entry.saga_id)  # read again: the execution may have begun in between
     execution = store.load_execution(entry)
     items = store.journal.codec.decode_items(execution.saga, mail)
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
@@ -266,7 +269,7 @@ def _signal_value(store: ExecutionStore, part: Part, value: Any) -> Any:
 
 
 def refuse_branch(saga_id: str) -> None:
-    """Refuse to undo a branch by itself.
+    """Refuse to undo an execution if it is a branch.
 
     Raises:
         RefusedError: The execution is a branch.

@@ -45,14 +45,14 @@ class CommitBuilder:
         chance: Draws a number from 0 to 1, for the jitter of waits.
         park_after: Seconds. If an execution in the background waits longer than this, it is released during the wait.
         sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released while it sleeps.
-        limited: Whether the mediator has limits.
+        limited: Whether the mediator limits the number of attempts at a time.
         max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
 
     Attributes:
         driver: The driver that writes.
         holds: The holds that the driver knows.
         created_at_once: The maximum number of a group's branches that one commit creates. None if the journal keeps no
-            plans. Then the commit with the record that enters the group creates all branches.
+            plans: then one commit creates all branches of a group.
     """
 
     driver: Driver
@@ -79,11 +79,9 @@ class CommitBuilder:
         self._max_recoveries = max_recoveries
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
-        """Whether the last record alone decides the next effect, which is then an attempt or the end.
+        """Whether the execution now ends or attempts a step at once. This is the usual case.
 
-        This is the usual case.
-
-        Otherwise more records may come first, or the execution waits, is released or queues.
+        In the other cases further records may come first, or the execution waits, is released or queues.
         """
         execution = active.execution
         effect = execution.effect
@@ -105,7 +103,16 @@ class CommitBuilder:
         queues: bool = False,
         plan: Plan | None = None,
     ) -> Commit:
-        """The commit of *records*. *queues* says whether the attempt that they announce has to wait for its slot."""
+        """Make the commit of *records*, which is not written yet.
+
+        Args:
+            active: The execution.
+            records: Its new records, in order.
+            opens: Whether this is the first commit of the execution.
+            parks: Whether the execution has no owner after the commit.
+            queues: Whether the attempt that *records* announce has to wait for its slot.
+            plan: The change to the planned branches. None if there is no change.
+        """
         execution = active.execution
         effect = execution.effect
         wake_at = None
@@ -121,7 +128,7 @@ class CommitBuilder:
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()
-        if execution.new_branches:  # seldom, like what follows: a commit that has nothing of it is to be quick
+        if execution.new_branches:  # rare, like the cases below: a commit without them must be fast
             if self._plans(execution):
                 plan = Plan(execution.pop_new_branches())
             else:
@@ -131,7 +138,7 @@ class CommitBuilder:
                 dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
         posts: tuple[tuple[str, InboxItem], ...] = ()
         if active.group.planned or (plan is not None and plan.branches):
-            wake_at = self.clock()  # set even if it is owned: a later driver must create the other branches
+            wake_at = self.clock()  # even if this driver keeps the execution: if it dies, another creates the rest
         elif execution.forwarded:
             posts = execution.pop_forwarded()
         if execution.acceptance.parent is not None:
@@ -169,7 +176,7 @@ class CommitBuilder:
         return self.created_at_once is not None and len(execution.new_branches) > self.created_at_once
 
     def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:
-        """The value of `Commit.slot`.
+        """The value of `Commit.slot`: a limit's name to ask for a slot, "" to give it up, None to change nothing.
 
         An execution that is parked before its attempt begins keeps its place in the queue.
         """
@@ -257,12 +264,18 @@ class CommitBuilder:
         return True
 
     def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
-        """*answer* with its value as later steps will get it."""
+        """Return *answer* with its value encoded and decoded, as later steps will get it.
+
+        If the value cannot be encoded, the returned answer is an error.
+        """
         return answer if self._codec is None else encoded_answer(self._codec, effect, answer)
 
 
 def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned | Raised:
-    """*answer* with its value as later steps will get it, after encoding and decoding by *codec*."""
+    """Return *answer* with its value encoded and decoded by *codec*, as later steps will get it.
+
+    If the value cannot be encoded, the returned answer is an error.
+    """
     value = answer.value
     try:
         if effect.kind == EXECUTE:
@@ -275,14 +288,14 @@ def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned |
 
 
 def forget_decision(active: ActiveExecution) -> None:
-    """Undo the count of a decision that was not made."""
+    """Uncount a decision that `CommitBuilder.counts_decision` counted and that was not made."""
     total, here = active.recoveries
     active.recoveries, active.decides = Recoveries(total - 1, here - 1), False
     active.execution.poison = None
 
 
 def append_immediate_moves(active: ActiveExecution, records: list[Record], at: float) -> None:
-    """Append the records of the transitions that need no effect."""
+    """Append to *records* the records of the transitions that the execution can make now without an effect."""
     advance = active.execution.advance
     while (record := advance(at)) is not None:
         records.append(record)
@@ -301,7 +314,7 @@ def _is_wait(effect: Effect | None) -> bool:
 
 
 def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries | None:
-    """The new count of recoveries after *records*. None if the count in the journal does not change."""
+    """The execution's count of recoveries after *records* are written. None if it is the count in the journal."""
     if active.recoveries is NO_RECOVERIES and active.recorded is NO_RECOVERIES:
         return None
     for record in records:

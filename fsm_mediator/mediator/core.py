@@ -58,15 +58,15 @@ class Core:
         make_runtime: Makes the runtime, from the journal and the clock.
         wrap_runtime: Wraps the runtime, for tests.
         coroutines: Whether steps may be coroutine functions.
-        observers: Functions that are called with each record.
-        park_after: The longest wait in the background, in seconds, that keeps its owner.
-        limits: The maximum number of attempts that run at a time.
+        observers: Functions that are called with each record after its commit.
+        park_after: Seconds. An execution in the background that waits longer than this has no owner meanwhile.
+        limits: The maximum number of attempts at a time, by the step's name or path. None for no limits.
         max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
         clock: Returns the time, in seconds since the epoch.
-        chance: Draws a number from 0 to 1.
+        chance: Draws a number from 0 to 1, for the jitter of waits.
 
     Attributes:
-        setbacks: The executions that could not be driven in the background.
+        setbacks: Counts the failures to drive each execution in the background.
         owned: The executions that this driver owns.
         closed: Whether the mediator accepts no new work.
         membership: The registration of the driver in the journal.
@@ -139,7 +139,7 @@ class Core:
         self.wake_timers: WakeTimers = WakeTimers(self.runtime.at, self.clock, self.wake)
 
     def reset(self) -> None:
-        """Become another driver, in a forked child: the former driver still exists in the parent."""
+        """Become another driver. Called in a forked child, because the former driver still exists in the parent."""
         self.runtime.reset()
         self._reset()
 
@@ -155,7 +155,7 @@ class Core:
         if not self.membership.opened:
             await self.runtime.in_thread(self.membership.enlist, weakref.WeakMethod(self.heartbeat))
             await self.runtime.in_thread(self.owned.refresh_holds)
-            self._check_open()  # it may have been closed meanwhile
+            self._check_open()  # the mediator may have been closed meanwhile
 
     def bind(self) -> None:
         """Bind the mediator to the caller's event loop, if there is one. The driver is not enlisted.
@@ -208,7 +208,7 @@ class Core:
     async def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Outcome | None:
-        """Drive an execution: see `ExecutionDriver.drive`."""
+        """Drive an execution. `ExecutionDriver.drive` implements this method."""
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:
@@ -254,12 +254,12 @@ class Core:
             return wake
 
     def done_event(self, active: ActiveExecution) -> Event:
-        """The event that is set once the execution is finished."""
+        """The event that is set when this mediator has stopped driving *active*."""
         with self.lock:
             if active.wait.done is None:
                 active.wait.done = self.runtime.event()
         done: Event = active.wait.done
-        if active.finished:  # it may have finished before the event existed
+        if active.finished:  # driving may have stopped before the event existed
             done.set()
         return done
 
@@ -268,7 +268,7 @@ class Core:
         return await self.runtime.wait(self.done_event(active), seconds)
 
     async def wait_until_released(self, saga_id: str) -> bool:
-        """Wait for a driver here that is about to release the execution. False if it will not release it soon."""
+        """Wait until this mediator does not drive an execution. Returns False at once if it will drive it for long."""
         other = self.owned.active.get(saga_id)
         if other is None:
             return True
@@ -348,13 +348,13 @@ class Core:
         return active
 
     def wake(self, saga_id: str, elapsed: float = -math.inf) -> None:
-        """As `resume`, for a timer. If a caller has only reserved the execution, the timer is set again."""
+        """Resume an execution when its timer ends. If a caller has only reserved it, the timer is set again."""
         active = self.owned.active.get(saga_id)
         if self.resume(saga_id, elapsed) is None and not self.closed and (active is None or not active.epoch):
             self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)
 
     def settle_claims(self) -> None:
-        """Drive the executions that this driver claimed by a call with a lost answer."""
+        """Drive the executions that this driver claimed in the journal without getting the answer of the claim."""
         owned = self.owned
         if owned.claims_in_doubt:
             held = owned_by(self.journal, self.driver.id)
@@ -404,7 +404,7 @@ class Core:
                 raise
 
     def _claim_again(self, active: ActiveExecution, seconds: float) -> None:
-        """Claim an execution again after *seconds*, if a driver in the background had to leave it."""
+        """Set a timer that claims *active* again after *seconds*, because its driver had to leave it."""
         if not self.closed:
             self.wake_timers.add(self.clock() + seconds, active.saga_id)
 

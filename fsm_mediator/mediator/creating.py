@@ -49,7 +49,7 @@ async def create_branches(core: Core, active: ActiveExecution, planned: Planned,
 def _next_plan(
     core: Core, active: ActiveExecution, planned: Planned, failed: str
 ) -> tuple[Plan, list[str], Planned | None]:
-    """The plan of the next commit, the ids of the branches that then begin, and the branches that stay planned.
+    """The plan of the next commit, the ids of the branches that then begin, and the branches that are planned after it.
 
     If some branches are dormant, the last branches are created first. A dormant branch waits for an earlier branch to
     settle, so it exists before that branch can settle.
@@ -59,8 +59,8 @@ def _next_plan(
     assert part is not None
     assert most is not None
     at, (first, end, dormant, _) = core.clock(), planned
-    # A dormant branch begins after another branch. So as soon as a branch is created, the deadline does not end the
-    # others here.
+    # A dormant branch begins after another branch. So as soon as one branch is created, this function no longer ends
+    # the others at the deadline.
     judged_at = at if end == len(execution.group) else 0.0
     cancel = cancel_message(execution, failed, at) if failed else None
     error = end_of_planned(execution, part, judged_at, cancel)

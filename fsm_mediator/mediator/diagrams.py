@@ -21,7 +21,7 @@ def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | No
     Args:
         journal: The journal.
         entry: The execution.
-        hide: Called with each record, to hide parts that a picture must not show.
+        hide: Returns a record without the parts that a picture must not show. None to show all parts.
 
     Raises:
         JournalError: The journal cannot be read.

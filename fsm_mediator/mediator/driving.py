@@ -115,7 +115,7 @@ class ExecutionDriver(WaitingDriver):
                     return self.stop_driving(active)
                 if effect.callback is None:
                     if not written and execution.group and not commit.children:
-                        continue  # look at the branches first: they may have settled already
+                        continue  # the branches are checked first: they may have settled already
                     now = await self._wait_until_due(active, execution.wake_at)
                     if now is None:
                         return None
@@ -168,7 +168,7 @@ class ExecutionDriver(WaitingDriver):
             raise
         finally:
             active.call = None
-            del active, call, answer  # an error keeps this frame, which must not keep the run
+            del active, call, answer  # an error keeps this frame alive, which must not keep the run alive
 
     def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
         """The error to raise in the caller after the record is written. None if there is no such error.
@@ -208,12 +208,12 @@ class ExecutionDriver(WaitingDriver):
         return outcome
 
     def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
-        """Drive a new execution."""
+        """Drive a new execution: in memory on the fast path if possible, otherwise by `drive`."""
         plain = self.memory is not None and not (active.execution.acceptance.notes or self.owned.holds.any)
         return self.drive_in_memory(active) if plain else self.drive(active, opens=True)
 
     async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
-        """As `drive`, for a new execution in memory, as long as steps are attempted and nothing else happens.
+        """Drive a new execution in memory faster than `drive`, as long as steps are attempted and nothing else happens.
 
         The journal shares the execution's list of records, so a new record is journaled at once. `drive` handles all
         other cases: an item in the inbox, a wait, a timeout, a deadline, closing.
@@ -245,7 +245,7 @@ class ExecutionDriver(WaitingDriver):
                     break
                 callback = effect.callback
                 if callback is None:
-                    record = execution.advance(at)  # a wait of no time
+                    record = execution.advance(at)  # a wait that takes no time
                 elif not (effect.is_simple and (inline or callback.is_coroutine)):
                     break
                 else:
@@ -315,7 +315,10 @@ class ExecutionDriver(WaitingDriver):
     # For a caller that waits
 
     async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
-        """Claim and drive a reserved execution here. None if another driver owns it, or it continues elsewhere."""
+        """Claim a reserved execution, and drive it. Returns its outcome.
+
+        None if another driver owns the execution, or if it continues with a timer or another driver.
+        """
         try:
             if not await self.runtime.in_thread(self.owned.claim, active):
                 self.owned.finish(active)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsm_mediator.statistics.side_store import SideStore
 
 PAGE: Final = 1000
-"""The number of executions in one page of a list that is read."""
+"""The number of executions that are read from the journal at a time."""
 
 
 def filter_of(
@@ -36,7 +36,7 @@ def filter_of(
     until: float | None = None,
     **texts: Any,
 ) -> Filter:
-    """The filter that a caller describes: see `Mediator.executions`.
+    """The filter that the arguments of a caller describe: see `Mediator.executions`.
 
     Raises:
         DefinitionError: The filter can match nothing: there is no such state, or an argument has the wrong type.
@@ -62,7 +62,7 @@ def executions(core: Core, chosen: Filter, after: str | None, limit: int | None)
 
 
 def find(journal: Journal, chosen: Filter, after: str | None, limit: int | None) -> list[Entry]:
-    """The executions that fit *chosen*, with their attributes. Undrivable executions are marked."""
+    """The executions that fit *chosen*, with their attributes. `Entry.undrivable` is set for undrivable executions."""
     if UNDRIVABLE in chosen.states:
         others = tuple(each for each in chosen.states if each != UNDRIVABLE)
         every = with_drivability(journal, _pages(journal, replace(chosen, states=()), after, None))
@@ -115,7 +115,9 @@ def count(core: Core, chosen: Filter, by: str | None) -> int | dict[str, int]:
 
 
 def count_in(journal: Journal, chosen: Filter, by: str | None) -> tuple[dict[str, int], float | None]:
-    """As `FindingJournal.count`. The counts come from the side store if it is fresh and can answer.
+    """Count the executions that fit a filter, in the side store if it is fresh and can answer.
+
+    Otherwise the journal counts: see `FindingJournal.count`.
 
     Returns:
         The counts, and the seconds by which they may be out of date. The seconds are None if the journal was

@@ -20,11 +20,17 @@ from fsm_mediator.records import WAKE, InboxItem
 from fsm_mediator.states import COMPENSATING, EXECUTING, name_of, path_of
 
 LOOK: Final = 3600.0
-"""Seconds after which a driver checks a held execution again, if nothing has woken it before."""
+"""Seconds after which a driver checks a held execution again, if nothing has woken the driver before."""
 
 
 class Held(NamedTuple):
-    """The subject of a hold: an execution with its branches, or a saga, a step, or a step of a saga."""
+    """The subject of a hold: an execution and its branches, a saga, a step in every saga, or a step of one saga.
+
+    Attributes:
+        saga_id: The execution. None if the subject is not an execution.
+        saga: The name of the saga. None if the subject is an execution, or a step in every saga.
+        step: The name or path of the step. None if the subject is no step.
+    """
 
     saga_id: str | None = None
     saga: str | None = None
@@ -32,7 +38,7 @@ class Held(NamedTuple):
 
     @classmethod
     def of(cls, note: Note) -> Held:
-        """The subject of *note*."""
+        """The subject of *note*, a note that holds or lifts a hold."""
         return cls(note.saga_id, note.saga, note.step)
 
     def covers(self, saga_id: str, saga: str, path: str) -> bool:
@@ -53,7 +59,7 @@ def held_of(saga_id: str | None, saga: str | None, step: str | None) -> Held:
     """The subject of a hold, from the arguments of a caller.
 
     Raises:
-        DefinitionError: Nothing is named, or an execution is named together with a saga or step.
+        DefinitionError: No argument is given, or *saga_id* is given together with *saga* or *step*.
     """
     named = [each for each in (saga_id, saga, step) if each is not None]
     if not named or not all(isinstance(each, str) and each for each in named) or (saga_id and len(named) > 1):
@@ -117,7 +123,7 @@ def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
     """Write a note of kind ``hold`` or ``unhold``. Returns the ids of the executions to wake.
 
     Raises:
-        RefusedError: There is no such hold to lift, or an engine drives the execution.
+        RefusedError: The note lifts a hold that does not exist, or holds an execution that an engine drives.
         JournalError: The journal keeps no notes.
     """
     notes, held = for_notes(journal), Held.of(note)
@@ -167,7 +173,7 @@ def _notes_of_holds(journal: NotesJournal, after: int = 0) -> list[Note]:
 
 
 def _follow(held: dict[Held, Note], notes: Iterable[Note]) -> None:
-    """Add the holds in *notes* to *held*, and remove the lifted holds."""
+    """Apply *notes* to *held*, the current holds: add the new holds, and remove the lifted holds."""
     for note in notes:
         held.pop(Held.of(note), None)
         if note.kind == HOLD:
@@ -175,7 +181,7 @@ def _follow(held: dict[Held, Note], notes: Iterable[Note]) -> None:
 
 
 def hold_of(journal: Journal, entry: Entry) -> Note | None:
-    """The hold on an execution: on itself, on its parent, on its saga, or on its step. None if it is not held."""
+    """The note of a hold that covers an execution: a hold on it, its parent, its saga or its step. None if not held."""
     of = _place_of(entry)
     return next((note for held, note in current_holds(journal).items() if held.covers(*of)), None)
 

@@ -31,13 +31,13 @@ again.
 """
 
 UNBEGUN_AT_A_TIME: Final = 100
-"""The number of unbegun branches that are ended in one transaction."""
+"""The maximum number of branches that have not begun and are ended in one transaction."""
 
 
 async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     """Check the branches of an execution, and give commands to them.
 
-    Returns the next record of the execution, or None.
+    Returns the next record of the execution. None if the execution must still wait for its branches.
     """
     execution = active.execution
     if active.group is NO_GROUP:
@@ -46,11 +46,11 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     status = await _status_of_all(core, active)
     if status is None:
         return None
-    at = core.clock()  # after the check, because the events that it found are in the past
+    at = core.clock()  # read after the check, so that this time is later than the events that the check found
     group.quiescent = status.quiescent
     if not active.background:
         for saga_id in status.unowned:
-            core.resume(saga_id)  # its driver had to leave it, and no other caller resumes it
+            core.resume(saga_id)  # the branch's driver had to leave it, and no other caller resumes it
     if execution.cancelled or status.failed:
         message = cancel_message(execution, "" if execution.cancelled else status.failed, at)
         ended = await _end_unbegun(core, status.unbegun, message)
@@ -114,7 +114,7 @@ async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxIte
 
 
 def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel: InboxItem) -> list[ActiveExecution]:
-    """Write the end of branches that have not begun, in one transaction. Returns the branches that have ended."""
+    """Cancel branches that have not begun, in one transaction. Returns the branches that have ended by this."""
     cancelled = []
     for entry in batch:
         active = ActiveExecution(entry.saga_id, store.load_execution(entry))
@@ -130,7 +130,7 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
-    """Give *command* to a branch, journal it, and resume the branch.
+    """Give *command* to the branch *saga_id*, journal the command, and resume the branch.
 
     Returns False if the branch cannot be claimed, or the mediator is closed.
     """
@@ -157,7 +157,7 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
 
 
 async def write_records(core: Core, active: ActiveExecution, records: list[Record]) -> None:
-    """Write *records* of an owned execution to the journal, and report them."""
+    """Write *records* of an owned execution to the journal, and report them to the observers."""
     commit = core.commits.commit(active, records)
     await core.write(commit)
     report(core.observers, active, records)
@@ -167,7 +167,7 @@ async def write_records(core: Core, active: ActiveExecution, records: list[Recor
 async def feed_command(
     core: Core, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
 ) -> Record:
-    """Feed *command* to a claimed execution. Before that, its stuck branches get *to_stuck_branches*."""
+    """Give *to_stuck_branches* to the stuck branches of a claimed execution, then feed *command* to the execution."""
     if to_stuck_branches is not None and active.execution.group:
         for saga_id in await core.runtime.in_thread(stuck_branches, core.store, active.execution):
             await command_branch(core, saga_id, to_stuck_branches, to_stuck_branches)

@@ -24,7 +24,7 @@ _Calls: TypeAlias = "queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]
 
 
 class JournalThreads:
-    """At most *most* threads, created when they are needed. All methods must be called on the loop.
+    """Calls a journal in at most *most* threads, which are created when needed. Call all methods on the loop.
 
     The threads end after `stop`, or when the object is no longer referenced. The threads are daemon threads, so that a
     journal that hangs cannot keep a process from ending.
@@ -111,7 +111,7 @@ def _pass_on(answer: asyncio.Future[Any], result: Any, error: BaseException | No
 
 
 def _work(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
-    """Make calls, one after the other. While the thread waits for the next call, it references nothing of the last."""
+    """Make the calls in a queue, one after the other. A waiting thread keeps no object of its last call alive."""
     while (call := calls.get()) is not None:
         function, arguments, answered, is_cancelled = call
         result = fault = None

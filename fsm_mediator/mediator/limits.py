@@ -44,7 +44,7 @@ class Limit:
     def acquire(self, used: Slot | None = None) -> Slot:
         """Return a slot, or a place in the queue if no slot is free.
 
-        *used* is the slot of the execution's last attempt. The next attempt keeps it if no other attempt queues.
+        *used* is the slot of the execution's last attempt. The next attempt keeps this slot if no other attempt queues.
         """
         slot = Slot(self)
         with self._lock:
@@ -59,7 +59,7 @@ class Limit:
         return slot
 
     def wait_for_turn(self) -> Slot:
-        """Return a place in the journal's queue. `Slot.come` is called when the attempt may ask the journal again."""
+        """Return the place of an attempt that queues in the journal. When its turn has come, call `Slot.come`."""
         return Slot(self)
 
     def _come(self, slot: Slot) -> None:
@@ -152,7 +152,7 @@ class Limits:
 
     @property
     def most(self) -> tuple[tuple[str, int], ...]:
-        """The name of each limit, and the number of attempts it allows at a time."""
+        """The name of each limit, and the number of attempts that the limit allows at a time."""
         return tuple((limit.name, limit.most) for limit in self._limits.values())
 
     def of(self, effect: Effect) -> Limit | None:

@@ -76,7 +76,7 @@ class LoopRuntime:
         self.reset()
 
     def reset(self) -> None:
-        """See `Runtime.reset`."""
+        """Forget all state, in a forked child: see `Runtime.reset`."""
         self._bound: asyncio.AbstractEventLoop | None = None
         self._threads: JournalThreads | None = None
         self._at_once = 0
@@ -91,7 +91,7 @@ class LoopRuntime:
         self._writing = False
 
     def bind(self) -> bool:
-        """See `Runtime.bind`. Binds to the running loop. The former loop, if there is one, must be closed."""
+        """Bind to the running loop: see `Runtime.bind`. The former loop, if there is one, must be closed."""
         loop = asyncio.get_running_loop()
         if self._bound is loop:
             return False
@@ -104,23 +104,23 @@ class LoopRuntime:
         return True
 
     def is_bound(self) -> bool:
-        """See `Runtime.is_bound`."""
+        """Whether the runtime is bound to the caller's loop: see `Runtime.is_bound`."""
         return asyncio.get_running_loop() is self._bound
 
     def is_lost(self) -> bool:
-        """See `Runtime.is_lost`."""
+        """Whether the loop is closed, so that no task runs any more: see `Runtime.is_lost`."""
         return self._bound is not None and self._bound.is_closed()
 
     def monotonic(self) -> float:
-        """See `Runtime.monotonic`."""
+        """The seconds of a clock that is never set back: see `Runtime.monotonic`."""
         return self.loop.time()
 
     def event(self) -> LoopEvent:
-        """See `Runtime.event`."""
+        """A new event, which is not set: see `Runtime.event`."""
         return LoopEvent(self.loop)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """See `Runtime.wait`."""
+        """Wait until *event* is set: see `Runtime.wait`."""
         with self._workers.aside():
             return await self._wait(event, seconds)
 
@@ -137,23 +137,26 @@ class LoopRuntime:
         return True
 
     async def pause(self, seconds: float) -> None:
-        """See `Runtime.pause`."""
+        """Wait for *seconds*: see `Runtime.pause`."""
         with self._workers.aside():
             await asyncio.sleep(seconds)
 
     async def sleep(self, seconds: float) -> None:
-        """See `Runtime.sleep`."""
+        """Wait, with the user's *sleep* if there is one: see `Runtime.sleep`."""
         with self._workers.aside():
             await (self._sleep or asyncio.sleep)(seconds)
 
     def check_cancelled(self) -> None:
-        """See `Runtime.check_cancelled`. A step may have swallowed the cancellation of the task."""
+        """Raise an error if the task was cancelled, because a step may have swallowed the cancellation.
+
+        See `Runtime.check_cancelled`.
+        """
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """See `Runtime.in_thread`. A thread is used only if this journal blocks."""
+        """Call a function, in a thread if this journal blocks. Returns its result. See `Runtime.in_thread`."""
         if not self._blocks:
             return function(*arguments)
         answer: T = await self._journal_threads().call(function, *arguments)
@@ -172,7 +175,7 @@ class LoopRuntime:
     # Writing
 
     async def write(self, commit: Commit) -> Written:
-        """See `Runtime.write`. If this journal blocks, all commits that arrive meanwhile are written together."""
+        """Write *commit*: see `Runtime.write`. If this journal blocks, commits that arrive meanwhile share a write."""
         if not self._blocks:
             return self._journal.write(commit)
         written: asyncio.Future[Written] = self.loop.create_future()
@@ -210,7 +213,7 @@ class LoopRuntime:
     # Calling steps
 
     async def call(self, call: StepCall) -> Answer:
-        """See `Runtime.call`. A coroutine runs on the loop, a plain function in a thread."""
+        """Call a step's function: see `Runtime.call`. A coroutine runs on the loop, a plain function in a thread."""
         callback = call.effect.callback
         assert callback is not None
         if not callback.is_coroutine:
@@ -294,11 +297,14 @@ class LoopRuntime:
         return Raised(fault, late)
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:  # noqa: ARG002 - `Runtime` has it
-        """See `Runtime.answer`."""
+        """The answer for a value that a step returned: see `Runtime.answer`."""
         return Returned(value, late)
 
     def raised(self, error: BaseException) -> Answer:
-        """See `Runtime.raised`. The error is raised if the task was cancelled, or was closed without its loop."""
+        """The answer for an error that a step raised: see `Runtime.raised`.
+
+        If the task was cancelled, or was closed without its loop, the error is raised again.
+        """
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None
             task = asyncio.current_task() if running else None
@@ -318,7 +324,7 @@ class LoopRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`. A new task runs *work*. It runs at once, up to its first wait."""
+        """Run *work* in a new task, at once up to its first wait, and wait for its result: see `Runtime.attach`."""
         task = eager_task(self.loop, work(*arguments))
         try:
             if task.done():
@@ -340,9 +346,9 @@ class LoopRuntime:
             current = asyncio.current_task()
             if current is None or current.cancelling():
                 raise
-            return None  # the task alone was cancelled: by close, or by a step
+            return None  # only the task was cancelled, not the caller: by close, or by a step
         finally:
-            del task, work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
+            del task, work, arguments, detached  # a step's error keeps this frame alive; the run must not be
 
     def _ended(self, ended: asyncio.Future[None], task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
@@ -350,7 +356,7 @@ class LoopRuntime:
             ended.set_result(None)
 
     async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """See `Runtime.uncancellable`."""
+        """Run *work* to its end, even if the caller is cancelled: see `Runtime.uncancellable`."""
         task = self._spawn(work(*arguments))
         try:
             return await asyncio.shield(task)
@@ -367,7 +373,7 @@ class LoopRuntime:
         context: Context | None,  # noqa: ARG002 - a task has a copy of its creator's context
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`. Runs *work* in a task."""
+        """Run *work* in a new task: see `Runtime.submit`."""
         task = self.loop.create_task(work())
         self._tasks.add(task)
         self._workers.add(task)
@@ -381,25 +387,28 @@ class LoopRuntime:
 
     @property
     def freed(self) -> LoopEvent:
-        """See `Runtime.freed`."""
+        """An event that is set when a worker in the background becomes free: see `Runtime.freed`."""
         return self._workers.freed
 
     def free_workers(self) -> int:
-        """See `Runtime.free_workers`. Tasks in coroutines have a higher limit than tasks in plain functions."""
+        """The number of further executions that can be driven in the background: see `Runtime.free_workers`.
+
+        Tasks in coroutines of steps have a higher limit than tasks in plain functions.
+        """
         return self._workers.free
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """See `Runtime.post`. The loop calls the function soon."""
+        """Let the loop call *function* soon: see `Runtime.post`."""
         if self._bound is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits on it any more
                 self._bound.call_soon_threadsafe(function, *arguments)
 
     def at(self, time: float, call: Callable[[], object]) -> LoopTimer:
-        """See `Runtime.at`."""
+        """Call *call* at *time*: see `Runtime.at`."""
         return LoopTimer(self.loop, self.clock, self.timers, time, call)
 
     async def stop(self) -> None:
-        """See `Runtime.stop`. Waits at most a second for a task that swallows its cancellation."""
+        """Cancel all tasks: see `Runtime.stop`. Wait at most a second for a task that swallows its cancellation."""
         for timer in list(self.timers):
             timer.cancel()
         rest = self._tasks - {asyncio.current_task()}
@@ -412,7 +421,7 @@ class LoopRuntime:
             await asyncio.wait(rest, timeout=1.0)
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """See `Runtime.shut_down`."""
+        """Call the last functions, then run nothing more: see `Runtime.shut_down`."""
         for function in last:
             await self.in_thread(function)
         self._stop_threads()

@@ -70,7 +70,7 @@ class Membership:
         self._changed, self.opened = True, False
 
     def renew_lease(self) -> tuple[str, ...]:
-        """Renew the lease. Returns the result of `Journal.beat`.
+        """Renew the lease. Returns the ids of the driver's executions with inbox items: see `Journal.beat`.
 
         If the journal deleted the driver, enlist the driver again.
 

@@ -15,7 +15,7 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """*observers* as a tuple, after a check that each can be called with a record.
+    """Return *observers* as a tuple, after a check that each can be called with a record.
 
     Raises:
         DefinitionError: An observer cannot be called, is a class, or is a coroutine function.

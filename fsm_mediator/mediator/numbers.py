@@ -27,7 +27,7 @@ def numbers_in(journal: Journal, saga: str, version: str | None, since: float | 
 
 
 class NumbersOperations:
-    """The method of `Mediator` that returns statistics."""
+    """The method of `Mediator` that returns statistics of a saga's executions."""
 
     _core: ExecutionDriver
 
@@ -54,7 +54,7 @@ class NumbersOperations:
 
 
 class AsyncNumbersOperations:
-    """The method of `AsyncMediator` that returns statistics."""
+    """The method of `AsyncMediator` that returns statistics of a saga's executions."""
 
     _core: ExecutionDriver
 

@@ -125,8 +125,8 @@ class Operations:
     ) -> int | dict[str, int]:
         """The number of executions that `executions` would list.
 
-        If there is an up-to-date side store, it answers. Otherwise all executions may have to be read, which takes
-        seconds.
+        An up-to-date side store of the journal answers at once. Without a side store, all executions may have to be
+        read, which takes seconds.
 
         Args:
             by: The property to count by: ``state``, ``saga``, ``version``, ``error`` or ``step``. The result is then a
@@ -172,7 +172,7 @@ class Operations:
 
         Args:
             saga_id: The execution.
-            attributes: JSON scalars by name. None removes an attribute. Attributes that are not named stay.
+            attributes: JSON scalars by name. None removes an attribute. Other attributes do not change.
             reason: The reason, which is journaled.
             actor: The name of the person or program that acts. It is journaled with the reason.
 
@@ -200,13 +200,13 @@ class Operations:
         return run_blocking(noting.notes, self._core, saga_id)
 
     def preview(self, saga_id: str) -> Preview:
-        """The steps that `cancel` would compensate (`undo` if the execution has succeeded), and the leftovers.
+        """The steps that `cancel`, or `undo` after a success, would compensate, and the effects that would remain.
 
         Args:
             saga_id: The execution.
 
         Raises:
-            RefusedError: Neither verb is possible, because the execution has failed, is stuck, or is past its pivot.
+            RefusedError: The execution has failed, is stuck, or is past its pivot: neither verb is possible.
             UnknownExecutionError: The journal knows no execution with this id.
         """
         check_id_argument(saga_id)
@@ -259,9 +259,9 @@ class Operations:
 
         Raises:
             RefusedError: The execution has not ended, has succeeded, is a branch, or has leftovers. The message names
-                them.
+                the leftovers.
             SagaIdTakenError: The new id belongs to another execution.
-            UnknownSagaError: No saga of the execution's name is registered.
+            UnknownSagaError: No saga with the name of the execution's saga is registered.
         """
         check_id_argument(saga_id, reason, actor)
         allowed = despite_leftovers, even_if_succeeded
@@ -278,7 +278,7 @@ class Operations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """Stop new attempts of an execution with its branches, of a saga, of a step, or of a step of a saga.
+        """Stop new attempts of one execution and its branches, of a saga, of a step, or of one step of a saga.
 
         Running attempts end normally. Compensations continue. Cancels, deadlines and time-outs work as usual. A driver
         in another process obeys the hold at the latest one second after its next heartbeat.
@@ -292,7 +292,7 @@ class Operations:
             actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            DefinitionError: Nothing is named, or an execution is named together with a saga or step.
+            DefinitionError: No argument names the subject, or *saga_id* is given together with *saga* or *step*.
             UnknownExecutionError: The journal knows no execution with this id.
             JournalError: The journal keeps no notes.
         """
@@ -321,7 +321,7 @@ class Operations:
             actor: The name of the person or program that acts. It is journaled with the reason.
 
         Raises:
-            RefusedError: There is no hold with these arguments.
+            RefusedError: No hold has this subject.
         """
         check_id_argument(saga_id or "", reason, actor)
         held = holding.held_of(saga_id, saga, step)
@@ -356,16 +356,16 @@ class Operations:
     def signal(self, saga_id: str, name: str, value: Any = None, *, actor: str | None = None) -> None:
         """Send a signal for which an execution waits, or will wait. *value* becomes the signal's result.
 
-        The first value counts. The same value again has no effect. A signal that comes before its wait is kept.
+        Only the first value counts. Sending it again has no effect. A signal may come before the execution waits.
 
         Args:
             saga_id: The execution.
-            name: The name of the signal. In a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
+            name: The name of the signal: ``inner.signal`` in a nested saga, ``group.branch.signal`` in a branch.
             value: A value of the signal's `payload` type.
             actor: The name of the person or program that acts. It is journaled.
 
         Raises:
-            RefusedError: There is no such signal, its wait is over, or it has already come with another value.
+            RefusedError: The saga has no such signal, its wait is over, or another value has already come.
             PayloadError: The value does not have the signal's type, or cannot be journaled.
             UnknownExecutionError: The journal knows no execution with this id.
         """

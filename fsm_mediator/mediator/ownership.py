@@ -61,8 +61,8 @@ class OwnedExecutions:
         abandoned: The threads that cannot be ended, by the id of their execution. The driver still owns these
             executions.
         unreleased: The ids of executions that could not be released yet.
-        to_release: The epochs, by id, of executions that were claimed for one worker while another worker of this
-            driver was about to claim them. The other worker may have found that this driver owns the execution.
+        to_release: By id, the epochs of executions that this driver has claimed although another of its workers was
+            about to claim them. They are released when that worker is finished, unless it has claimed them again.
         waiting: The places of executions that queue in the journal, by id: see `Limit.wait_for_turn`.
         holds: The holds that this driver knows.
         claims_in_doubt: Whether a claim failed here, but may have succeeded in the journal.
@@ -170,7 +170,7 @@ class OwnedExecutions:
                 self.release(saga_id)
                 self.finish(active)
             else:
-                self.unreleased.discard(saga_id)  # this driver drives it again
+                self.unreleased.discard(saga_id)  # this driver drives the execution again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
         """Claim the execution of *active*, unless it is already claimed, and load it.
@@ -201,7 +201,7 @@ class OwnedExecutions:
                 self.check_no_running_call(saga_id)
             elif (claimed := self._try_claim(entry)) is None:
                 if entry.driver is not None:
-                    notify_local_owner(entry.driver.id, saga_id)  # its driver must see the item that led to this claim
+                    notify_local_owner(entry.driver.id, saga_id)  # the owner must see the item that led to this claim
                 return False
             active.execution = self._store.load_execution(claimed)
             active.epoch, active.claimed = claimed.epoch, None
@@ -218,7 +218,7 @@ class OwnedExecutions:
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # an item can let it begin
             if claimed.mail or active.called:  # otherwise the inbox was empty, and later items call the driver
-                active.called = False  # first: items that come from now on are read again
+                active.called = False  # set before the read: items that come from now on are read again
                 active.receive(self._journal.inbox(saga_id))
         except BaseException as error:
             if active.epoch and claimed is not None and isinstance(error, PayloadError):
@@ -242,7 +242,7 @@ class OwnedExecutions:
     # Threads that cannot be ended
 
     def keep_for_abandoned_call(self, active: ActiveExecution, call: RunningCall, effect: Effect) -> None:
-        """Own the execution while the thread of *call* runs, even after *active* is finished."""
+        """Keep owning the execution while the thread of *call* runs, even after *active* is finished."""
         self.abandoned[active.saga_id] = AbandonedCall(call, effect)
 
     def free_slot(self, active: ActiveExecution) -> bool:
@@ -334,7 +334,7 @@ class OwnedExecutions:
             raise AlreadyDrivenError(_still_running(saga_id))
 
     def refuse_verbs(self, saga_id: str) -> None:
-        """Refuse the verbs in the inbox of an execution with a thread that cannot be ended."""
+        """Refuse the verbs in the inbox of an execution, because the thread of its abandoned attempt still runs."""
         try:
             entry = self._journal.find(saga_id)
             verbs = [item for item in self._journal.inbox(saga_id) if item.kind in VERBS]

@@ -77,7 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads. Meanwhile, a thread of this pool does not count."""
+        """A context in which the caller waits for other threads. In it, a thread of this pool does not count."""
         if _pool.get() is not self:
             yield
             return
@@ -100,7 +100,7 @@ class ThreadPool:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{next(self._numbers)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system has no more threads: an existing one or the next job helps
+        except RuntimeError:  # the system has no more threads: the job waits for another thread
             logger.exception("%s: a thread could not be started", self._name)
             with self._lock:
                 self._threads -= 1
@@ -131,7 +131,7 @@ class ThreadPool:
             del todo, context, job
             with self._lock:
                 self._idle += 1
-                if self._threads - self._blocked > self._most:  # it replaced a blocked thread
+                if self._threads - self._blocked > self._most:  # this thread replaced a blocked thread
                     self._thread_exits()
                     return
             self.freed.set()
@@ -192,9 +192,9 @@ class TimerThread:
         return timer
 
     def _compact(self) -> None:
-        """Count a cancelled timer.
+        """Count a cancelled timer. If most timers are cancelled, remove them from the heap.
 
-        If most timers are cancelled, remove the cancelled timers. Otherwise they stay until their time, maybe for days.
+        A cancelled timer that is not removed stays in the heap until its time, which may be days away.
         """
         with self._changed:
             self._cancelled += 1
@@ -325,7 +325,7 @@ class ThreadCall:
             callbacks = self._callbacks
         for call in callbacks:
             call(self)
-        del self  # the error keeps this frame, which must not keep the error
+        del self  # the error keeps this frame alive; through *self* the frame would keep the error alive
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the answer, at most *seconds*. Returns whether the call has answered."""
@@ -346,7 +346,7 @@ class ThreadCall:
 
 
 def without_own_frame(error: BaseException) -> Any:
-    """*error* with a traceback that begins in the step. The frame of this library must not be kept alive."""
+    """Return *error* with a traceback that begins in the step. No frame of this library is then kept alive."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error

@@ -36,7 +36,7 @@ class Preview(NamedTuple):
 
 
 def preview(store: ExecutionStore, saga_id: str) -> Preview:
-    """The steps that `cancel` or `undo` would compensate: see `Mediator.preview`.
+    """The steps that `cancel`, or `undo` after a success, would compensate: see `Mediator.preview`.
 
     Raises:
         RefusedError: Neither a cancel nor an undo is possible.
@@ -56,7 +56,7 @@ def preview(store: ExecutionStore, saga_id: str) -> Preview:
 
 
 def _steps(store: ExecutionStore, execution: Execution) -> tuple[list[str], list[str], str | None]:
-    """The compensated steps, the leftovers, and the step that is being attempted."""
+    """The steps that would be compensated, the leftovers, and the step that is being attempted: see `Preview`."""
     under_way = path_of(execution.state) if execution.phase in _AT_IT and execution.attempt else None
     compensates: list[str] = []
     leftovers: list[str] = []
@@ -75,7 +75,7 @@ def _steps(store: ExecutionStore, execution: Execution) -> tuple[list[str], list
 
 
 def _branch(store: ExecutionStore, saga_id: str) -> tuple[list[str], list[str]]:
-    """The compensated steps and the leftovers of a branch. Empty if the branch was not created."""
+    """The steps of a branch that would be compensated, and its leftovers. Both are empty if no branch was created."""
     entry = store.journal.find(saga_id)
     if entry is None:
         return [], []

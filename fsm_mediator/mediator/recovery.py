@@ -55,7 +55,8 @@ class RecoveryPoll:
         """Claim and drive executions for *free* workers. An error of the journal is logged.
 
         Returns:
-            The seconds to wait before the next round, and whether to wait for a free worker instead.
+            The maximum number of seconds until the next round, and whether the round begins as soon as a worker is
+            free.
         """
         core = self._core
         if free <= 0:
@@ -83,12 +84,12 @@ class RecoveryPoll:
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and tries again in %.1f s: %s", wait, error)
             return wait, False
-        # A due execution that was not claimed is already driven here, or cannot be driven. It is not a reason for a
-        # shorter wait.
+        # A due execution that was not claimed is already driven here, or cannot be driven. So it does not shorten the
+        # wait.
         return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
     def _learn(self) -> None:
-        """Note the fingerprints that no saga here has. Forget the executions that are no longer driven here."""
+        """Note the fingerprints that no registered saga has. Forget the executions that are no longer driven here."""
         waiting = []
         for active in self._taken_up:
             if active.epoch == 0 and not active.finished:
@@ -114,17 +115,17 @@ async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
 
 
 class Relay(Protocol):
-    """Passes work to a mediator, round by round, in the mediator's daemon. One example is an outbox."""
+    """A source of work, such as an outbox. The daemon of a mediator calls `pass_on` repeatedly."""
 
     async def pass_on(self, mediator: Any) -> int:
-        """Pass on all waiting work. Returns the number of items that were passed on."""
+        """Pass all waiting work to *mediator*. Returns the number of items that were passed on."""
 
 
 PassOn: TypeAlias = Callable[[], Coroutine[Any, Any, int]]
 
 
 async def relay_until(core: Core, pass_on: PassOn, poll: float, stopped: Event) -> None:
-    """Call *pass_on*, round by round, until *stopped* is set or the mediator is closed."""
+    """Call *pass_on*, the method of a relay, repeatedly until *stopped* is set or the mediator is closed."""
     failures = 0
     while not stopped.is_set() and not core.closed:
         try:

@@ -31,7 +31,7 @@ class SagaRegistry:
             journal does not have the shape.
 
     Raises:
-        DefinitionError: As in `register`.
+        DefinitionError: Two sagas have the same name and version, or the mediator cannot drive a saga.
     """
 
     def __init__(self, sagas: Iterable[Saga], *, codec: Codec | None, coroutines: bool) -> None:
@@ -99,7 +99,7 @@ class SagaRegistry:
                 self._register_branches(branch)
 
     def saga(self, saga: Saga | str) -> Saga:
-        """The registered saga with this name. If *saga* is a saga, it is registered and returned.
+        """The registered saga with the name *saga*. If *saga* is a saga and not a name, it is registered and returned.
 
         Raises:
             UnknownSagaError: No saga with this name is registered.
@@ -145,7 +145,7 @@ class SagaRegistry:
         )
 
     def _differences(self, acceptance: Acceptance, nearest: Saga) -> str:
-        """The differences between *nearest* and the definition that wrote an execution, as text."""
+        """The differences between *nearest*, a registered saga, and the definition that wrote an execution, as text."""
         stored = self.stored_shape(acceptance.fingerprint)
         if stored is None:  # the execution was written before journals kept shapes
             return f"it has {', '.join(path for path, *_ in shape_of(nearest.parts))}"
@@ -163,7 +163,7 @@ class SagaRegistry:
         return True
 
     def knows(self, fingerprint: str) -> bool:
-        """Whether any registered saga, or a branch of one, has this fingerprint."""
+        """Whether a registered saga, or a branch of a registered saga, has this fingerprint."""
         sagas = any(saga.fingerprint == fingerprint for saga in self.sagas)
         return sagas or any(key[-1] == fingerprint for key in self._branches)
 

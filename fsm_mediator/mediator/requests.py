@@ -97,7 +97,7 @@ async def run(  # noqa: C901 - one path, read as a whole
         try:
             return _checked(core, active, outcome, check)
         finally:
-            del active, outcome, execution  # as in `ExecutionDriver.drive_in_memory`
+            del active, outcome, execution  # an error keeps this frame alive; the run must not be
     saga_id = execution.saga_id
     if await _exists(core, execution):
         ended = (await core.runtime.in_thread(core.store.entry, saga_id)).state in ENDED
@@ -199,7 +199,7 @@ async def accept(core: ExecutionDriver, execution: Execution) -> None:
 
 
 async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
-    """Whether the journal has an execution with the same id. False if opening that execution failed.
+    """Whether the journal has an execution with the id of *execution*. Waits while another caller here opens it.
 
     Raises:
         SagaIdTakenError: That execution has another saga or payload, or an execution with this id was deleted.
@@ -210,7 +210,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
         if active is None:
             entry = await core.runtime.in_thread(find, saga_id)
             break
-        await core.is_finished(active, pause)  # the other execution is about to be written, or refused
+        await core.is_finished(active, pause)  # another caller's execution is about to be written, or refused
         pause = longer(pause)
     if entry is not None:
         core.store.check_same(entry.acceptance, execution)
@@ -254,11 +254,11 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
 async def _waited(
     core: ExecutionDriver, entry: Entry, left: float | None, pause: float
 ) -> tuple[Outcome | None, float]:
-    """Wait a while for an execution that was not driven here. Returns its outcome or None, and the next pause.
+    """Wait a while for an execution that was not driven here, or drive it if no other driver owns it.
 
-    Returns its outcome, or None if it is still running, and the next pause.
+    With a timeout, the execution is driven in the background. *pause* is the last pause of the caller, in seconds.
 
-    The caller drives the execution if it can. With a timeout, it drives it in the background.
+    Returns the execution's outcome, or None if it is still running, and the seconds of the next pause.
     """
     saga_id, runtime = entry.saga_id, core.runtime
     abandoned = core.owned.abandoned.get(saga_id)
@@ -290,7 +290,7 @@ async def _waited(
         not elsewhere
         and (entry.wake_at is None or entry.mail or entry.wake_at <= core.clock())
         and core.resume(saga_id) is not None
-        and not core.store.waits_in_group(entry)  # otherwise it would park again at once
+        and not core.store.waits_in_group(entry)  # otherwise the execution would park again at once
     ):
         return None, pause
     # Another driver owns the execution, or it is parked: check again, with growing pauses.
@@ -299,7 +299,7 @@ async def _waited(
 
 
 def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
-    """A branch that is driven here, if its parent is parked and got no message from any branch. Otherwise None."""
+    """A branch of *entry* that is driven here, if *entry* waits and got no message of a branch. Otherwise None."""
     if entry.called or not core.store.waits_in_group(entry):
         return None
     return core.owned.any_branch_of(entry.saga_id)
@@ -330,7 +330,7 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
 
 
 async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: InboxItem) -> Outcome | None:
-    """Claim and drive a reserved execution, if no other driver owns it. Earlier verbs in the inbox come first."""
+    """Claim an execution, feed it the verbs in its inbox, then *verb*, and drive it. None if it cannot be claimed."""
     try:
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
             core.owned.finish(active)

@@ -20,7 +20,9 @@ from fsm_mediator.retry import Retry
 T = TypeVar("T")
 
 JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05)
-"""The repetitions of a failed commit. After the last, the execution is dropped, and loaded again later."""
+"""The policy by which a failed commit is repeated. After the last attempt, the driver leaves the execution, which is
+loaded again later.
+"""
 
 
 class StepCall:
@@ -30,7 +32,7 @@ class StepCall:
         saga_id: The execution.
         effect: The effect, which has the function.
         arguments: The arguments of the function.
-        running: The running call, if it has its own thread or task.
+        running: The running call. None if the call has neither its own thread nor its own task.
     """
 
     __slots__ = ("arguments", "effect", "running", "saga_id")
@@ -89,7 +91,7 @@ class Runtime(Protocol):
         detaches: Whether a caller can stop waiting while the driver continues.
         sleeps: Whether the user passed a *sleep* function.
         journal_retry: The policy by which a failed commit is repeated.
-        cancelled: The exceptions that end a task from outside.
+        cancelled: The types of the exceptions that cancel a task from outside.
         freed: An event that is set when a worker in the background becomes free, because its job has ended or waits.
     """
 
@@ -133,7 +135,7 @@ class Runtime(Protocol):
         ...
 
     def event(self) -> Event:
-        """A new flag."""
+        """A new `Event`, which is not set."""
         ...
 
     async def wait(self, event: Event, seconds: float | None) -> bool:
@@ -141,10 +143,10 @@ class Runtime(Protocol):
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Wait for a number of seconds."""
+        """Wait for *seconds*."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for a number of seconds, with the user's *sleep* if there is one."""
+        """Wait for *seconds*, with the user's *sleep* function if there is one."""
 
     def check_cancelled(self) -> None:
         """Raise an error if the driver was cancelled."""

@@ -13,7 +13,7 @@ from fsm_mediator.retry import Retry
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=300.0, wait_jitter=0.0)
-"""The waits of an execution after consecutive failures."""
+"""The waits between tries to drive an execution, after consecutive failures."""
 
 
 class Setbacks:
@@ -34,9 +34,9 @@ class Setbacks:
         self._failed: dict[str, tuple[int, float]] = {}
 
     def log(self, saga_id: str, error: MediatorError) -> float | None:
-        """Log that an execution is no longer driven.
+        """Log that an execution is no longer driven, because of *error*.
 
-        Returns the seconds after which it is claimed again. None if only a daemon claims it again.
+        Returns the seconds after which a timer claims it again. None if only a daemon claims it again.
         """
         timer = type(error) is JournalError
         wait = self.note(saga_id, timer=timer)
@@ -47,7 +47,7 @@ class Setbacks:
     def note(self, saga_id: str, *, timer: bool = True) -> float:
         """Count a failure. Returns the seconds until the next try.
 
-        *timer* says whether a timer tries again, not a daemon.
+        *timer* says whether a timer makes the next try. Otherwise a daemon makes it.
         """
         count = self._failed.get(saga_id, (0, 0.0))[0] + 1
         wait = min(BACKOFF.wait(count, 0.0), self.timer_max if timer else math.inf)
@@ -59,9 +59,9 @@ class Setbacks:
         self._failed.pop(saga_id, None)
 
     def waiting(self) -> list[str]:
-        """The ids of executions for which it is too early to try again: see `is_waiting`."""
+        """The ids of the executions for which `is_waiting` is true: it is too early for a daemon to try them again."""
         return [saga_id for saga_id in list(self._failed) if self.is_waiting(saga_id)]
 
     def is_waiting(self, saga_id: str) -> bool:
-        """Whether it is too early for a daemon to try an execution again."""
+        """Whether it is too early for a daemon to try an execution again after a failure."""
         return self._monotonic() < self._failed.get(saga_id, (0, -math.inf))[1]

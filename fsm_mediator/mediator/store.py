@@ -56,14 +56,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
 
 PARENT_RESULTS_KEPT: Final = 256
-"""The number of groups for which the results of the parent are cached for the branches."""
+"""The maximum number of groups for which the parent's results are cached. Branches read these results."""
 
 
 _IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
 
 
 def _copied(payload: Any) -> Any:
-    """A copy of a payload. UNSET if it cannot be copied."""
+    """A deep copy of a payload. UNSET if the payload cannot be copied."""
     try:
         return copy.deepcopy(payload)
     except Exception:  # such as a lock or a connection; the payload is then compared without a copy
@@ -79,8 +79,8 @@ class ExecutionStore:
         clock: Returns the time, in seconds since the epoch.
 
     Attributes:
-        around_decision: Adds the user's context managers to a deciding function. None if there are none.
-        carrier: Returns the caller's trace context, for a new execution. None if there are no traces.
+        around_decision: Adds the user's context managers to a deciding function. None if there are no context managers.
+        carrier: Returns the caller's trace context, for a new execution. None if traces are not used.
     """
 
     def __init__(self, registry: SagaRegistry, journal: Journal, clock: Callable[[], float]) -> None:
@@ -97,7 +97,7 @@ class ExecutionStore:
         self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
     def carried(self) -> dict[str, str] | None:
-        """The caller's trace context. None if the caller is in no trace, or if there are no traces."""
+        """The caller's trace context. None if the caller is in no trace, or if traces are not used."""
         return None if self.carrier is None else self.carrier()
 
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
@@ -147,7 +147,7 @@ class ExecutionStore:
         return execution
 
     def entry(self, saga_id: str) -> Entry:
-        """The execution with this id, as the journal lists it.
+        """The journal's entry of the execution with this id.
 
         Raises:
             UnknownExecutionError: There is no such execution.
@@ -245,7 +245,7 @@ class ExecutionStore:
         return known
 
     def has_news(self, entry: Entry) -> bool:
-        """Whether a stuck or ended execution has a new message of a branch or a verb of an operator."""
+        """Whether a driver must handle a new message of a branch, or a verb for a stuck or ended execution."""
         return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
 
     def has_verbs(self, entry: Entry) -> bool:
@@ -265,7 +265,7 @@ class ExecutionStore:
         return part is not None and part.kind in GROUPS
 
     def outcome(self, saga_id: str) -> Outcome:
-        """The outcome of the execution so far, from the journal."""
+        """The outcome of an execution so far, computed from its records in the journal."""
         return self.load_execution(self.entry(saga_id)).outcome()
 
     def check_same(self, theirs: Acceptance, opened: Execution) -> None:
@@ -284,7 +284,7 @@ class ExecutionStore:
             try:
                 payload = self.journal.codec.decode_acceptance(opened.saga, theirs).payload
             except PayloadError:
-                payload = ...  # its type has changed since: it equals no new payload
+                payload = ...  # the type of the stored payload has changed: it equals no new payload
         if theirs.payload is not ours.payload and not are_equal(payload, ours.payload):
             raise SagaIdTakenError(
                 f"execution {ours.saga_id!r} of saga {ours.saga!r} exists with another payload. "
@@ -308,7 +308,7 @@ class ExecutionStore:
         return None if not closed and self.waits_for_branches(outcome) else outcome
 
     def roots_of(self, outcomes: Iterable[Outcome], driver_id: str) -> list[str]:
-        """The ids of the roots of the branches in *outcomes*.
+        """The ids of the outermost parents (the roots) of the branches in *outcomes*.
 
         Roots that are in *outcomes* themselves, or that another living driver owns, are left out.
 
@@ -325,7 +325,7 @@ class ExecutionStore:
         ]
 
     def missing_definition(self, active: ActiveExecution) -> str | None:
-        """The fingerprint of *active*, if no registered saga can drive it. Otherwise None.
+        """The fingerprint of the definition of *active*, if no registered saga can drive it. Otherwise None.
 
         The result is also None if a registered saga with another name has that fingerprint. That saga can drive the
         execution.
@@ -338,7 +338,7 @@ class ExecutionStore:
 
 
 def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """*entries*, with the reason for each undrivable execution."""
+    """Yield *entries*. The entry of an undrivable execution has the reason in `Entry.undrivable`."""
     look = Drivability(journal)
     for entry in entries:
         why = look.why_not(entry)
@@ -346,7 +346,7 @@ def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Ent
 
 
 def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecution]) -> list[Entry]:
-    """*entries*, with the limit on which an execution is queued, if this mediator drives the execution."""
+    """Return *entries*. If an execution in *driven* is queued on a limit, its `Entry.queued` has the limit's name."""
     found = []
     for entry in entries:
         active = driven.get(entry.saga_id)
@@ -371,7 +371,7 @@ def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
 _RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
 _begun = (math.inf, 0.0, 0)
-"""The millisecond of the last new id: its start and its end, in seconds, and the common bits of its ids."""
+"""The millisecond of the last new id: its start and end, in seconds, and the first bits of all ids made in it."""
 
 
 def uuid7_hex(at: float) -> str:

@@ -12,7 +12,9 @@ from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.records import Answer, Raised, Returned
 
 MOST_AT_WORK: Final = 256
-"""The maximum number of working background executions of one event loop. At this number, no more are claimed."""
+"""The maximum number of executions that work in the background of one event loop. While so many work, no further
+execution is claimed.
+"""
 
 
 class LoopEvent(asyncio.Event):
@@ -51,17 +53,17 @@ class Workers:
         self._waits, self._awaits = _Aside(self, self._waiting), _Aside(self, self._in_coroutines)
 
     def add(self, task: asyncio.Task[Any]) -> None:
-        """Count *task* until `ended` is called."""
+        """Count *task* as a worker until `ended` is called with it."""
         self._all.add(task)
 
     def ended(self, task: asyncio.Task[Any]) -> None:
-        """Do not count *task* any more."""
+        """Stop counting *task* as a worker, because it has ended."""
         self._all.discard(task)
         self.freed.set()
 
     @property
     def free(self) -> int:
-        """The number of further tasks that may work."""
+        """The number of further tasks that may begin to work now."""
         at_work = self._all - self._waiting
         return max(0, min(MOST_AT_WORK - len(at_work), self._most - len(at_work - self._in_coroutines)))
 
@@ -76,7 +78,7 @@ class Workers:
 
 
 class _Aside(contextlib.AbstractContextManager[None]):
-    """A context that marks the current task.
+    """A context that marks the current task as waiting, or as running a coroutine of a step.
 
     It is a class, because a generator would add its frame to errors of steps.
     """
@@ -168,7 +170,7 @@ class TaskCall:
         return self._blocks and self._task.done()
 
     def revoke(self) -> bool:
-        """Whether the call has ended. A running call cannot be prevented."""
+        """Return whether the call has ended, because a running call cannot be prevented."""
         return self._task.done()
 
     def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:
@@ -177,7 +179,7 @@ class TaskCall:
 
 
 async def answer_of(awaitable: Awaitable[Any]) -> Returned | Raised:
-    """Await a step's answer.
+    """Await *awaitable*, the coroutine of a step, and return its answer.
 
     Errors are returned, not raised, because a `SystemExit` that leaves a task would end the loop.
     """

@@ -69,61 +69,76 @@ class ThreadRuntime:
         self.reset()
 
     def reset(self) -> None:
-        """See `Runtime.reset`."""
+        """Forget all state, in a forked child: see `Runtime.reset`."""
         self._pool = ThreadPool(self._max_workers, "fsm-mediator")
         self._timers = TimerThread(self._clock, "fsm-mediator-timers")
         self.at: Callable[[float, Callable[[], object]], Timer] = self._timers.at
 
     @property
     def freed(self) -> threading.Event:
-        """See `Runtime.freed`."""
+        """An event that is set when a worker in the background becomes free: see `Runtime.freed`."""
         return self._pool.freed
 
     def free_workers(self) -> int:
-        """See `Runtime.free_workers`. These are the free threads of the pool."""
+        """The number of further executions that can be driven in the background: see `Runtime.free_workers`.
+
+        These are the free threads of the pool.
+        """
         return self._pool.free
 
     def bind(self) -> bool:
-        """See `Runtime.bind`. Does nothing, because any thread may use the runtime."""
+        """Bind the runtime to the caller's event loop: see `Runtime.bind`.
+
+        Does nothing, because any thread may use the runtime.
+        """
         return False
 
     def is_bound(self) -> bool:
-        """See `Runtime.is_bound`."""
+        """Return True, because any thread may use this runtime: see `Runtime.is_bound`."""
         return True
 
     def is_lost(self) -> bool:
-        """See `Runtime.is_lost`."""
+        """Return False, because this runtime has no event loop: see `Runtime.is_lost`."""
         return False
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """See `Runtime.wait`. A waiting worker does not count, so another job can begin."""
+        """Wait until *event* is set: see `Runtime.wait`. A waiting worker does not count, so another job can begin."""
         if event.is_set():
             return True
         with self._pool.blocked():
             return bool(event.wait(seconds))
 
     async def pause(self, seconds: float) -> None:
-        """See `Runtime.pause`."""
+        """Wait for *seconds*: see `Runtime.pause`."""
         with self._pool.blocked():
             time.sleep(seconds)  # noqa: ASYNC251 - this is what a thread does
 
     async def sleep(self, seconds: float) -> None:
-        """See `Runtime.sleep`."""
+        """Wait, with the user's *sleep* if there is one: see `Runtime.sleep`."""
         (self._sleep or time.sleep)(seconds)
 
     def check_cancelled(self) -> None:
-        """See `Runtime.check_cancelled`. Does nothing, because threads are not cancelled."""
+        """Raise an error if the driver was cancelled: see `Runtime.check_cancelled`.
+
+        Does nothing, because threads are not cancelled.
+        """
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """See `Runtime.in_thread`. Calls the function here, because this thread may block."""
+        """Call a function that may block on the journal: see `Runtime.in_thread`.
+
+        Calls the function here, because this thread may block.
+        """
         return function(*arguments)
 
     async def write(self, commit: Commit) -> Written:
-        """See `Runtime.write`."""
+        """Write *commit* to the journal: see `Runtime.write`."""
         return self._journal.write(commit)
 
     async def call(self, call: StepCall) -> Answer:
-        """See `Runtime.call`. The call runs here, or in its own thread if the step has a timeout."""
+        """Call a step's function: see `Runtime.call`.
+
+        The call runs here, or in its own thread if the step has a timeout.
+        """
         callback = call.effect.callback
         assert callback is not None
         if call.effect.part.timeout is not None:
@@ -135,7 +150,7 @@ class ThreadRuntime:
         return self.answer(call, value)
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
-        """See `Runtime.answer`. A coroutine is refused."""
+        """The answer for a value that a step returned: see `Runtime.answer`. A coroutine is refused."""
         if type(value) is not types.CoroutineType:
             return Returned(value, late)
         value.close()
@@ -148,7 +163,7 @@ class ThreadRuntime:
         )
 
     def raised(self, error: BaseException) -> Answer:
-        """See `Runtime.raised`."""
+        """The answer for an error that a step raised: see `Runtime.raised`."""
         if not isinstance(error, Exception) and is_interrupt(error):
             raise  # noqa: PLE0704 - only called while an error is handled
         return Raised(without_own_frame(error))
@@ -178,14 +193,17 @@ class ThreadRuntime:
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
     ) -> T | None:
-        """See `Runtime.attach`. The caller waits until the end, because a thread cannot be cancelled."""
+        """Run *work*, and wait for its result: see `Runtime.attach`.
+
+        The caller waits until the end, because a thread cannot be cancelled.
+        """
         try:
             return await work(*arguments)
         finally:
             del work, arguments, detached  # a step's error keeps this frame alive; the run must not be
 
     async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """See `Runtime.uncancellable`."""
+        """Run *work* to its end, even if the caller is cancelled: see `Runtime.uncancellable`."""
         return await work(*arguments)
 
     def submit(
@@ -194,7 +212,7 @@ class ThreadRuntime:
         context: contextvars.Context | None,
         never_ran: Callable[[], object],
     ) -> None:
-        """See `Runtime.submit`. A thread of the pool runs *work*.
+        """Run *work* in a thread of the pool: see `Runtime.submit`.
 
         *never_ran* is called only if the pool was stopped.
         """
@@ -202,15 +220,18 @@ class ThreadRuntime:
             never_ran()
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """See `Runtime.post`. Calls the function now, in this thread."""
+        """Call *function* in a thread or loop where drivers run: see `Runtime.post`.
+
+        Calls the function now, in this thread.
+        """
         function(*arguments)
 
     async def stop(self) -> None:
-        """See `Runtime.stop`."""
+        """End all work that can be ended: see `Runtime.stop`."""
         self._timers.stop()
         self._pool.stop()
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """See `Runtime.shut_down`."""
+        """Call the last functions, then run nothing more: see `Runtime.shut_down`."""
         for function in last:
             function()

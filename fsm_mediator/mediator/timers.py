@@ -20,7 +20,7 @@ class WakeTimers:
     Args:
         set_timer: Calls a function at a given time, in seconds since the epoch, or shortly after it.
         clock: Returns the time, in seconds since the epoch.
-        wake: Claims an execution. Its second argument is the time that has passed.
+        wake: Claims the execution with an id. Its second argument is a time that counts as passed.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class WakeTimers:
         self._set_for = math.inf
 
     def add(self, at: float, saga_id: str, until: float = -math.inf) -> None:
-        """Wake *saga_id* at time *at*.
+        """Wake the execution *saga_id* at time *at*, in seconds since the epoch.
 
         The time *until* then counts as passed, even if the clock shows an earlier time.
         """
@@ -53,7 +53,7 @@ class WakeTimers:
         with self._lock:
             if set_for != self._set_for:
                 return  # an earlier timer was set meanwhile, and replaces this timer
-            now = max(self._clock(), set_for)  # the time has come, at least by the monotonic clock
+            now = max(self._clock(), set_for)  # *set_for* has passed, at least by the monotonic clock
             while self._heap and self._heap[0][0] <= now:
                 due.append(heapq.heappop(self._heap))
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
@@ -63,7 +63,7 @@ class WakeTimers:
             self._wake(saga_id, max(at, until))
 
     def rearm(self) -> None:
-        """Set the timer again after the former timer was lost."""
+        """Set the timer again, because the former timer was lost with its thread or loop."""
         with self._lock:
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
         if following < math.inf:

@@ -15,9 +15,9 @@ from fsm_mediator.states import PHASES, UNDRIVABLE, phase_of
 def check_settings(
     *, max_workers: Any, max_recoveries: Any, close_grace: Any, observers: Any, **functions: Any
 ) -> None:
-    """Refuse wrong settings of a mediator, which would otherwise fail only when the mediator drives.
+    """Refuse wrong settings of a mediator now, because otherwise they would fail only during an execution.
 
-    *functions* has the settings that must be functions or None.
+    *functions* has, by name, the settings that must be functions or None.
 
     Raises:
         DefinitionError: A setting is wrong. The message names the setting and the accepted values.
@@ -40,7 +40,7 @@ def checked_relays(relays: Any, retention: Any = None) -> tuple[Any, ...]:
         DefinitionError: A relay has no `pass_on`, or the retention cannot be used.
     """
     if retention is not None:
-        from fsm_mediator.journal.retention import Retention  # brings asyncio
+        from fsm_mediator.journal.retention import Retention  # imports asyncio, which takes time
 
         relays = (*relays, retention if isinstance(retention, Retention) else Retention(retention))
     for relay in relays:
@@ -120,10 +120,10 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
 
 
 def is_instance(value: Any, type: type) -> bool:
-    """Whether *value* is an instance of *type*. True if this cannot be decided."""
+    """Whether *value* is an instance of *type*. True if this cannot be checked."""
     try:
         return isinstance(value, type) or (type is float and isinstance(value, int))
-    except TypeError:  # a TypedDict or a protocol. Nothing is encoded, so nothing is lost
+    except TypeError:  # a TypedDict or a protocol. The value is not encoded, so it does not change
         return True
 
 

@@ -46,15 +46,16 @@ def new_verb(
     actor: str | None = None,
     carrier: dict[str, str] | None = None,
 ) -> InboxItem:
-    """A verb for an inbox. For ``resolve``, *value* is a dictionary with ``done`` and ``result``."""
+    """A new inbox item for the verb *kind*. For ``resolve``, *value* is a dictionary with ``done`` and ``result``."""
     return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor, carrier=carrier)
 
 
 def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Command, Command | None]:
-    """The command for *verb*, and the command for the stuck branches of the execution (None for no command).
+    """The command for *verb*, and the command that the execution's stuck branches get first (None for no command).
 
     Raises:
-        RefusedError: No execution could accept the verb.
+        RefusedError: The verb is an ``undo`` of a branch, or a ``resolve`` without a reason, or a ``resolve`` with a
+            result although the step is not done.
     """
     if verb.kind == RETRY:
         retry = retry_command(store, verb.reason, verb.actor)
@@ -70,7 +71,7 @@ def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Co
 
 
 async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Record:
-    """Feed *verb* to an owned execution.
+    """Feed *verb* to an owned execution, and return the record of the transition.
 
     Raises:
         RefusedError: The execution cannot accept the verb. If an equal verb came first, the message names that verb.
@@ -86,7 +87,7 @@ async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Rec
 
 
 def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
-    """The record of an earlier equal verb, if the execution was not stuck again after it. Otherwise None."""
+    """The record of an earlier verb of the same kind, if the execution was not stuck again after it. Otherwise None."""
     for record in reversed(execution.history):
         if record.event in _EVENTS[verb.kind]:
             return record
@@ -96,9 +97,9 @@ def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
 
 
 async def judge_verbs(core: Core, active: ActiveExecution) -> list[Record]:
-    """Feed the verbs in the inbox to an owned execution, in order. Returns the records.
+    """Feed the verbs in the inbox to an owned execution, in order. Returns the records of the accepted verbs.
 
-    The next commit writes the answers.
+    The next commit writes the answers to all these verbs.
     """
     records: list[Record] = []
     while active.inbox.verbs:
@@ -141,7 +142,7 @@ async def ask_driver(core: Core, saga_id: str, verb: InboxItem, timeout: float) 
         if entry.driver is not None and entry.driver_alive:
             await core.notify_owner(entry)
         elif store.registry.can_drive(entry.acceptance):
-            core.resume(saga_id)  # its driver has ended, or has released it
+            core.resume(saga_id)  # its driver has ended, or has released the execution
         left = until - runtime.monotonic()
         if left <= 0:
             who = f"{entry.driver} drives it" if entry.driver is not None else "nothing drives it"
@@ -174,9 +175,9 @@ def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
 
 
 async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome:
-    """The outcome of an execution when it rests, or after *timeout* seconds.
+    """Wait until an execution does not continue by itself, at most *timeout* seconds. Returns its outcome.
 
-    Built from its saga's shape in the journal.
+    The outcome is built from the shape of the execution's saga, which is in the journal.
     """
     runtime, pause = core.runtime, 0.002
     until = runtime.monotonic() + timeout
@@ -190,7 +191,7 @@ async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome
 
 
 def outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
-    """The outcome of an execution without a registered definition. Built from the shape of its saga in the journal.
+    """The outcome of an execution without a registered definition, built from the saga's shape in the journal.
 
     Raises:
         RefusedError: The journal does not have the shape.

@@ -16,7 +16,7 @@ BRANCHES_POLL: Final = 1.0
 
 
 def longer(pause: float) -> float:
-    """The pause before the next query, in seconds. *pause* is the pause before the last query."""
+    """The seconds to wait before the next query to the journal. *pause* is the wait before the last query."""
     return min(pause * 1.5, 0.25)
 
 
@@ -61,7 +61,7 @@ class WaitingDriver(Core):
         return self.clock()
 
     def _left(self, active: ActiveExecution, until: float, at: float) -> float:
-        """The seconds until *until*. The system clock and the monotonic clock are both used; the earlier end counts.
+        """The seconds until *until*, by the system clock or by the monotonic clock: the smaller number.
 
         The result is never longer than the whole wait, counted from the last record to *until*.
         """
@@ -92,11 +92,11 @@ class WaitingDriver(Core):
             if active.wait.token is token:
                 at = self.clock() + wait
                 active.wait.timer = self.runtime.at(at, functools.partial(self.continue_driving, active, token))
-        if active.called or active.stopping or self.closed:  # these were set before the token
+        if active.called or active.stopping or self.closed:  # set before the token: no other code resumes it
             self.continue_driving(active, token)
 
     async def _note_slots(self, active: ActiveExecution, commit: Commit, mail: Written) -> bool:
-        """Free the slot of the last attempt, after *commit*. Returns whether the next attempt queues."""
+        """Free the slot of the last attempt, after *commit* was written. Returns whether the next attempt is queued."""
         queues = active.unbegun
         if commit.slot is not None:
             active.listed = bool(commit.slot)
@@ -108,7 +108,7 @@ class WaitingDriver(Core):
         return queues
 
     async def _wait_for_slot(self, active: ActiveExecution) -> bool:
-        """Wait for the slot of an attempt. False if the driver has left the execution, which the slot will resume."""
+        """Wait for the slot of an attempt. False if the driver left the execution, which resumes with the slot."""
         slot = active.slot
         assert slot is not None
         if active.background and self.runtime.suspends:

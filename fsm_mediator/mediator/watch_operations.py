@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Shown:
-    """The part of a watch that a notebook shows: a moving picture.
+    """The methods of a watch with which a notebook shows a moving picture of the execution.
 
     Args:
         core: The mediator's driver.
@@ -67,14 +67,14 @@ class _Shown:
         return self.live()
 
     def _display_(self) -> Any:
-        """The object that marimo shows: the widget, or a text in its place."""
+        """The object that marimo shows: the widget, or a text if there is no picture."""
         try:
             return repr(self) if self._saga_id is None else self._widget
         except MissingExtraError as error:
             return f"{self!r}: {error}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """The content for a notebook: the widget and a still picture, or a text in their place."""
+        """The content that Jupyter shows: the widget and a still picture, or a text if there is no picture."""
         shown = self._display_()
         return {"text/plain": shown} if isinstance(shown, str) else shown.mimebundle()
 

@@ -55,7 +55,7 @@ class WatchOfOne:
         self.ended: bool = False
 
     def look(self) -> list[Moment]:
-        """The moments since the last call.
+        """The moments of the execution since the last call, in order. Empty if nothing has happened.
 
         Raises:
             UnknownExecutionError: There is no such execution.
@@ -96,7 +96,7 @@ class WatchOfMany:
         changes_of(self._journal, cursor, 1)
 
     def look(self) -> list[Moment]:
-        """The moments since the last call."""
+        """The moments of the watched executions since the last call, in the order of the commits."""
         changes = changes_of(self._journal, self._cursor)
         if not changes:
             return []
@@ -123,7 +123,7 @@ def watch_of(
     cursor: str,
     poll: float,
 ) -> WatchOfOne | WatchOfMany:
-    """The watch that a caller's arguments describe.
+    """The watch that the arguments of `Mediator.watch` describe.
 
     Raises:
         DefinitionError: The arguments cannot be combined.

@@ -116,7 +116,7 @@ def note_parameters(note: Note, cipher: Cipher | None, token: int = 0) -> dict[s
 
 
 def without_nul(row: Iterable[Any]) -> list[Any]:
-    """*row* as a list, with each NUL in a text replaced by an escape. PostgreSQL's text type cannot hold NUL."""
+    """Return *row* as a list, with each NUL in a text replaced by an escape. PostgreSQL's text type cannot hold NUL."""
     return [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in row]
 
 
@@ -165,7 +165,7 @@ class Batch:
         self._slots = SlotJudge(session, [write.commit for write in writes if write.commit.slot], rules)
 
     def _load(self) -> None:
-        """Lock and read all rows that the commits need or change."""
+        """Lock and read all rows of executions, inboxes and slots that the commits need or change."""
         execute, writes = self._session.execute, self._writes
         opening = [write.commit.saga_id for write in writes if write.commit.acceptance is not None]
         going_on = [write.commit.saga_id for write in writes if write.commit.acceptance is None]
@@ -222,7 +222,7 @@ class Batch:
         return Queued(items) if write.commit.saga_id in self._queued else items
 
     def _plan(self, write: Write) -> JournalError | None:
-        """Collect the changes of one commit. Returns the error that refuses the commit, or None."""
+        """Collect the changes of one commit, for later statements. Returns the error that refuses it, or None."""
         commit, found = write.commit, self._found
         its = found.get(commit.saga_id)
         if its is not None and self._is_written(write, its):
@@ -278,7 +278,7 @@ class Batch:
             self._plans.append((sql.END_PLANNED, (ended, saga_id)))
 
     def _go_on(self, write: Write, its: _Standing) -> None:
-        """Apply a commit to the row of an existing execution."""
+        """Apply a commit to *its*, the row of an existing execution."""
         commit = write.commit
         taken = [number for number, *_ in its.inbox if number in commit.taken]
         its.inbox = [row for row in its.inbox if row[0] not in commit.taken]
@@ -299,7 +299,7 @@ class Batch:
         its.is_changed = True
 
     def _is_written(self, write: Write, its: _Standing) -> bool:
-        """Whether this commit was already written, and nothing after it."""
+        """Whether this commit was already written, and no later commit of its execution."""
         rows, commit = write.rows, write.commit
         if its.epoch != commit.epoch or its.number is None:
             return False
@@ -345,7 +345,7 @@ def _row_of(its: _Standing) -> Row:
 
 
 def refusal_of(write: Write, its: _Standing | None) -> JournalError | None:
-    """The error that refuses to add this commit to the execution *its*. None if the commit can be added."""
+    """The error that refuses a commit to the execution with the row *its*. None if the commit can be written."""
     commit = write.commit
     if its is None:
         return JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")

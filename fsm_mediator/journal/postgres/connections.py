@@ -35,7 +35,7 @@ class Session:
         self._schema = schema
 
     def execute(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> psycopg.Cursor[Row]:
-        """Execute a statement of `sql`."""
+        """Execute a statement of the module ``sql``, with the name of the schema in place of ``journal``."""
         return self.connection.execute(qualified(statement, self._schema).encode(), parameters)
 
     def pipeline(self) -> AbstractContextManager[Any]:
@@ -58,8 +58,8 @@ class Connections:
         when_cut_off: Called when the database could not be reached.
 
     Attributes:
-        address: The argument *address*.
-        schema: The argument *schema*.
+        address: The location of the database.
+        schema: The schema of the journal's tables.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Connections:
         else:
             limit = f"{max(1, round(1000 * self._patience))}ms"
             connection.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,))
-        connection.isolation_level = IsolationLevel.READ_COMMITTED  # a statement after a lock sees what it waited for
+        connection.isolation_level = IsolationLevel.READ_COMMITTED  # each statement sees all earlier commits
         return connection
 
     @contextmanager
@@ -144,12 +144,12 @@ class Connections:
         while self._idle:
             connection = self._idle.pop()
             try:
-                while _has_news(connection.fileno()):  # the server's last message, then the end of the stream
+                while _has_news(connection.fileno()):  # reads the server's last message, then the end of the stream
                     connection.pgconn.consume_input()
                 if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                     return connection
             except (psycopg.Error, ValueError, OSError):
-                pass  # the server has closed it
+                pass  # the server has closed the connection
             connection.close()
         return None
 
@@ -179,7 +179,7 @@ class Connections:
 
 
 def _has_news(descriptor: int) -> bool:
-    """Whether the socket can be read.
+    """Whether a read from the socket *descriptor* would not block.
 
     If the connection is idle, this nearly always means that the server has closed it.
     """

@@ -31,10 +31,10 @@ _NUMBERED: Final = """
 
 
 class CopyTables(OperatorTables):
-    """The methods of `PostgresJournal` for copying: see `CopyableJournal`."""
+    """The methods with which a `PostgresJournal` is copied, or becomes a copy: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
-        """As `CopyableJournal.hand_over`."""
+        """Pass every row to a function: see `CopyableJournal.hand_over`."""
         with self._connections.session("read") as session, session.connection.transaction():
             session.execute(_PATIENCE)
             session.execute(_LOCK)
@@ -44,7 +44,7 @@ class CopyTables(OperatorTables):
             take((table, _rows(session, self._connections.schema, table)) for table in TABLES)
 
     def fill(self, kept: Kept) -> dict[str, int]:
-        """As `CopyableJournal.fill`."""
+        """Write all rows of another journal: see `CopyableJournal.fill`."""
         with self._connections.session("written") as session, session.connection.transaction():
             session.execute(_PATIENCE)
             session.execute(_LOCK)

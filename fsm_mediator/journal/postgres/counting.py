@@ -64,12 +64,15 @@ MAY_READ: Final = """
 
 
 class CountedChanges(ChangeOrder):
-    """The methods of `PostgresJournal` for counting: see `CountedJournal`."""
+    """The methods with which `PostgresJournal` returns its changes without values: see `CountedJournal`."""
 
     read_only: bool
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `CountedJournal.moves`. The first call for a journal needs write access to the table ``counting``."""
+        """The changes after a cursor, without values: see `CountedJournal.moves`.
+
+        The first call for a journal needs write access to the table ``counting``.
+        """
         place = places_in(after or "0:0:0", 3)
         ((is_on,),) = self._connections.read(_IS_ON)
         if not is_on:
@@ -121,12 +124,15 @@ class CountedChanges(ChangeOrder):
         ]
 
     def last_change(self) -> int:
-        """As `CountedJournal.last_change`."""
+        """The number of the last change: see `CountedJournal.last_change`."""
         ((_, newest),) = self._connections.read(_ENDS)
         return int(newest)
 
     def decided(self) -> int:
-        """As `CountedJournal.decided`. An open transaction that has a number keeps the result below its number."""
+        """The number up to which no further change can appear: see `CountedJournal.decided`.
+
+        An open transaction that has a number keeps the result below its number.
+        """
         ((decided, _),) = self._connections.read(_ENDS)
         return int(decided)
 
@@ -140,7 +146,7 @@ class CountedChanges(ChangeOrder):
         return bool(self._connections.read(MAY_READ, (schema, table)))
 
     def is_changed(self, after: str) -> bool:
-        """As `CountedJournal.is_changed`. Changes above `decided` count too."""
+        """Whether any change follows a cursor: see `CountedJournal.is_changed`. Changes above `decided` count too."""
         last, execution, seq = places_in(after or "0:0:0", 3)
         chosen = {"last": last, "execution": execution, "seq": seq}
         low, end, step = last, self.last_change() + 1, 1000

@@ -22,7 +22,7 @@ _GROUPS: Final = f"""
             LEFT JOIN journal.records n ON n.execution = e.number AND n.seq = r.seq + 1
         WHERE {_ONE} AND n.event IS DISTINCT FROM 'rejected' -- else a cancel came before the branches were made
         OFFSET 0) AS g"""
-"""The groups whose branches were created. OFFSET keeps the planner from merging this query with the rest."""
+"""The query for the groups with created branches. OFFSET keeps the planner from merging this query with the rest."""
 
 _FAULTS: Final = rf"""
     SELECT e.saga_id, 'records are lost, or numbered wrongly' FROM journal.executions e
@@ -106,9 +106,10 @@ driver, which replays the records and writes the rest of the row.
 
 
 def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = False) -> list[Row]:
-    """The id of the execution and a description, for each fault in one execution. In all if *saga_id* is None.
+    """The faults of one execution, or of all executions if *saga_id* is None.
 
-    With *rows_alone*, only faults that `repair` can correct.
+    Each result has the id of the execution and a description. With *rows_alone*, only faults that `repair` can correct
+    are returned.
     """
     queries = (_ROW_FAULTS,) if rows_alone else (_FAULTS, _ROW_FAULTS)
     parameters = {"saga_id": saga_id}

@@ -42,7 +42,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
 
 
 def to_journal_error(error: BaseException, shown: str, doing: str) -> JournalError:
-    """*error* as a `JournalError`.
+    """Return *error* as a `JournalError`.
 
     Args:
         error: The error of psycopg.

@@ -27,7 +27,10 @@ def without_escapes(details: str) -> str:
 
 
 def _of_failure(what: str) -> str:
-    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`.
+
+    *what* is the SQL that selects the value from the record's details.
+    """
     details = f"{without_escapes('x.details')}::json"
     return f"""(
         SELECT {details} {what} FROM journal.records x
@@ -75,10 +78,10 @@ _ATTRIBUTES: Final = """
 
 
 class FindingTables(JournalReader):
-    """The methods of `PostgresJournal` for finding: see `FindingJournal`."""
+    """The methods with which `PostgresJournal` finds and counts executions: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """As `FindingJournal.search`."""
+        """List the executions that fit a filter: see `FindingJournal.search`."""
         rows = full_page(
             lambda after, left: self._numbers_of(chosen, after, left),
             lambda numbers: self._connections.read(_LISTED, (numbers,)),
@@ -99,17 +102,17 @@ class FindingTables(JournalReader):
         return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """As `FindingJournal.count_after`."""
+        """Count the executions that fit and are older than a cursor: see `FindingJournal.count_after`."""
         return len(self._numbers_of(chosen, after, most))
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """As `FindingJournal.count`."""
+        """Count the executions that fit a filter: see `FindingJournal.count`."""
         where, values = _asked(chosen)
         query = f"SELECT {_KEYS[by]} AS key, count(*) FROM journal.executions e WHERE true{where} GROUP BY 1"
         return {key or "": count for key, count in self._connections.read(query, values)}
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """As `FindingJournal.attributes`."""
+        """The attributes of executions, by id: see `FindingJournal.attributes`."""
         found: dict[str, dict[str, Scalar]] = {}
         for saga_id, name, value in self._connections.read(_ATTRIBUTES, (list(saga_ids),)):
             found.setdefault(saga_id, {})[name] = msgspec.json.decode(value)
@@ -139,7 +142,7 @@ class FindingTables(JournalReader):
                 since, until = chosen.since, chosen.until
                 values = ["-Infinity" if since is None else since, "Infinity" if until is None else until, *values]
             found += self._all(f"{_FROM}{ended}{where} {_NEWEST}", below, *values, limit)
-        return sorted(set(found), reverse=True)[:limit]  # two queries find an execution that ends meanwhile
+        return sorted(set(found), reverse=True)[:limit]  # both queries find an execution that ends in between
 
     def _all(self, query: str, *parameters: Any) -> list[int]:
         return [number for (number,) in self._connections.read(query, parameters)]

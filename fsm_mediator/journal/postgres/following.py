@@ -14,10 +14,13 @@ from fsm_mediator.journal.rows import record_of
 
 
 class ChangeOrder(OperatorTables):
-    """The methods of `PostgresJournal` for following: see `FollowedJournal`."""
+    """The methods with which `PostgresJournal` returns its changes in order: see `FollowedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """As `FollowedJournal.changes`. Rows are read in growing ranges, so that no query sorts the whole table."""
+        """The changes after a cursor: see `FollowedJournal.changes`.
+
+        Rows are read in growing ranges, so that no query sorts the whole table.
+        """
         place = places_in(after or "0:0:0", 3)
         ((decided,),) = self._connections.read(sql.DECIDED)
         low, step = place[0], limit

@@ -76,8 +76,8 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             for the side store.
         pooled: Whether a pooler in transaction mode is used. None to detect this.
         max_value_bytes: The maximum size in bytes of one payload, result or signal value, as JSON.
-        types: Hooks, as for `SQLiteJournal`.
-        cipher: Seals the texts of users, as for `SQLiteJournal`.
+        types: Two hooks for types that msgspec does not know, as for `SQLiteJournal`.
+        cipher: An `AesGcm` that seals the texts of users, as for `SQLiteJournal`.
         read_only: Only read the journal. This works on a standby too.
         migrate: Whether to create and update the tables. None to leave the tables unchecked until `migrate` is called.
 
@@ -169,7 +169,10 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     # Writing
 
     def write(self, commit: Commit) -> Written:
-        """As `Journal.write`. If more than a few threads write at the same time, they share transactions."""
+        """Write *commit*, and return the inbox: see `Journal.write`.
+
+        If more than a few threads write at the same time, they share transactions.
+        """
         self._check_writable()
         written = self._writes.write(Write(commit, self.codec))
         if isinstance(written, tuple):
@@ -177,7 +180,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         raise written
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
-        """As `Journal.write_all`."""
+        """Write several commits together: see `Journal.write_all`."""
         self._check_writable()
         writes: list[Write] = []
         refused: dict[int, JournalError] = {}
@@ -214,7 +217,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
                     raise
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
-        """As `Journal.post`."""
+        """Put an item into the inbox of an execution: see `Journal.post`."""
         self._check_writable()
         if not is_text(saga_id):
             return False
@@ -242,7 +245,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     # Drivers, and the executions they own
 
     def enlist(self, driver: Driver) -> None:
-        """As `Journal.enlist`."""
+        """Register a driver: see `Journal.enlist`."""
         self._check_writable()
         idle = self._drivers(sql.IDLE_DRIVERS)
         forgettable = [row[0] for row in idle if is_forgettable(Driver(*row[5:]), -row[1], 0.0)]
@@ -264,7 +267,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             self._locks.hold(found[0])
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """As `Journal.beat`. The lease is renewed if a third of it has passed."""
+        """Renew a driver's lease: see `Journal.beat`. The lease is renewed if a third of it has passed."""
         self._check_writable()
         found = self._connections.read(sql.SEEN_BY_DRIVER, (everything, driver_id))
         if not found:
@@ -276,12 +279,12 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return tuple(called)
 
     def turns(self, driver_id: str) -> list[str]:
-        """As `SlotJournal.turns`."""
+        """The queued executions for which a slot is free: see `SlotJournal.turns`."""
         with self._connections.session("read") as session:
             return slots.turns(session, driver_id, self._slots)
 
     def dismiss(self, driver_id: str) -> None:
-        """As `Journal.dismiss`."""
+        """Delete a driver: see `Journal.dismiss`."""
         self._check_writable()
         with self._connections.session("written") as session, session.connection.transaction():
             session.execute(sql.LOCK_DRIVER, (driver_id,))
@@ -292,7 +295,10 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             self._locks.drop(number)
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """As `Journal.claim`. A driver on another machine counts as dead only after a second check."""
+        """Make a driver the owner of an execution: see `Journal.claim`.
+
+        A driver on another machine counts as dead only after a second check.
+        """
         self._check_writable()
         found = self._read_of(sql.OWNER, saga_id)
         if not found:
@@ -316,7 +322,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """The entry if the driver already owns the execution, because the answer to its first claim was lost.
+        """The entry of an execution that the driver already owns, because the answer to its first claim was lost.
 
         Otherwise None.
         """
@@ -326,13 +332,16 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return None
 
     def release(self, saga_id: str, epoch: int) -> None:
-        """As `Journal.release`."""
+        """Free an execution from its owner: see `Journal.release`."""
         self._check_writable()
         if is_text(saga_id):
             self._connections.write(sql.RELEASE, (saga_id, epoch))
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`. The oldest executions come first, in the order in which they were opened."""
+        """List the ids of claimable executions: see `Journal.claimable`.
+
+        The oldest executions come first, in the order in which they were opened.
+        """
         found = self._connections.read(sql.UNOWNED, (at, list(skip), limit))
         gone = [row[5] for row in self._drivers(sql.OWNERS) if self._liveness.is_gone(row)]
         if gone:
@@ -342,7 +351,10 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`. Two drivers that claim at the same time claim different executions."""
+        """Claim several executions at once: see `Journal.claim_some`.
+
+        Two drivers that claim at the same time claim different executions.
+        """
         self._check_writable()
         drivers = self._drivers(sql.DRIVERS_OF_IDS, [driver_id])
         if not drivers:
@@ -361,19 +373,22 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """As `Journal.prune`. Branches count towards *limit*, but a branch is never deleted without its parent."""
+        """Delete ended executions: see `Journal.prune`.
+
+        Branches count towards *limit*, but a branch is never deleted without its parent.
+        """
         check_bounds(before, limit)
         self._check_writable()
         return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids, token=token)
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """As `RetainingJournal.prune_these`."""
+        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
         check_bounds(before, None)
         self._check_writable()
         return pruning.prune_these(self._connections, saga_ids, before)
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
-        """As `ResealingJournal.reseal`."""
+        """Seal all texts under the first key of the cipher: see `ResealingJournal.reseal`."""
         self._check_writable()
 
         def read(statement: str, parameters: Sequence[Any]) -> list[Row]:
@@ -387,7 +402,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return reseal_all(self.codec.cipher, read, write, advance)
 
     def repair(self, saga_id: str) -> None:
-        """As `RepairableJournal.repair`."""
+        """Derive the row of an execution again: see `RepairableJournal.repair`."""
         self._check_writable()
         if is_text(saga_id):
             damage.repair(self._connections, saga_id)
@@ -399,7 +414,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
     # Closing and forking
 
     def close(self) -> None:
-        """As `Journal.close`."""
+        """Close files and connections: see `Journal.close`."""
         self._locks.close()
         self._connections.close()
         self.side_connections.close()

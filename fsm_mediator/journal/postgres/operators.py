@@ -19,15 +19,15 @@ class OperatorTables(FindingTables):
     """The tables ``answers``, ``shapes``, ``known``, ``faults`` and ``notes`` of `PostgresJournal`."""
 
     def answer(self, name: str) -> VerbAnswer | None:
-        """As `OperatorJournal.answer`."""
+        """The answer to a verb: see `OperatorJournal.answer`."""
         return next((answer_of(row, self.codec.cipher) for row in self._read_of(sql.ANSWER, name)), None)
 
     def forget_answer(self, name: str) -> None:
-        """As `OperatorJournal.forget_answer`."""
+        """Delete the answer to a verb: see `OperatorJournal.forget_answer`."""
         self._connections.write(sql.FORGET_ANSWER, (name,))
 
     def known(self) -> frozenset[str]:
-        """As `OperatorJournal.known`."""
+        """The fingerprints that living drivers know: see `OperatorJournal.known`."""
         alive = {row[0] for row in self._drivers(sql.DRIVERS) if self._liveness.is_present(row)}
         return frozenset(shape for driver, shape in self._connections.read(sql.KNOWN) if driver in alive)
 
@@ -36,22 +36,22 @@ class OperatorTables(FindingTables):
         return any(self._liveness.is_present(row) for row in self._drivers(sql.DRIVERS_OF_IDS, [driver_id]))
 
     def shape(self, fingerprint: str) -> str | None:
-        """As `OperatorJournal.shape`."""
+        """The shape with a fingerprint: see `OperatorJournal.shape`."""
         return next((str(shape) for (shape,) in self._read_of(sql.SHAPE, fingerprint)), None)
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """As `OperatorJournal.note_fault`."""
+        """Note that a driver could not decode an execution: see `OperatorJournal.note_fault`."""
         texts = without_nul(fault_row(fault, saga_id, self.codec.cipher))
         self._connections.write(sql.NOTE_FAULT, (epoch, *texts, saga_id))
 
     def faults(self) -> dict[str, Fault]:
-        """As `OperatorJournal.faults`."""
+        """The reasons why executions cannot be decoded: see `OperatorJournal.faults`."""
         cipher = self.codec.cipher
         found = self._connections.read(sql.NOTED_FAULTS)
         return {saga_id: fault_of(row, saga_id, cipher) for saga_id, *row in found}
 
     def add_note(self, note: Note, *, token: int = 0) -> int:
-        """As `NotesJournal.add_note`."""
+        """Write a note: see `NotesJournal.add_note`."""
         if note.saga_id is not None and not is_text(note.saga_id):
             return 0
         parameters = note_parameters(note, self.codec.cipher, token)
@@ -66,7 +66,7 @@ class OperatorTables(FindingTables):
     def notes(
         self, saga_id: str | None = None, *, kind: str | None = None, after: int = 0, limit: int | None = None
     ) -> list[Note]:
-        """As `NotesJournal.notes`."""
+        """The notes about an execution, or all notes: see `NotesJournal.notes`."""
         if saga_id is not None and not is_text(saga_id):
             return []
         query, parameters = sql.NOTES, list[Any]((after,))

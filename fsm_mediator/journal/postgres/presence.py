@@ -30,8 +30,8 @@ class SecondLook:
         monotonic: Returns this process's monotonic time in seconds. The clocks of other machines are not used.
 
     Attributes:
-        pause: The argument *pause*.
-        monotonic: The argument *monotonic*.
+        pause: Seconds between the two checks.
+        monotonic: Returns this process's monotonic time in seconds.
     """
 
     def __init__(self, pause: float, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -84,12 +84,12 @@ class SessionLocks:
         self._held: set[int] = set()
 
     def hold(self, number: int) -> None:
-        """Hold the lock of the driver with this number, until `drop`."""
+        """Hold the advisory lock of the driver with this number, until `drop` is called."""
         self._numbers.add(number)
         self.renew()
 
     def drop(self, number: int) -> None:
-        """Release the lock of the driver with this number."""
+        """Release the advisory lock of the driver with this number."""
         with self._lock:
             self._numbers.discard(number)
             if number in self._held:

@@ -10,13 +10,13 @@ from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.rows import ANSWERS_KEPT, is_text
 
 _PAGE: Final = 50
-"""The number of executions that are read at a time."""
+"""The number of ended executions that are read at a time, before they are deleted one by one."""
 
 
 def prune(
     connections: Connections, before: float, *, saga: str | None, limit: int, forget_ids: bool, token: int
 ) -> int:
-    """As `Journal.prune`."""
+    """Delete ended executions: see `Journal.prune`."""
     earlier = connections.read(sql.PRUNED, (token,)) if token else ()
     deleted: int = sum(count for (count,) in earlier)
     after = -1
@@ -39,7 +39,7 @@ def prune(
 
 
 def prune_these(connections: Connections, saga_ids: Sequence[str], before: float) -> int:
-    """As `RetainingJournal.prune_these`."""
+    """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
     roots = connections.read(sql.PRUNABLE_THESE, (list(filter(is_text, saga_ids)), before))
     deleted = (_delete(connections, root, None, forget_ids=False, token=0, before=before) for (root,) in roots)
     return sum(filter(None, deleted))
@@ -56,8 +56,10 @@ def _delete(
 ) -> int | None:
     """Delete an execution with its branches, unless one of them can still change.
 
+    If *before* is given, and the execution ended at that time or later, nothing is deleted and the result is 0. This
+    happens if the execution was undone, and ended again, after it was chosen.
+
     Returns the number of deleted executions. If there are more than *most*, nothing is deleted and the result is None.
-    If *before* is given, an execution that ended again at that time or later is not deleted.
     """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()

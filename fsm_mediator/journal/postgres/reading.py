@@ -30,36 +30,36 @@ class JournalReader:
     _liveness: SecondLook
 
     def find(self, saga_id: str) -> Entry | None:
-        """As `Journal.find`."""
+        """Find an execution by its id: see `Journal.find`."""
         found = self._entries_of(self._read_of(sql.ENTRY, saga_id))
         return found[0] if found else None
 
     def records(self, saga_id: str) -> list[Record]:
-        """As `Journal.records`."""
+        """The records of an execution: see `Journal.records`."""
         return [
             record_of(tuple(row), saga_id, saga, self.codec.cipher)
             for saga, *row in self._read_of(sql.RECORDS, saga_id)
         ]
 
     def inbox(self, saga_id: str) -> Written:
-        """As `Journal.inbox`."""
+        """The items in the inbox of an execution: see `Journal.inbox`."""
         return self.inbox_after(saga_id, 0)
 
     def inbox_after(self, saga_id: str, number: int) -> Written:
-        """As `LaterItemsJournal.inbox_after`."""
+        """The newer items in the inbox of an execution: see `LaterItemsJournal.inbox_after`."""
         return items_of(self._read_of(sql.MAIL, saga_id, number), saga_id, self.codec.cipher)
 
     def planned(self, saga_id: str) -> Planned | None:
-        """As `PlanningJournal.planned`."""
+        """The planned branches of an execution: see `PlanningJournal.planned`."""
         rows = self._read_of(sql.PLANNED, saga_id)
         return planned_from(rows[0], saga_id, self.codec.cipher) if rows else None
 
     def count_branches(self, saga_id: str) -> dict[str, int]:
-        """As `CountingJournal.count_branches`."""
+        """Count the branches of an execution by phase: see `CountingJournal.count_branches`."""
         return dict(self._read_of(sql.COUNT_BRANCHES, saga_id))
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
-        """As `Journal.forgotten`."""
+        """The row that is kept for a deleted execution: see `Journal.forgotten`."""
         rows = self._read_of(sql.FORGOTTEN, saga_id)
         return Forgotten(*rows[0]) if rows else None
 
@@ -72,7 +72,7 @@ class JournalReader:
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """As `Journal.entries`. The newest executions come first, in the order of opening.
+        """List executions, the last opened execution first: see `Journal.entries`.
 
         Pages are read when they are needed.
         """
@@ -98,20 +98,20 @@ class JournalReader:
             below, left = page[-1][0], left - len(page)
 
     def next_wake(self) -> float | None:
-        """As `Journal.next_wake`."""
+        """When the next execution without an owner is due: see `Journal.next_wake`."""
         ((wake,),) = self._connections.read(sql.NEXT_WAKE)
         return None if wake is None else float(wake)
 
     def check(self) -> list[str]:
-        """As `Journal.check`: checks that the rows are consistent. To check PostgreSQL's files, use ``pg_amcheck``."""
+        """Check that the rows are consistent: see `Journal.check`. To check PostgreSQL's files, use ``pg_amcheck``."""
         return self.damage_of(None)
 
     def damage_of(self, saga_id: str | None) -> list[str]:
-        """As `RepairableJournal.damage_of`."""
+        """Describe the damage of one execution: see `RepairableJournal.damage_of`."""
         return [f"execution {each!r}: {fault}" for each, fault in damage.faults(self._connections, saga_id)]
 
     def repairable(self) -> list[str]:
-        """As `RepairableJournal.repairable`."""
+        """The ids of executions with a row to repair: see `RepairableJournal.repairable`."""
         return [each for each, _ in damage.faults(self._connections, None, rows_alone=True)]
 
     def _drivers(self, query: str, *parameters: Any) -> list[Row]:

@@ -347,7 +347,7 @@ def stats_schema_of(schema: str, stats_schema: str | None) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def qualified(statement: str, schema: str) -> str:
-    """*statement* with the name of the schema in place of ``journal``."""
+    """Return *statement* with the name of the schema in place of ``journal``."""
     return statement.replace("journal.", f'"{schema}".')
 
 

@@ -61,7 +61,7 @@ class SharedWrites:
     def _write_group(self, waiters: Sequence[Waiter[Write]]) -> None:
         try:
             results = iter(self._execute([write for waiter in waiters for write in waiter.jobs]))
-        except Exception as error:  # each thread raises it
+        except Exception as error:  # every thread of the group raises it
             for waiter in waiters:
                 waiter.failure = error
         else:

@@ -1,4 +1,4 @@
-"""Slots: which attempts have a slot of a limit, and which are queued, in a PostgreSQL journal. See `SlotJournal`.
+"""Slots: decides which attempts get a slot of a limit in a PostgreSQL journal, and which queue. See `SlotJournal`.
 
 A transaction that asks for a slot holds the limit's advisory lock until it ends, so that two transactions never
 decide at the same time. Usually a slot is free and the queue is empty; one query shows this. Otherwise more is read:
@@ -62,11 +62,11 @@ class Limit:
     Args:
         session: The session that reads the limit.
         name: The name of the limit.
-        rules: See `SlotRules`.
+        rules: The data for decisions about slots.
         declared: The drivers that declare the limit: rows of `sql.DECLARED` without the name.
-        own: The ids of drivers that are alive, because they ask now.
-        more: The number of further attempts that may arrive. If 0, places of the drivers in *own* count even if other
-            drivers ignore them.
+        own: The ids of the drivers that ask for slots now, and therefore are alive.
+        more: The number of attempts that may be added to the queue. If 0, all places of the drivers in *own* count,
+            even places that other drivers ignore.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Limit:
         self.queue: list[_Place] = [_Place(*row) for row in queued]
 
     def leave(self, saga_id: str) -> None:
-        """Remove the place of an execution."""
+        """Free the slot of an execution in this limit, or remove the execution from the queue."""
         self.begun.discard(saga_id)
         self.queue = [place for place in self.queue if place.saga_id != saga_id]
 
     def first(self, before: float = _MANY) -> list[_Place]:
-        """The first attempts of the queue that arrived before the number *before*, one for each free slot."""
+        """The first queued attempts with a number below *before*, at most as many as there are free slots."""
         free = max(0, self.most - len(self.begun))
         return [place for place in self.queue if place.number < before][:free]
 
@@ -103,17 +103,17 @@ class Limit:
         return earlier
 
     def is_patient_no_more(self, place: _Place) -> bool:
-        """Whether a queued attempt was overtaken the maximum number of times."""
+        """Whether a queued attempt was overtaken so often that no further attempt may overtake it."""
         return place.overtaken >= OVERTAKEN * self.most
 
 
 class SlotJudge:
-    """Decides about the slots that the commits of one transaction ask for, and provides the SQL for the decisions.
+    """Decides which commits of one transaction get the slots that they ask for, and has the SQL to store the decisions.
 
     Args:
         session: A session in the transaction. The transaction holds the locks of all rows that it will change.
         asks: The commits that ask for a slot.
-        rules: See `SlotRules`.
+        rules: The data for decisions about slots.
     """
 
     def __init__(self, session: Session, asks: Sequence[Commit], rules: SlotRules) -> None:
@@ -211,12 +211,12 @@ def _declared(session: Session, names: Sequence[str], rules: SlotRules) -> dict[
 
 
 def in_columns(rows: Iterable[Row]) -> list[list[Any]]:
-    """The columns of *rows*, as parameters of ``unnest``."""
+    """The columns of *rows*, each as a list, for use as parameters of ``unnest``."""
     return [list(column) for column in zip(*rows, strict=True)]
 
 
 def turns(session: Session, driver_id: str, rules: SlotRules) -> list[str]:
-    """As `SlotJournal.turns`."""
+    """The ids of a driver's queued executions for which a slot is free: see `SlotJournal.turns`."""
     names = [name for (name,) in session.execute(sql.LIMITS_OF, (driver_id,))]
     declared = _declared(session, names, rules)
     found = []

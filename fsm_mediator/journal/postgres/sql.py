@@ -58,7 +58,7 @@ GO_ON_WITHOUT_SLOT: Final = GO_ON.replace(
     "    added AS",
     "    given_up AS (DELETE FROM journal.slots WHERE execution IN (SELECT number FROM e)),\n    added AS",
 )
-"""As `GO_ON`; in addition, the execution gives up its slot."""
+"""Adds records to an existing execution, as `GO_ON` does. In addition, the execution gives up its slot."""
 
 # Commits of any kind. All rows are locked in the same order, so that no two transactions wait for each other.
 
@@ -289,7 +289,7 @@ CLAIM_SOME: Final = _claim(
     abandoned=(0, f"ended_at IS NULL AND driver = ANY(%(gone)s) AND driver <> %(driver)s AND {_LEFT}", "number"),
     **_UNCLAIMED,
 )
-"""As `CLAIM_FREE`, but the executions of dead drivers come first."""
+"""Claims executions of dead drivers first, then executions without an owner, as `CLAIM_FREE` does."""
 
 # Notes.
 

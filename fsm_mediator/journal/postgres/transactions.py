@@ -35,7 +35,9 @@ class CallersTransactions(OperatorTables):
     codec: Codec
 
     async def open_within(self, connection: Any, acceptance: Acceptance) -> Entry | None:
-        """As `TransactionJournal.open_within`. With a `psycopg.Connection` the coroutine never suspends.
+        """Open an execution in the caller's transaction: see `TransactionJournal.open_within`.
+
+        With a `psycopg.Connection` the coroutine never suspends.
 
         Raises:
             DefinitionError: *connection* is not a connection of psycopg 3.

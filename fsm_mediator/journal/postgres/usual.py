@@ -25,7 +25,7 @@ _COLUMNS: Final = {"seq": "int", "event": "text", "source": "text", "target": "t
 def usual_statement(commit: Commit, rows: list[Row], owner: str | None) -> tuple[str, dict[str, Any]]:
     """The statement, with its parameters, that writes a usual commit.
 
-    It finds no row if the driver's knowledge is outdated.
+    The statement changes nothing if the execution is not as the driver knows it.
 
     Args:
         commit: The commit, which only adds records.
@@ -56,7 +56,7 @@ def usual_statement(commit: Commit, rows: list[Row], owner: str | None) -> tuple
 
 
 def _with_records(statement: str, rows: list[Row], parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """*statement* and *parameters*, with the records added to them."""
+    """Add the records in *rows* to *statement* and *parameters*. Returns the new statement and parameters."""
     if len(rows) > FEW:
         columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True)
         return statement, parameters | {f"all_{name}": list(values) for name, values in columns}
@@ -68,6 +68,6 @@ def _with_records(statement: str, rows: list[Row], parameters: dict[str, Any]) -
 
 @functools.lru_cache(maxsize=64)
 def _of_few(statement: str, count: int) -> str:
-    """*statement* with its record arrays replaced by separate parameters for *count* records."""
+    """Return *statement* with its arrays of records replaced by separate parameters for *count* records."""
     rows = (", ".join(f"%({name}{number})s::{kind}" for name, kind in _COLUMNS.items()) for number in range(count))
     return statement.replace(sql.NEW_RECORDS, f"(VALUES ({'), ('.join(rows)})) AS r")

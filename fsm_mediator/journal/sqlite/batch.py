@@ -96,7 +96,8 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             opens[index] = opening
     done: dict[int, int] = {}
     for (epoch, own), numbers in appends.items():
-        # By number and id: the number of a pruned execution may be another's. The count is right if each is its own.
+        # Rows are counted by number and id, because the number of a pruned execution may belong to another execution
+        # now. If the count is right, each number still belongs to its execution.
         wanted = msgspec.json.encode({number: writes[index].commit.saga_id for index, number in numbers.items()})
         if cursor.execute(sql.COUNT_OWNED, (wanted.decode(), epoch, own)).fetchone()[0] == len(numbers):
             done.update(numbers)
@@ -126,7 +127,7 @@ class _Batch:
         self._found, self._highest = self._load()
         self._forgotten: set[str] = set()
         if opened := [write.commit.saga_id for write in writes if write.commit.acceptance is not None]:
-            ids.drivers.clear()  # another process may have dismissed a driver, which then must not own executions
+            ids.drivers.clear()  # a driver that another process has dismissed must not own executions
             self._forgotten.update(*cursor.execute(sql.FORGOTTEN_OF, (sql.as_json(opened),)).fetchall())
         self._opened: list[Row] = []
         self._records: list[Row] = []
@@ -179,7 +180,10 @@ class _Batch:
         return inbox if write.place is None or write.place.begins else Queued(inbox)
 
     def _load(self) -> tuple[dict[str, _Found], int]:
-        """The executions that exist, by id. Also the highest number of an execution, if a write may open one."""
+        """The existing executions of the writes, by id, and the highest number of any execution.
+
+        The highest number is 0 if no write can open an execution.
+        """
         saga_ids = [saga_id for write in self._writes for saga_id in write.saga_ids]
         if len(saga_ids) == 1:
             found = self._cursor.execute(sql.LOAD_ONE, saga_ids).fetchone()
@@ -190,7 +194,7 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the error."""
+        """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
         planned = self._gather(write) if write.rows or not self._is_written(write) else None
         if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
             number, _, _, mail, _, last = self._found[write.commit.saga_id]
@@ -202,7 +206,7 @@ class _Batch:
         return planned
 
     def _is_written(self, write: Write) -> bool:
-        """Whether this commit is already written, and is the last one. Then only its result is returned."""
+        """Whether this commit is already written, as the execution's last. Then only its result is returned."""
         cursor, commit, rows = self._cursor, write.commit, write.rows
         execution = self._found.get(commit.saga_id)
         if execution is None or execution[1] != commit.epoch:
@@ -288,7 +292,7 @@ class _Batch:
         return self._highest
 
     def _append(self, write: Write, own: int | None, execution: _Found) -> _Planned:
-        """Collect the changes to the row of an existing execution, if there are any."""
+        """Collect the changes to the row of an existing execution, if any. Returns the execution after *write*."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
         for answer in commit.answers:

@@ -27,8 +27,8 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 MEMORY: Final = ":memory:"
 
 WAL_PAGES: Final = 2000
-"""The number of pages in the write-ahead log at which the next commit moves them to the file. If less is written, the
-heartbeat of a driver moves them earlier.
+"""The number of pages in the write-ahead log at which the next commit moves them to the file. If the log
+is smaller, the heartbeat of a driver moves them.
 """
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
@@ -45,7 +45,7 @@ _CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _UNLOCKED: Final = "mode=ro&immutable=1"
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that a child got from a parent that could not pause. They are kept, because freeing one closes it."""
+"""Connections that a child got from a parent that could not pause. Kept, because a freed connection is closed."""
 
 
 class Connections:
@@ -55,7 +55,7 @@ class Connections:
 
     Args:
         path: The file, or ``:memory:``.
-        durability: ``full`` or ``normal``.
+        durability: ``full`` or ``normal``: see `SQLiteJournal`.
         busy_timeout: The number of seconds to wait for the locks of other processes.
         read_only: Whether the file is only read: it is never created or changed.
     """
@@ -192,7 +192,7 @@ class Connections:
             yield connection
         except BaseException:
             if connection is not None:
-                connection.close()  # it may be in the middle of a statement
+                connection.close()  # the connection may be in the middle of a statement
                 connection = None
             raise
         finally:
@@ -211,7 +211,7 @@ class Connections:
         Does nothing if a process reads or writes now.
         """
         with self.reader() as connection:
-            connection.execute("PRAGMA busy_timeout=0")  # no process could write while it waited
+            connection.execute("PRAGMA busy_timeout=0")  # a wait would keep other processes from writing
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
@@ -229,7 +229,7 @@ class Connections:
             self.reopen()
 
     def close_and_block(self, timeout: float | None = None) -> bool:
-        """As `close`, and keep threads from reading until `reopen`. Returns whether the connections were closed."""
+        """Close all connections, and keep threads from reading until `reopen`. Returns whether they were closed."""
         if timeout is None:
             with self.writing:
                 return self._close_all(None)
@@ -330,7 +330,7 @@ class Connections:
             )
 
     def _open_reader(self) -> tuple[sqlite3.Connection, bool]:
-        """A connection that reads, and whether it can be used again."""
+        """A new connection that reads, and whether it can be kept for later reads."""
         paths.check(self.path, read_only=self.read_only)
         how = "mode=ro" if self.read_only else "mode=rw"
         has_log = Path(paths.beside(self.path)[0]).exists()
@@ -363,7 +363,7 @@ class Connections:
             if isinstance(error, ERRORS):
                 raise to_journal_error(error, self.path, "opened", self.busy_timeout) from error
             raise
-        return connection, how != _UNLOCKED  # without locks it would not notice what others write from now on
+        return connection, how != _UNLOCKED  # without locks, it would not notice the writes of other processes
 
     def _connect(self, how: str) -> sqlite3.Connection:
         uri = f"{Path(self.path).absolute().as_uri()}?{how}"

@@ -48,10 +48,10 @@ class _HalfCopied(Exception):  # noqa: N818 - it never leaves this file
 
 
 class CopyTables(OperatorTables):
-    """The methods of `SQLiteJournal` for copying: see `CopyableJournal`."""
+    """The methods with which a `SQLiteJournal` is copied, or becomes a copy: see `CopyableJournal`."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
-        """As `CopyableJournal.hand_over`."""
+        """Pass every row to a function: see `CopyableJournal.hand_over`."""
 
         def job(cursor: Cursor) -> None:
             drivers = self._read(sql.DRIVERS)
@@ -61,7 +61,7 @@ class CopyTables(OperatorTables):
         self._perform(job)
 
     def fill(self, kept: Kept) -> dict[str, int]:
-        """As `CopyableJournal.fill`."""
+        """Write all rows of another journal: see `CopyableJournal.fill`."""
 
         def job(cursor: Cursor) -> dict[str, int]:
             try:
@@ -100,7 +100,7 @@ def _insert(cursor: Cursor, table: str, rows: Iterator[Row]) -> int:
             cursor.execute(_KEEP_DEFINITION, definition)
         cursor.execute(statement, row)
         count += 1
-    if table == "answers":  # no later item may have the number of an answered one
+    if table == "answers":  # no later item may get the number of an answered verb
         (last,) = cursor.execute(_LAST_ITEM).fetchone()
         cursor.execute("DELETE FROM sqlite_sequence WHERE name = 'inbox'")
         cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('inbox', ?)", (last or 0,))

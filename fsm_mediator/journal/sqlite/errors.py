@@ -52,7 +52,7 @@ ERRORS: Final = (sqlite3.Error, sqlite3.Warning, msgspec.MsgspecError, OverflowE
 
 
 def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:
-    """*error* as a `JournalError`.
+    """Return *error* as a `JournalError`.
 
     Args:
         error: The error of SQLite, or of decoding a row.

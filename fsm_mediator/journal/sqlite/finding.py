@@ -22,8 +22,8 @@ from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.reading import JournalReader
 
 NARROW: Final = 5000
-"""If at most this many executions ended within the time span of a search, each is checked. If more ended, a range of
-their numbers is searched.
+"""If at most this many executions ended within the time span of a search, the search checks each of them. If more
+ended, it searches a range of execution numbers.
 """
 
 _LAST_RECORD: Final = """
@@ -32,7 +32,10 @@ _LAST_RECORD: Final = """
 
 
 def _of_failure(what: str) -> str:
-    """The SQL for a value of the record that is the execution's failure: see `Filter`."""
+    """The SQL for a value of the record that is the execution's failure: see `Filter`.
+
+    *what* is the JSON path of the value in the record's details.
+    """
     return f"""(
         SELECT json_extract(x.details, '$.{what}') FROM records x
         WHERE x.execution = e.number AND json_type(x.details, '$.error') = 'array'
@@ -76,10 +79,10 @@ _ATTRIBUTES: Final = """
 
 
 class FindingTables(JournalReader):
-    """The methods of `SQLiteJournal` for finding: see `FindingJournal`."""
+    """The methods with which `SQLiteJournal` finds and counts executions: see `FindingJournal`."""
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """As `FindingJournal.search`."""
+        """List the executions that fit a filter: see `FindingJournal.search`."""
         rows = full_page(
             lambda after, left: self._numbers_of(chosen, after, left),
             lambda numbers: self._read(sql.LISTED, (sql.as_json(numbers),)),
@@ -107,11 +110,11 @@ class FindingTables(JournalReader):
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """As `FindingJournal.count_after`."""
+        """Count the executions that fit and are older than a cursor: see `FindingJournal.count_after`."""
         return len(self._numbers_of(chosen, after, most))
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """As `FindingJournal.count`."""
+        """Count the executions that fit a filter: see `FindingJournal.count`."""
         where, values = conditions(chosen, _TEMPLATES, "?", sql.as_json)
         query = f"""
             SELECT {_KEYS[by]} AS key, count(*) FROM executions e {_LAST_RECORD}
@@ -121,7 +124,7 @@ class FindingTables(JournalReader):
         return {key or "": count for key, count in found}
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """As `FindingJournal.attributes`."""
+        """The attributes of executions, by id: see `FindingJournal.attributes`."""
         found: dict[str, dict[str, Scalar]] = {}
         for saga_id, name, value in self._read(_ATTRIBUTES, (sql.as_json(saga_ids),)):
             found.setdefault(saga_id, {})[name] = msgspec.json.decode(value)
@@ -145,7 +148,7 @@ class FindingTables(JournalReader):
         return sorted(set(found), reverse=True)[: max(0, limit)]  # an execution may have ended between the two queries
 
     def _looked_up(self, chosen: Filter, below: int, where: str, values: Sequence[Any], limit: int) -> list[int]:
-        """As `_numbers_of`, by the index of an attribute or the index of a parent's branches."""
+        """The numbers of executions that fit, found by the index of an attribute or of a parent's branches."""
         if chosen.attributes:
             name, value = chosen.attributes[0]
             table = "attributes t INDEXED BY attributes_by_value CROSS JOIN executions e ON e.number = t.execution"
@@ -160,7 +163,7 @@ class FindingTables(JournalReader):
     def _ended(
         self, chosen: Filter, below: int, definitions: list[int] | None, where: str, values: list[Any], limit: int
     ) -> list[int]:
-        """The numbers of ended executions, at most *limit* of each definition."""
+        """The numbers of ended executions that fit *chosen*, at most *limit* for each definition."""
         if not chosen.failed_alone and (chosen.since is not None or chosen.until is not None):
             span = (
                 -math.inf if chosen.since is None else chosen.since,

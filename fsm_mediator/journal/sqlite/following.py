@@ -64,10 +64,13 @@ _CHANGES: Final = """
 
 
 class ChangeTable(OperatorTables):
-    """The methods of `SQLiteJournal` for following: see `FollowedJournal` and `CountedJournal`."""
+    """The methods with which `SQLiteJournal` returns its changes: see `FollowedJournal` and `CountedJournal`."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """As `FollowedJournal.changes`. The first call on a journal file creates a table, so it needs write access."""
+        """The changes after a cursor: see `FollowedJournal.changes`.
+
+        The first call on a journal file creates a table, so it needs write access.
+        """
         (last,) = places_in(after or "0", 1)
         self._number(_IS_THERE)
         rows = self._read(_CHANGES, (last, limit))
@@ -80,7 +83,10 @@ class ChangeTable(OperatorTables):
             ]
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `CountedJournal.moves`. The first call on a journal file needs write access, as for `changes`."""
+        """The changes after a cursor, without values: see `CountedJournal.moves`.
+
+        The first call on a journal file needs write access, as for `changes`.
+        """
         (last,) = places_in(after or "0", 1)
         self._number(_NUMBERS_REMOVALS)
         rows = self._read(MOVES, (last, limit))
@@ -91,15 +97,18 @@ class ChangeTable(OperatorTables):
         ]
 
     def last_change(self) -> int:
-        """As `CountedJournal.last_change`."""
+        """The number of the last change: see `CountedJournal.last_change`."""
         return sum(number for (number,) in self._read("SELECT seq FROM sqlite_sequence WHERE name = 'changes'"))
 
     def decided(self) -> int:
-        """As `CountedJournal.decided`. Only one transaction writes at a time, so this is the last change."""
+        """The number up to which no further change can appear: see `CountedJournal.decided`.
+
+        Only one transaction writes at a time, so this is the last change.
+        """
         return self.last_change()
 
     def is_changed(self, after: str) -> bool:
-        """As `CountedJournal.is_changed`."""
+        """Whether any change follows a cursor: see `CountedJournal.is_changed`."""
         return bool(self.moves(after, 1))
 
     def _number(self, is_done: str) -> None:

@@ -130,14 +130,14 @@ class SQLiteJournal(ChangeTable, CopyTables):
     # Writing
 
     def write(self, commit: Commit) -> Written:
-        """As `Journal.write`."""
+        """Write *commit*, and return the inbox: see `Journal.write`."""
         (written,) = self._group.perform((Write(commit, self._ids, self.codec, self._slots),))
         if isinstance(written, tuple):
             return written
         raise written
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
-        """As `Journal.write_all`."""
+        """Write several commits together: see `Journal.write_all`."""
         results: list[Written | JournalError | None] = []
         jobs: list[transaction.Job] = []
         for commit in commits:
@@ -152,7 +152,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return [next(done) if result is None else result for result in results]
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
-        """As `Journal.post`."""
+        """Put an item into the inbox of an execution: see `Journal.post`."""
         if not is_text(saga_id):
             return False
         row = item_row(item, saga_id, self.codec.encode, self.codec.cipher)
@@ -170,7 +170,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return bool(self._perform(job))
 
     def enlist(self, driver: Driver) -> None:
-        """As `Journal.enlist`."""
+        """Register a driver: see `Journal.enlist`."""
         row, now = driver_row(driver), self._clock()
         self._dead_owners()
         idle = self._read(sql.IDLE_DRIVERS)
@@ -188,7 +188,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._perform(job)
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """As `Journal.beat`. If a third of the lease has passed, the lease is renewed, and rows are marked as ended."""
+        """Renew a driver's lease: see `Journal.beat`.
+
+        If a third of the lease has passed, the lease is renewed, and rows are marked as ended.
+        """
         self._connections.check_writable()
         self._connections.check_files()
         found = self._read(sql.LAST_BEAT, (driver_id,))
@@ -204,7 +207,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return tuple(saga_id for (saga_id,) in self._read(sql.HELD if everything else sql.WITH_MAIL, (number,)))
 
     def turns(self, driver_id: str) -> list[str]:
-        """As `SlotJournal.turns`."""
+        """The queued executions for which a slot is free: see `SlotJournal.turns`."""
         return [
             saga_id
             for (number,) in self._read(sql.DRIVER, (driver_id,))
@@ -213,23 +216,23 @@ class SQLiteJournal(ChangeTable, CopyTables):
         ]
 
     def dismiss(self, driver_id: str) -> None:
-        """As `Journal.dismiss`."""
+        """Delete a driver: see `Journal.dismiss`."""
         for (number,) in self._read(sql.DRIVER, (driver_id,)):
             self._mark_ended(number)
         self._perform(lambda cursor: leases.unregister_driver(cursor, self._ids, driver_id))
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """As `Journal.claim`."""
+        """Make a driver the owner of an execution: see `Journal.claim`."""
         entry: Entry | None = self._perform(Claim(saga_id, driver_id, self._is_alive, self.codec.cipher))
         return entry
 
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:
-        """As `Journal.claim_some`. If nothing can be claimed, nothing is written and no lock is taken.
+        """Claim several executions at once: see `Journal.claim_some`.
 
-        If the last call found *limit* executions, there are probably more. This call then claims without looking for
-        them first.
+        If nothing can be claimed, nothing is written and no lock is taken. If the last call found *limit* executions,
+        there are probably more. This call then claims without looking for them first.
         """
         chosen = (sql.as_json(skip), sql.as_json(leave))
         if not self._more_claimable:
@@ -246,16 +249,16 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return claimed
 
     def release(self, saga_id: str, epoch: int) -> None:
-        """As `Journal.release`."""
+        """Free an execution from its owner: see `Journal.release`."""
         self._perform(lambda cursor: leases.release(cursor, self._ids, saga_id, epoch))
 
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """As `Journal.prune`. Branches count towards *limit*, but a branch is never deleted without its parent.
+        """Delete ended executions: see `Journal.prune`.
 
-        With *forget_ids*, the kept rows of executions that ended before *before* are deleted too. Disk space is
-        released.
+        Branches count towards *limit*, but a branch is never deleted without its parent. With *forget_ids*, the kept
+        rows of executions that ended before *before* are deleted too. Disk space is released.
         """
         check_bounds(before, limit)
         self._connections.check_writable()
@@ -273,7 +276,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return deleted
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """As `RetainingJournal.prune_these`. Disk space is released."""
+        """Delete ended executions by id, and release their disk space: see `RetainingJournal.prune_these`."""
         check_bounds(before, None)
         self._connections.check_writable()
         for number, *_ in self._read(sql.OWNERS):
@@ -281,7 +284,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return pruning.prune_these(self._read, self._perform, list(filter(is_text, saga_ids)), before)
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
-        """As `ResealingJournal.reseal`. Plain text may stay in free pages until a VACUUM."""
+        """Seal all texts under the first key of the cipher: see `ResealingJournal.reseal`.
+
+        Plain text may stay in free pages until a VACUUM.
+        """
         self._connections.check_writable()
 
         def read(statement: str, parameters: Sequence[Any]) -> list[Row]:
@@ -293,7 +299,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return reseal_all(self.codec.cipher, read, write, advance)
 
     def repair(self, saga_id: str) -> None:
-        """As `RepairableJournal.repair`."""
+        """Derive the row of an execution again: see `RepairableJournal.repair`."""
         self._connections.check_writable()
 
         def job(cursor: sqlite3.Cursor) -> None:
@@ -304,7 +310,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._perform(job)
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`. The oldest executions come first, in the order in which they were opened."""
+        """List the ids of claimable executions: see `Journal.claimable`.
+
+        The oldest executions come first, in the order in which they were opened.
+        """
         skipped = sql.as_json(skip)
         found = self._read(sql.UNHELD, (at, skipped, limit))
         for number in self._dead_owners():
@@ -321,7 +330,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return dead
 
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
-        """Update the rows of a driver's ended executions, some at a time: see ``schema``.
+        """Mark the ended executions of a driver as ended in their rows, some at a time: see ``schema``.
 
         If the driver is *surely_dead*, ended executions that the driver claimed for an undo, but did not change,
         are updated too.
@@ -368,7 +377,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
     # Closing and forking
 
     def close(self) -> None:
-        """As `Journal.close`. After this, a journal in memory is empty."""
+        """Close files and connections: see `Journal.close`. After this, a journal in memory is empty."""
         with self._group.exclusive():
             self._connections.close()
             self._ids.clear()

@@ -1,4 +1,4 @@
-"""Leases: the driver that owns an execution, and the execution's inbox.
+"""Leases: functions that change the owner of an execution, the execution's inbox, and the drivers.
 
 Every function works in a transaction that the caller began. A function that refuses has changed nothing.
 """
@@ -27,8 +27,8 @@ class IdCache:
     Attributes:
         last_written: By an execution's id: the number of the execution and of its last record. An execution is in this
             cache if its last commit came from this journal object, and its driver still owns it.
-        drivers: The numbers of drivers. A driver that was dismissed and enlists again gets another number. Therefore a
-            number is looked up again before an execution is given to its driver.
+        drivers: The numbers of drivers, by the driver's id. A driver that was dismissed and enlists again gets another
+            number. Therefore a number is looked up again before an execution is given to its driver.
         definitions: The numbers of definitions, by saga, version and fingerprint.
     """
 
@@ -46,7 +46,7 @@ class IdCache:
         self.definitions.clear()
 
     def driver(self, cursor: Cursor, driver_id: str | None) -> int | None:
-        """The driver's number. None if there is no such driver."""
+        """The number of the driver with this id. None if there is no such driver."""
         number = None if driver_id is None else self.drivers.get(driver_id)
         if number is None and driver_id is not None and is_text(driver_id):
             row = cursor.execute(sql.DRIVER, (driver_id,)).fetchone()

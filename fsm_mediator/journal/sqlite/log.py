@@ -43,7 +43,7 @@ class _Hidden(NamedTuple):
 
     Attributes:
         frame: The number of the first damaged frame, from 1. 0 if the header is damaged.
-        commits: The number of commits after it.
+        commits: The number of commits after this frame.
         header: The header of the log.
     """
 
@@ -98,7 +98,7 @@ def _is_header_sound(data: bytes) -> bool:
 
 
 def _unsound(data: bytes, size: int, salts: bytes, before: Sequence[int], *, big: bool) -> Iterator[int]:
-    """The numbers of the frames with wrong salts or a wrong checksum."""
+    """The numbers of the frames in *data*, the content of a log, that have wrong salts or a wrong checksum."""
     for number, at in enumerate(range(_HEADER, len(data) - size + 1, size), 1):
         if data[at + 8 : at + 16] != salts or not _is_sound(data, at, size, before, big=big):
             yield number
@@ -106,7 +106,7 @@ def _unsound(data: bytes, size: int, salts: bytes, before: Sequence[int], *, big
 
 
 def _follows(data: bytes, number: int, size: int, *, big: bool) -> bool:
-    """Whether the frame has the right checksum for a frame after the previous frame."""
+    """Whether the frame with this number has the right checksum for a frame after the previous frame."""
     at = _HEADER + (number - 1) * size
     return _is_sound(data, at, size, unpack_from(">2I", data, at - size + 16), big=big)
 

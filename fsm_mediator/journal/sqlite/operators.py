@@ -20,21 +20,21 @@ class OperatorTables(FindingTables):
     """The tables ``answers``, ``shapes``, ``known``, ``faults`` and ``notes`` of `SQLiteJournal`."""
 
     def _perform(self, job: Callable[[Cursor], Any]) -> Any:
-        """Execute *job* in a transaction. Returns its result."""
+        """Execute *job* in a transaction, and return its result. `SQLiteJournal` implements this method."""
         raise NotImplementedError
 
     def answer(self, name: str) -> VerbAnswer | None:
-        """As `OperatorJournal.answer`."""
+        """The answer to a verb: see `OperatorJournal.answer`."""
         rows = self._read_of(sql.ANSWER, name)
         return answer_of(rows[0], self.codec.cipher) if rows else None
 
     def forget_answer(self, name: str) -> None:
-        """As `OperatorJournal.forget_answer`."""
+        """Delete the answer to a verb: see `OperatorJournal.forget_answer`."""
         if self.answer(name) is not None:
             self._perform(lambda cursor: cursor.execute(sql.FORGET_ANSWER, (name,)).rowcount)
 
     def known(self) -> frozenset[str]:
-        """As `OperatorJournal.known`."""
+        """The fingerprints that living drivers know: see `OperatorJournal.known`."""
         alive = {number for number, *row in self._read(sql.DRIVERS) if self._is_alive(number, row)}
         return frozenset(fingerprint for driver, fingerprint in self._read(sql.KNOWN) if driver in alive)
 
@@ -43,21 +43,21 @@ class OperatorTables(FindingTables):
         return any(row[2] == driver_id and self._is_alive(number, row) for number, *row in self._read(sql.DRIVERS))
 
     def shape(self, fingerprint: str) -> str | None:
-        """As `OperatorJournal.shape`."""
+        """The shape with a fingerprint: see `OperatorJournal.shape`."""
         rows = self._read_of(sql.SHAPE, fingerprint)
         return str(rows[0][0]) if rows else None
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """As `OperatorJournal.note_fault`."""
+        """Note that a driver could not decode an execution: see `OperatorJournal.note_fault`."""
         row = (epoch, *fault_row(fault, saga_id, self.codec.cipher), saga_id)
         self._perform(lambda cursor: cursor.execute(sql.NOTE_FAULT, row).rowcount)
 
     def faults(self) -> dict[str, Fault]:
-        """As `OperatorJournal.faults`."""
+        """The reasons why executions cannot be decoded: see `OperatorJournal.faults`."""
         return {saga_id: fault_of(row, saga_id, self.codec.cipher) for saga_id, *row in self._read(sql.NOTED_FAULTS)}
 
     def add_note(self, note: Note, *, token: int = 0) -> int:
-        """As `NotesJournal.add_note`."""
+        """Write a note: see `NotesJournal.add_note`."""
         row = note_row(note, self.codec.cipher)
         number: int = self._perform(lambda cursor: notes.add(cursor, note.saga_id, row, token))
         return number
@@ -65,7 +65,7 @@ class OperatorTables(FindingTables):
     def notes(
         self, saga_id: str | None = None, *, kind: str | None = None, after: int = 0, limit: int | None = None
     ) -> list[Note]:
-        """As `NotesJournal.notes`."""
+        """The notes about an execution, or all notes: see `NotesJournal.notes`."""
         query, parameters = notes.NOTES, list[Any]((after,))
         for value, condition in ((saga_id, notes.NOTES_OF), (kind, notes.OF_KIND)):
             if value is not None:
@@ -78,7 +78,7 @@ class OperatorTables(FindingTables):
 
 
 def note_definitions(cursor: Cursor, driver: Driver) -> None:
-    """Store the definitions that *driver* knows, in place of those it knew before."""
+    """Store the definitions that *driver* knows, in place of its earlier definitions."""
     cursor.execute(sql.FORGET_KNOWN, (driver.id,))
     for each in driver.definitions:
         cursor.execute(sql.KEEP_SHAPE, (each.fingerprint, each.shape))

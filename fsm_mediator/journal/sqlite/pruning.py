@@ -37,13 +37,13 @@ def prune(
     """Delete executions for `SQLiteJournal.prune`. Returns the number of deleted executions.
 
     Args:
-        read: Reads rows.
+        read: Returns the rows of a query.
         perform: Calls a function with a cursor, in a transaction.
         before: Only executions that ended before this time, in seconds since the epoch.
         saga: Only executions of the saga with this name.
         limit: The maximum number of executions.
         forget_ids: Whether no rows are kept for the deleted ids.
-        token: The token of the call, and the time.
+        token: The token of the call, and the time in seconds since the epoch. None if the call has no token.
     """
     earlier = () if token is None else read(sql.PRUNED, token[:1])
     deleted: int = sum(count for (count,) in earlier)
@@ -98,7 +98,8 @@ def _delete(
 
     If an execution or a branch is unfinished, neither the execution nor its branches are deleted.
 
-    If *before* is given, an execution that ended again at that time or later is not deleted.
+    If *before* is given, and an execution ended at that time or later, it is not deleted. This happens if the execution
+    was undone, and ended again, after it was chosen.
     """
     deleted = 0
     for number in numbers:
@@ -118,7 +119,7 @@ def _delete(
 
 
 def _give_back(cursor: Cursor) -> bool:
-    """Release some free pages of the file. Returns whether more pages can be released."""
+    """Release at most `PAGES` free pages of the file to the disk. Returns whether more pages can be released."""
     (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
     for _ in range(min(free, PAGES)):
         cursor.execute("PRAGMA incremental_vacuum(1)")  # sqlite3 makes one step, which releases one page

@@ -34,26 +34,26 @@ class JournalReader:
     _liveness: LivenessCheck
 
     def find(self, saga_id: str) -> Entry | None:
-        """As `Journal.find`."""
+        """Find an execution by its id: see `Journal.find`."""
         entries = self._entries_of(self._read_of(sql.ENTRY, saga_id))
         return entries[0] if entries else None
 
     def records(self, saga_id: str) -> list[Record]:
-        """As `Journal.records`."""
+        """The records of an execution: see `Journal.records`."""
         rows = self._read_of(sql.RECORDS, saga_id)
         with self._reading():
             return [record_of(tuple(row), saga_id, saga, self.codec.cipher) for saga, *row in rows]
 
     def inbox(self, saga_id: str) -> Written:
-        """As `Journal.inbox`."""
+        """The items in the inbox of an execution: see `Journal.inbox`."""
         return self.inbox_after(saga_id, 0)
 
     def inbox_after(self, saga_id: str, number: int) -> Written:
-        """As `LaterItemsJournal.inbox_after`."""
+        """The newer items in the inbox of an execution: see `LaterItemsJournal.inbox_after`."""
         return items_of(self._read_of(sql.MAIL_OF, saga_id, number), saga_id, self.codec.cipher)
 
     def planned(self, saga_id: str) -> Planned | None:
-        """As `PlanningJournal.planned`."""
+        """The planned branches of an execution: see `PlanningJournal.planned`."""
         rows = self._read_of(sql.PLANNED, saga_id)
         with self._reading():
             return planned_from(rows[0], saga_id, self.codec.cipher) if rows else None
@@ -67,7 +67,10 @@ class JournalReader:
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """As `Journal.entries`. The newest come first, in the order of opening. Pages are read when they are needed."""
+        """List executions, the newest first: see `Journal.entries`.
+
+        The newest come first, in the order of opening. Pages are read when they are needed.
+        """
         check_bounds(before, limit)
         chosen = ""
         parameters: list[Any] = []
@@ -104,34 +107,34 @@ class JournalReader:
             below = page[-1]
 
     def count_branches(self, saga_id: str) -> dict[str, int]:
-        """As `CountingJournal.count_branches`."""
+        """Count the branches of an execution by phase: see `CountingJournal.count_branches`."""
         return dict(self._read_of(sql.COUNT_BRANCHES, saga_id))
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
-        """As `Journal.forgotten`."""
+        """The row that is kept for a deleted execution: see `Journal.forgotten`."""
         rows = self._read_of(sql.FORGOTTEN, saga_id)
         return Forgotten(*rows[0]) if rows else None
 
     def next_wake(self) -> float | None:
-        """As `Journal.next_wake`."""
+        """When the next execution without an owner is due: see `Journal.next_wake`."""
         ((wake,),) = self._read(sql.NEXT_WAKE)
         return None if wake is None else float(wake)
 
     def check(self) -> list[str]:
-        """As `Journal.check`: SQLite's own check, a check of the log, and a check that the rows are consistent.
+        """Search for damage in the file, in the log, and in the rows: see `Journal.check`.
 
-        The check reads the whole file and the whole log.
+        The file is checked by SQLite, which reads the whole file. The log is also read completely.
         """
         damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
         damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
         return damage + hidden_commits(self.path) + self.damage_of(None)
 
     def damage_of(self, saga_id: str | None) -> list[str]:
-        """As `RepairableJournal.damage_of`."""
+        """Describe the damage of one execution: see `RepairableJournal.damage_of`."""
         return [f"execution {each!r}: {fault}" for each, fault in self._faults(saga_id, sql.FAULTS, sql.ROW_FAULTS)]
 
     def repairable(self) -> list[str]:
-        """As `RepairableJournal.repairable`."""
+        """The ids of executions with a row to repair: see `RepairableJournal.repairable`."""
         return [saga_id for saga_id, _ in self._faults(None, sql.ROW_FAULTS)]
 
     def _faults(self, saga_id: str | None, *queries: str) -> list[Row]:

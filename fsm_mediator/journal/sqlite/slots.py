@@ -1,4 +1,4 @@
-"""SlotJudge: which attempts have a slot of a limit, and which are queued. See `SlotJournal`.
+"""SlotJudge: decides which attempts get a slot of a limit in a SQLite journal, and which queue. See `SlotJournal`.
 
 Usually a slot is free and the queue is empty; one query shows this. Only otherwise are dead drivers searched for.
 """
@@ -66,7 +66,7 @@ class SlotJudge:
         self._patience = patience
 
     def ask(self, cursor: Cursor, commit: Commit, execution: int | None, own: int | None) -> Place:
-        """The place of an attempt.
+        """Decide whether an attempt gets a slot or is queued. Returns the attempt's place.
 
         Args:
             cursor: A cursor in a transaction.
@@ -112,7 +112,7 @@ class SlotJudge:
         return found
 
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
-        """The first attempts of the queue, one for each free slot.
+        """The first queued attempts with a number below *before*, at most as many as there are free slots.
 
         Attempts of the driver *own* count even if other drivers ignore them.
         """

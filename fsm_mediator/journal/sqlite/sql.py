@@ -15,7 +15,7 @@ from fsm_mediator.states import ENDED
 
 
 def as_json(values: Iterable[Any]) -> str:
-    """A list, as a parameter of a statement."""
+    """Return *values* as a JSON list, which is one parameter of a statement."""
     return msgspec.json.encode(list(values)).decode()
 
 
@@ -23,7 +23,7 @@ _LAST: Final = "(SELECT max(seq) FROM records WHERE execution = e.number)"
 _WITH_LAST_RECORD: Final = f"executions e JOIN records r ON r.execution = e.number AND r.seq = {_LAST}"
 _ENDED: Final = f"r.target IN ({', '.join(map(repr, sorted(ENDED)))})"
 _JUST_ENDED: Final = f"(e.epoch = 1 AND {_ENDED})"
-"""It ended in its first epoch: its driver no longer owns it, although its row may still say so. See `schema`."""
+"""Whether an execution ended in its first epoch. Then it has no owner, although its row may name one: see `schema`."""
 _OWNER: Final = f"iif({_JUST_ENDED}, NULL, e.driver)"
 PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
 
@@ -51,8 +51,9 @@ _VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
 _VERB_WAITS: Final = f"EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS})"
 _HAS_VERB: Final = f"(e.mail > 0 AND {_VERB_WAITS})"
 _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
-"""Ended executions whose row names this driver as the owner. If the driver is surely dead (the second parameter), also
-executions that it claimed to undo them and left in their ended state, unless the undo is still to be answered."""
+"""Selects ended executions with a row that names this driver as the owner. If the driver is surely dead (the second
+parameter), it also selects executions that the driver claimed for an undo and did not change. An execution with a verb
+in its inbox is never selected."""
 ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
 MARK_ENDED: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at, failed = o.failed
@@ -165,7 +166,7 @@ MAIL: Final = """
     SELECT number, kind, name, value, reason, actor, carrier, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = f"""
     SELECT EXISTS (SELECT 1 FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS}))"""
-"""Whether there is an item that no driver has seen, of a kind, or a verb. One is enough: a group has thousands."""
+"""Whether an inbox has a verb, or an item of a kind, above a number. EXISTS stops at the first of many items."""
 VERB_IN: Final = f"""
     SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
@@ -269,7 +270,7 @@ ENTRIES: Final = f"""
         JOIN records a ON a.execution = e.number AND a.seq = 0
         LEFT JOIN drivers o ON o.number = {_OWNER}"""
 OF_OWNER: Final = -len(_DRIVER_COLUMNS.split())
-"""The last columns of `ENTRIES`: the columns of the owner's row."""
+"""The index, from the end, of the first of the owner's columns. They are the last columns of `ENTRIES`."""
 ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 

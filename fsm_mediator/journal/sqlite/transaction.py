@@ -26,7 +26,7 @@ PAUSE: Final = 0.0005
 Job: TypeAlias = Write | Claim | Callable[[sqlite3.Cursor], Any]
 """A commit, a claim, or a function that does its work within a transaction and returns the result.
 
-The function raises a `MediatorError` to refuse.
+The function raises a `MediatorError` to refuse the job.
 """
 
 
