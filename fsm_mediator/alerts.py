@@ -110,7 +110,7 @@ class Alerts:
         self._sent: set[tuple[str, str | None, float | None]] = set()
 
     def __call__(self, record: Record) -> None:
-        """Store *record* if its attempt has failed too often, and remove the stored record when the step goes on.
+        """Store *record* if its step has failed too often. Remove the stored record if the execution makes progress.
 
         The alert is sent by a later check, because an observer must not wait for a webhook.
         """

@@ -219,7 +219,7 @@ class Acceptance(msgspec.Struct, frozen=True):
         at: The time at which the execution was accepted, in seconds since the epoch.
         deadline_at: The time by which the execution must succeed, in seconds since the epoch. None for no deadline.
         parent: The id of the parent, if the execution is a branch. Otherwise None.
-        successor: The name of the branch of the same group that may begin when this branch has settled (``at_most``).
+        successor: The id of the branch of the same group that may begin when this branch has settled (``at_most``).
             None if no branch waits for this one.
         original: A copy of the original payload, if steps get the object itself and may change it. A second start of
             the id is compared with the copy. Not journaled. UNSET if no copy is needed.
@@ -283,7 +283,7 @@ class Crashed(msgspec.Struct, frozen=True):
 
     Attributes:
         times: The number of drivers that died since the execution's last record.
-        too_often: Whether *times* has reached the limit at which a person must decide.
+        too_often: Whether the drivers of the execution died so often, in total, that a person must decide.
     """
 
     times: int = 0

@@ -136,7 +136,7 @@ class CommandGroup(click.Group):
 def progress_bar(
     what: str, *columns: str | ProgressColumn, total: int | None = None
 ) -> Iterator[Callable[..., object]]:
-    """Show a progress bar on a terminal. Yields a function that moves the bar by 1, or by the number that it gets."""
+    """Show a progress bar on a terminal. Yields a function that moves the bar by 1, or by its argument."""
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count=1: progress.advance(task, count)

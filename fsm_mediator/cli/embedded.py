@@ -1,4 +1,4 @@
-"""EmbeddedServer: a temporary PostgreSQL server for trials. Only the user who started it can connect to it."""
+"""EmbeddedServer: a temporary PostgreSQL server for trials. Only the user of this process can connect to it."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
             standard.write(next(text for _, text in _machine_files(sagas[0], kind)).encode())
         return
     folder.mkdir(parents=True, exist_ok=True)
-    latest = {saga.name: saga for saga in sagas}  # of several versions, the last one is used, as for new executions
+    latest = {saga.name: saga for saga in sagas}  # the last version of each saga, as for new executions
     for saga in (member for each in latest.values() for member in all_definitions(each)):
         for file, text in _machine_files(saga, kind):
             (folder / file).write_text(text, encoding="utf-8")

@@ -138,7 +138,7 @@ def load_app(spec: str | None) -> App:
 
 
 def _app_of(found: Any, spec: str) -> App:
-    """The sagas and settings of the object *found*. If *found* is a function, of the object that it returns."""
+    """The sagas and settings of the object *found*, or of the object that *found* returns if it is a function."""
     asked = "looked at"
     try:
         if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):

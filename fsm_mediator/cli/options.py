@@ -50,7 +50,7 @@ as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def _login_name() -> str | None:
-    """The login name of the user who runs the process. None if the user has no name."""
+    """The login name of the user of this process. None if the user has no name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # for example, a container can run as a user that has only a number

@@ -300,7 +300,7 @@ def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, 
 
 
 def _differences(path: Path, content: Content, *, animate: bool) -> list[str]:
-    """The lines of a diff between the file *path* and the content that it should have. Empty if it is up to date."""
+    """The lines of a diff between the file *path* and *content*. Empty if the file is up to date."""
     try:
         if isinstance(content, str):
             return text_difference(path, path.read_text(encoding="utf-8") if path.exists() else "", content)

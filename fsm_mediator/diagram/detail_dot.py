@@ -90,7 +90,7 @@ class _Writer(Canvas):
             yield from self._children(child)
 
     def _frames(self, path: str, nodes: Sequence[str], inner: Iterable[Cluster]) -> Iterator[str]:
-        """Yield the DOT of all frames whose cluster has the path *path*.
+        """Yield the DOT of all frames around the nested saga, branch or group with the path *path*.
 
         A nested saga can have two frames, one in each lane. The first frame contains the *nodes* and the *inner*
         clusters.

@@ -75,7 +75,7 @@ class Highlight(msgspec.Struct, kw_only=True):
 
     @property
     def signed_note(self) -> str:
-        """The note after a sign for readers who do not see colours, for example ``▶`` for the current node."""
+        """The note after a sign that repeats the meaning of the colour, for example ``▶`` for the current node."""
         sign = "■ " if self.ended else "▶ " if self.current else "✗ " if self.failed else "↩ " if self.undone else ""
         return sign + self.note
 

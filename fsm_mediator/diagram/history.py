@@ -47,7 +47,7 @@ class Run:
         """
         try:
             position = place_in_words(self.state)
-        except (KeyError, IndexError):  # the state has no known phase: somebody wrote these records by hand
+        except (KeyError, IndexError):  # a person wrote these records by hand, and the state has no known phase
             position = shorten(self.state, 60)
         if self.total is not None:
             last = shorten(_in_words(self.latest), 60) if self.latest is not None else "accepted"
@@ -76,7 +76,7 @@ class Run:
 def _in_words(record: Record) -> str:
     try:
         return in_words(record)
-    except KeyError:  # no machine has this event: somebody wrote this record by hand
+    except KeyError:  # a person wrote this record by hand, and no machine has the event
         return record.event
 
 
@@ -113,7 +113,7 @@ def _entries(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
 def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
     """*run* as it was after a number of records. *taken* has this number for the run and for each branch.
 
-    *place* is the key of *run* in *taken*. A branch of which no record is taken has not begun.
+    *place* is the key of *run* in *taken*. A branch without a taken record has not begun.
     """
     count = taken.get(place, 0)
     branches = None

@@ -58,7 +58,7 @@ def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
 
 
 def _waits(part: Part) -> tuple[str, ...]:
-    """The lines of small print in a waiting node: when the wait ends, or the branches that it waits for."""
+    """The lines of small print in a waiting node: the end of the wait, or the names of the awaited branches."""
     by, lines = part.decide.label if part.decide is not None else "", []
     if part.kind is Kind.SIGNAL:
         lines.append(f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out")

@@ -80,7 +80,7 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def became(run: Run) -> StepState:
-    """The state of the whole branch whose run is *run*."""
+    """The state of a whole branch. *run* is the run of the branch."""
     if not run.state:
         return StepState.NEVER
     if run.state == SUCCEEDED:

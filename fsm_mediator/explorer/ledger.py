@@ -15,7 +15,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class KnownEffect(enum.StrEnum):
-    """What a saga's records say about the effect of a part."""
+    """The state of a part's effect according to the saga's records."""
 
     NOTHING = "nothing yet"
     DONE = "done"

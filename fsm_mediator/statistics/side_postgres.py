@@ -163,7 +163,7 @@ class PostgresTables:
         If tables of this format exist, their rows are deleted and the tables are kept, so that access rights remain.
         """
         if self.are_made():
-            for name in NAMES:  # not TRUNCATE, which would wait for readers and remove rows from their snapshots
+            for name in NAMES:  # TRUNCATE would wait for readers, and remove rows from their snapshots
                 self._connection.execute(f"DELETE FROM {name}".encode())
             return
         if not self.read("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._schema,)):

@@ -32,7 +32,7 @@ MOST_NAMED: Final = 20
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """The executions whose records cannot be read.
+    """The executions that are not counted because their records cannot be read.
 
     Attributes:
         count: The number of these executions.
@@ -209,8 +209,8 @@ class Statistics:
         A step whose value comes from fewer than 20 samples has no colour.
 
         Args:
-            show: The statistic on each step: ``p50`` or ``p95`` for this percentile of its durations, ``failures`` for
-                the share of failures and the number of retries, ``now`` for the number of executions in it.
+            show: The statistic on each step. ``p50`` and ``p95`` are percentiles of its durations. ``failures`` is the
+                share of failures, with the number of retries. ``now`` is the number of executions in the step.
             view: ``steps``, or ``detail`` for every state and the number of times that each transition was made.
             beside: Statistics of another period or version. They are drawn to the right of the steps view with the same
                 colours. If both pictures are too wide together, the second is drawn below.

@@ -1,4 +1,4 @@
-"""Pruning: delete the keys of transactional steps whose execution has ended."""
+"""Pruning: delete the keys of transactional steps after their execution has ended."""
 
 from __future__ import annotations
 

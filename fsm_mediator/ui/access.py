@@ -32,9 +32,9 @@ SAFETY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""The headers of every response. With them, a browser loads only the monitor's own scripts and styles.
+"""The headers of every response. They make a browser load only the monitor's own scripts and styles.
 
-It contacts no other host, and does not show the pages in frames of other sites.
+The browser contacts no other host, and does not show the pages in frames of other sites.
 """
 
 

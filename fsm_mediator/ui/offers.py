@@ -81,7 +81,7 @@ def offers(
         entry: The execution.
         undrivable: The reason why no living driver can drive the execution. None if a driver can drive it.
         hold: The hold that applies to the execution. None if there is no hold.
-        alerted: Whether the execution is in a trouble that causes alerts, and nobody has acknowledged them.
+        alerted: Whether the execution has a problem that causes alerts, and these alerts are not acknowledged.
     """
     branch = is_branch(entry.saga_id)
     if undrivable is not None and not branch and not is_ended(entry.state):

@@ -225,7 +225,7 @@ class Pages:
         return {"title": "Stuck", "groups": groups, "redact": reader.redact, "most": most}
 
     def _in_bulk(self, entry: Entry, look: Drivability) -> list[str]:
-        """The verbs for a whole group of stuck executions, of which *entry* is one.
+        """The verbs for a whole group of stuck executions. *entry* is one execution of the group.
 
         ``acknowledge`` is included even if *entry* is acknowledged, because other executions of the group may not be.
         """

@@ -86,7 +86,7 @@ class Row:
         words: The execution's state, in words.
         driver: The driver that owns the execution, in words. Empty if no driver owns it.
         trouble: The problem of the execution, in words. None if no problem is known.
-        kind: The kind of the problem, for example that nobody drives it. None if no problem is known.
+        kind: The kind of the problem, for example ``stuck``. None if no problem is known.
     """
 
     entry: Entry
@@ -390,7 +390,7 @@ class Reader:
             return None
 
     def is_alerted(self, entry: Entry, look: Drivability) -> bool:
-        """Whether an execution has a problem that can cause alerts, and nobody has acknowledged the problem."""
+        """Whether an execution has a problem that can cause alerts, and the problem is not acknowledged."""
         if entry.state in ENDED or not keeps_notes(self.journal):
             return False
         if self._trouble_of(entry, look)[1] not in (STUCK, UNDRIVABLE, UNDRIVEN):

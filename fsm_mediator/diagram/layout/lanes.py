@@ -109,7 +109,7 @@ class Lanes(Router):
             self._route_failed(edge, strip, source)
 
     def _route_within(self, edge: Edge, strip: Strip, source: Node, target: Node) -> None:
-        """Add the route of an edge whose two nodes belong to the part of *strip*."""
+        """Add the route of an edge between two nodes of the same part, the part of *strip*."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         forward, lower, small = strip.forward, strip.lower, strip.small
         if source in small and target in small:

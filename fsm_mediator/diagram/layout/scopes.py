@@ -102,15 +102,15 @@ class Scopes:
         return number
 
     def closing(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas whose last part is in *strip*."""
+        """The paths of the nested sagas that have their last part in *strip*."""
         return [path for path in strip.scopes if self.all[path].last == strip.number]
 
     def beginning(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas whose piece in the lane of compensation has *strip* at its top, outer first."""
+        """The paths of the nested sagas that begin with *strip* in the lane of compensation, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins == strip.number]
 
     def ending(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas whose piece in the lane of compensation has *strip* at its end, outer first."""
+        """The paths of the nested sagas that end with *strip* in the lane of compensation, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins is not None and scope.ends == strip.number]
 
     def inside(self, scope: Scope) -> int:

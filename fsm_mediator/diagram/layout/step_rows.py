@@ -48,8 +48,7 @@ class Item:
 def broken(items: Sequence[Item], first_room: float, room: float) -> list[list[Item]]:
     """Break *items* into as few rows as possible, and return the rows.
 
-    Of all ways with this number of rows, the result has the rows with the most even widths. Breaks inside a nested saga
-    are avoided.
+    The rows are as even in width as possible with this number of rows. Breaks inside a nested saga are avoided.
 
     Args:
         items: The items, in the order of reading.

@@ -70,7 +70,7 @@ def least_blank(tried: Sequence[Layout]) -> Layout:
 
 
 def shown_mark(box: StepBox) -> StepBox:
-    """The step whose mark and small print are shown in *box*.
+    """The step that *box* shows with its mark and its small print.
 
     This is the single step of the branch if *box* is a collapsed group, else *box* itself.
     """

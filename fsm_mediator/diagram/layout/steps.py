@@ -180,7 +180,7 @@ class _Flow:
         return broken(self.items, room, room if self.whole else room - CHANNEL)
 
     def _place(self, row: list[Item], top: float, number: int) -> float:
-        """Place *row*, whose index is *number*, below the y coordinate *top*. Returns the top of the next row."""
+        """Place *row*, which has the index *number*, below the y coordinate *top*. Returns the top of the next row."""
         ups, downs = [], []
         x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
         railed = bool(self.backs) and not self.down
