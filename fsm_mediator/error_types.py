@@ -118,7 +118,7 @@ class ResultRefusedError(AttemptError):
 
 
 class SignalTimedOutError(AttemptError, TimeoutError):
-    """A signal did not come in time."""
+    """The signal that an execution waits for did not come before its timeout."""
 
 
 class DecisionError(AttemptError):
@@ -126,7 +126,7 @@ class DecisionError(AttemptError):
 
 
 class SagaCancelledError(MediatorError):
-    """The saga was cancelled."""
+    """The reason why a saga failed: it was cancelled."""
 
 
 class SiblingFailedError(SagaCancelledError):

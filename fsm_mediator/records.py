@@ -106,7 +106,7 @@ MOST_NESTED_GROUPS: Final = 10
 
 
 def render_traceback(error: BaseException, depth: int = 0) -> str:
-    """The traceback of *error* and of its causes as text, causes first. This takes time linear in the text's length.
+    """The traceback of *error* and of its causes as text, causes first. The time grows linearly with the text's length.
 
     The standard library is slower: it reads every source file again and parses each line to mark columns, which takes
     ten times as long for 20 frames. For a chain of causes, it renders a cause once for each error that it leads to.
@@ -246,7 +246,7 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The answer that a driver begins the pending execution."""
+    """The answer with which a driver begins a pending execution."""
 
 
 class Returned(msgspec.Struct, frozen=True):

@@ -111,7 +111,7 @@ class Drawings(msgspec.Struct, frozen=True):
     mermaid: str
 
     def digest(self) -> str:
-        """The hash of all these texts. If the hash of a diagram has changed, its page is built again."""
+        """The hash of all attributes. If the hash of a diagram has changed, the page of the diagram is built again."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 

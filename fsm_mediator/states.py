@@ -84,7 +84,7 @@ def is_stuck(state: str) -> bool:
 
 
 def is_settled(state: str) -> bool:
-    """Whether *state* is an end state or a stuck state, which only a person's command can change."""
+    """Whether *state* is an end state or a stuck state. Only the command of a person can change such a state."""
     return state in ENDED or state.partition(".")[0] in STUCK_PHASES
 
 

@@ -78,7 +78,7 @@ def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
 
 
 def signals_of(app: App | None) -> Signals | None:
-    """Every signal of the app's sagas and of their branches. None without an app."""
+    """Every signal of the app's sagas and of their branches. None if *app* is None."""
     if app is None:
         return None
     members = [member for saga in app.sagas for member in all_definitions(saga)]

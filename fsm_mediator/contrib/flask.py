@@ -43,7 +43,7 @@ def use_mediator(app: Flask, mediator: Mediator) -> None:
 
 
 def get_mediator() -> Mediator:
-    """The mediator of the current app.
+    """The mediator that `use_mediator` has set for the current Flask app.
 
     Raises:
         DefinitionError: The app has no mediator.

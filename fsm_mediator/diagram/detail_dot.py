@@ -1,4 +1,4 @@
-"""The detail view as DOT."""
+"""Write a picture in the detail view as DOT. The text has the positions of all elements."""
 
 from __future__ import annotations
 

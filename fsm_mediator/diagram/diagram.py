@@ -142,7 +142,7 @@ class Diagram:
 
     @property
     def picture(self) -> Any:
-        """The content of the diagram, independent of the format: nodes, edges and marks."""
+        """The content of the diagram: a `FlowPicture` in the steps view, a `Picture` in the detail view."""
         return self._drawing[0]
 
     @property
@@ -234,9 +234,10 @@ class Diagram:
         return f"{note}\n{self.with_(view=STEPS).to_mermaid()}"
 
     def to_markdown_table(self) -> str:
-        """A Markdown table.
+        """The diagram as a Markdown table.
 
-        The detail view lists the machine's transitions or the run's records; the steps view lists the steps.
+        In the steps view, the rows are the steps. In the detail view, the rows are the machine's transitions, or the
+        records of the run.
         """
         if self.view == STEPS:
             return steps_table(self.picture)

@@ -41,9 +41,9 @@ class Run:
 
     @property
     def summary(self) -> str:
-        """The state, the number of records and the total time, in words.
+        """The state of the run, its number of records and its total time, as text.
 
-        For a frame of a run: the latest record and the state.
+        For a frame: the number of the latest record, this record in words, and the state after it.
         """
         try:
             position = place_in_words(self.state)

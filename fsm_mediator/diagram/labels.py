@@ -19,8 +19,8 @@ from fsm_mediator.states import (
 def phase_in_words(phase: str) -> str:
     """The name of a phase as one word.
 
-    The word for retrying is the same for an attempt and for a compensation. This is also true of the word for stuck.
-    The position of the node shows which one it is.
+    The word is ``retrying`` for a step and for its compensation, and ``stuck`` for both too. The position of the node
+    shows the difference.
     """
     return phase.partition("_")[0]
 

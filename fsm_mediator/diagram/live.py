@@ -48,10 +48,10 @@ class Drawn(Protocol):
 
     @property
     def alt(self) -> str:
-        """The alternative text."""
+        """The alternative text of the diagram's picture."""
 
     def to_svg(self) -> str:
-        """The picture as SVG."""
+        """The picture of the diagram as SVG."""
 
     def _repr_mimebundle_(self) -> Mapping[str, Any]: ...
 

@@ -26,7 +26,7 @@ Mermaid refuses a larger chart, unless the page that shows the chart sets higher
 """
 
 MOST: Final = 60
-"""The maximum number of characters of one line in a label."""
+"""The maximum number of characters in one line of a label."""
 
 
 def to_mermaid(picture: Picture, theme: Theme) -> str:

@@ -21,7 +21,7 @@ LEVELS: Final = 5
 """The number of colours in the ramp."""
 
 ERROR: Final = 0.01
-"""The relative error of statistics: one per cent. A value gets a colour if it is at most this share below its limit."""
+"""The relative error of statistics: one per cent. A value may be this much below the limit of its colour."""
 
 MOST_LISTED: Final = 150
 """The maximum number of characters that the statistics have in an alternative text."""

@@ -178,7 +178,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp. The palest colour is first
 
     def without(self, hide: Collection[str]) -> Picture:
-        """A copy of the picture without the elements that *hide* names, as in `Diagram`.
+        """A copy of the picture without the kinds of elements that *hide* names. See the attribute `Diagram.hide`.
 
         The ends and the first part are always shown.
         """

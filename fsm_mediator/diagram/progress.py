@@ -115,7 +115,7 @@ _BECOMES: Final = {
 def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
     """The marks of *run* on each part, by path.
 
-    *undone* is whether *run* is a branch whose group was given up. Steps that are still done then are leftovers.
+    *undone* is whether *run* is a branch and its group was given up. If so, steps that are still done are leftovers.
     """
     marks = marks_of(machine, run.records, run.state)
     states: dict[str, StepState] = {}

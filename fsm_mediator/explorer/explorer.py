@@ -78,7 +78,7 @@ class Explorer:
 
     @property
     def now(self) -> Moment:
-        """The shown moment."""
+        """The moment that is shown: the element of `moments` at `position`."""
         return self.moments[self.position]
 
     @property
@@ -190,7 +190,7 @@ class Explorer:
         return ledger_of(self.now.execution, self.now.ledger)
 
     def diagram(self) -> Diagram:
-        """The diagram of the shown moment."""
+        """The diagram of the saga's execution at the shown moment."""
         moment, key = self.now, (self.view, self.theme)
         if key not in moment.diagrams:
             run = Run(saga_id=SAGA_ID, state=moment.execution.state, records=self.journal)

@@ -13,7 +13,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 @attrs.frozen
 class Choice:
-    """An action that can happen now.
+    """An action that can happen at the shown moment.
 
     Attributes:
         label: The action in words, such as ``charge times out, after its effect``. If the saga has a function that

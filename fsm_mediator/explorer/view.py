@@ -41,10 +41,10 @@ class Play(Protocol):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The actions that can happen now."""
+        """The actions that can happen at the shown moment."""
 
     def diagram(self) -> Diagram:
-        """The diagram of the shown moment."""
+        """The diagram of the saga's execution at the shown moment."""
 
     def choose(self, what: int | str) -> Moment:
         """Let the action with this number or label happen at the shown moment, and return the moment after it."""
@@ -85,7 +85,7 @@ def view_of(play: Play) -> dict[str, Any]:
 
 
 def take(play: Play, message: Mapping[str, Any]) -> None:
-    """Execute a message of a front end.
+    """Change the explorer as the message of a front end requests.
 
     A choice changes nothing if the explorer has left the moment at which the button was shown. This happens if a person
     presses a button twice, or if a front end is slow.

@@ -39,7 +39,7 @@ class Durations(msgspec.Struct):
     counts: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
-        """Count one duration."""
+        """Count one duration of *seconds* seconds."""
         self.count(size_of(seconds), 1)
 
     def count(self, size: int, count: int) -> None:
@@ -48,7 +48,7 @@ class Durations(msgspec.Struct):
 
     @property
     def samples(self) -> int:
-        """The number of added durations."""
+        """The number of all counted durations."""
         return sum(self.counts.values())
 
     def percentile(self, percent: float) -> float | None:

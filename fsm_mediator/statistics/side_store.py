@@ -63,7 +63,7 @@ class _Place(NamedTuple):
 
 
 class SideStore:
-    """The side store of a journal.
+    """The counts of a journal's executions, stored outside of the journal. See this module's docstring.
 
     Args:
         journal: The journal.
@@ -157,9 +157,9 @@ class SideStore:
         return self.refresh(progress)
 
     def age(self) -> float:
-        """The seconds since the store had counted all changes. 0 if it has counted all changes now.
+        """The number of seconds since the store had counted all changes. 0 if it has counted all changes now.
 
-        Infinity if it never had.
+        Infinity if it has never counted all changes.
         """
         place = self._filled()
         return math.inf if place is None else self._age(place)

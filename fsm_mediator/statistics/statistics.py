@@ -44,7 +44,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class _File(msgspec.Struct, kw_only=True):
-    """The content of the JSON file."""
+    """The content of the JSON that `Statistics.to_json` writes."""
 
     format: int = FORMAT
     saga: str

@@ -33,7 +33,7 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 Kind: TypeAlias = Literal["start", "signal", "message"]
 
 BATCH: Final = 100
-"""The maximum number of rows that one query reads."""
+"""The maximum number of outbox rows that one query reads."""
 
 LEASE: Final = 10.0
 """The duration of the lease for publishing messages, in seconds. A relay renews the lease after half of this time."""
@@ -142,7 +142,7 @@ class _Lease:
 
 
 class Outbox:
-    """The outbox of one database.
+    """Writes rows to the outbox of one database, and delivers the waiting rows.
 
     Args:
         access: Access to the user's database and to the tables of `Transactions`.

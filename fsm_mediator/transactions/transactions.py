@@ -331,7 +331,7 @@ class Transactions:
         return ";\n".join(self._access.tables.statements(self.database.dialect)) + ";\n"
 
     def migrate(self) -> Any:
-        """Create the missing tables.
+        """Create the missing tables of `Transactions` in the user's database.
 
         Returns:
             None. With sessions for coroutines, an awaitable.

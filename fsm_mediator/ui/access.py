@@ -44,7 +44,7 @@ def _as_set(names: Iterable[str]) -> frozenset[str]:
 
 @attrs.frozen
 class Operator:
-    """A user of the monitor.
+    """A user of the monitor, with the user's permissions.
 
     Attributes:
         name: The name that is journaled with each verb.

@@ -62,7 +62,7 @@ class OneTimeToken:
         self._session = secrets.token_urlsafe(24)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request. A request with the token gets a cookie, and a request with it goes to the monitor."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -111,7 +111,7 @@ class PasswordFile:
             raise DefinitionError(f"{path} names no person; write a line NAME:ROLE:PASSWORD, with the role look or act")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request: pass it to the monitor if its name and password are right, else ask for them."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -146,7 +146,7 @@ class ProxyHeader:
         self._header = header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Pass one request to the monitor, with the operator whom the header names."""
         name = Request(scope).headers.get(self._header, "").strip() if scope["type"] == "http" else ""
         operator = Operator.acting(name) if name else None
         await self._app({**scope, _OPERATOR: operator}, receive, send)

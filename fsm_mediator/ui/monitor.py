@@ -122,7 +122,7 @@ class Monitor:
         self._app = self._routes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request of a browser. Each response gets the security headers."""
         await self._app(scope, receive, _safely(send))
 
     def _routes(self) -> ASGIApp:

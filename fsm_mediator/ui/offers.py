@@ -29,7 +29,7 @@ NO: Final = "no"
 
 @attrs.frozen
 class Field:
-    """A field of a form.
+    """A field in the form of a verb.
 
     Attributes:
         name: The name of the field in the form.

@@ -63,7 +63,7 @@ class Page:
 
 
 class Pages:
-    """Makes the content of each page.
+    """Makes the content of each page, and executes the verbs of submitted forms.
 
     Args:
         reader: Reads the journal.

@@ -97,7 +97,7 @@ class Row:
 
     @property
     def saga_id(self) -> str:
-        """The execution's id."""
+        """The id of the execution."""
         return self.entry.saga_id
 
     @property

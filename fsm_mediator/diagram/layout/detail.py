@@ -100,7 +100,7 @@ class Strips(Lanes):
 
     @property
     def can_be_narrow(self) -> bool:
-        """Whether a layout with small nodes below the compensating nodes is worth a try.
+        """Whether `detail_layout` also tries a layout with small nodes below the compensating nodes.
 
         At least one compensating node must have small nodes. Also, either the small nodes fill less than half of a
         column of their own, or each strip with such small nodes has a compensating node and exactly one small node.

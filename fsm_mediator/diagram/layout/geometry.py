@@ -42,12 +42,12 @@ class Box(NamedTuple):
 
     @property
     def x(self) -> float:
-        """The x coordinate of the centre."""
+        """The x coordinate of the rectangle's centre."""
         return self.left + self.width / 2
 
     @property
     def y(self) -> float:
-        """The y coordinate of the centre."""
+        """The y coordinate of the rectangle's centre."""
         return self.top + self.height / 2
 
     def moved(self, right: float, down: float) -> Box:

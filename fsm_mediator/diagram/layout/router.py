@@ -146,8 +146,8 @@ class Router:
     def place_labels(self) -> None:
         """Give each route its label.
 
-        If edges share a label, the first of them that the run took gets it. If the run took none, the first edge gets
-        it.
+        If edges share a label, the first edge that the run took gets the label. If the run took none of them, the first
+        edge gets the label.
         """
         for spots in self._spots.values():
             number, _, words, (x, y, across, down) = spots[0]

@@ -59,7 +59,7 @@ def is_collapsed(box: StepBox) -> bool:
 
 
 def is_frame(box: StepBox) -> bool:
-    """Whether a step is drawn as a frame around its branches."""
+    """Whether *box* is a group or a choice that is drawn as a frame around its branches."""
     return bool(box.branches) and not is_collapsed(box)
 
 
@@ -87,7 +87,7 @@ def note_of(box: StepBox) -> str:
 
 
 def titled(title: str, room: float) -> list[str]:
-    """The lines of *title*, one or two, each at most *room* points wide. It is broken after ``_`` or ``-``."""
+    """*title* as one or two lines that are at most *room* points wide. It is broken after ``_`` or ``-``."""
     if width(title, TITLE, True) <= room:
         return [title]
     cuts = [number + 1 for number, sign in enumerate(title[:-1]) if sign in "_-"]
@@ -98,7 +98,7 @@ def titled(title: str, room: float) -> list[str]:
 
 
 def fitted_note(note: str, room: float) -> str:
-    """*note*, cut to *room* points. Pieces of the note, which are separated by ``·``, are dropped from the end."""
+    """*note*, cut to *room* points: whole pieces at its end are dropped. The pieces are separated by ``·``."""
     pieces = note.split(" · ")
     while len(pieces) > 1 and width(" · ".join(pieces), SMALL, True) > room:
         pieces.pop()

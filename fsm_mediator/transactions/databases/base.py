@@ -34,7 +34,7 @@ def dialect_of(database: str) -> Dialect:
 
 
 class Database(Protocol):
-    """The user's database.
+    """The protocol of a user's database: how to begin, use and end a transaction.
 
     The methods of an implementation are coroutine functions. If *asynchronous* is False, these coroutines never
     suspend, so functions without an event loop can run them too.
