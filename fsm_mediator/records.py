@@ -31,7 +31,7 @@ class Failure:
     Attributes:
         type: The name of the exception's type, with its module unless the module is ``builtins``.
         message: ``str()`` of the exception.
-        exception: The exception itself. None if the failure was read from a journal.
+        exception: The exception itself. None if it no longer exists, for example if the failure comes from a journal.
     """
 
     __slots__ = ("_traceback", "exception", "message", "type")

@@ -177,7 +177,10 @@ def pen_of(share: float) -> float:
 
 
 def _straight(one: Point, other: Point) -> str:
-    """A straight line as a Bezier curve. Its control points are in its middle: cairo draws no curve without length."""
+    """A straight line as a Bezier curve.
+
+    Its control points are in its middle. If they were at its ends, cairo would not draw the line.
+    """
     middle = _point(((one[0] + other[0]) / 2, (one[1] + other[1]) / 2))
     return f"{middle} {middle} {_point(other)}"
 
