@@ -104,7 +104,7 @@ _LATER = {
     "load_saga": "fsm_mediator.saga_files",
     "verify": "fsm_mediator.verifier",
 }
-"""Names that are imported at their first use, because they import asyncio, sqlite3 or an optional dependency."""
+"""The module of each name that is imported at its first use. These modules import asyncio, sqlite3 or an extra."""
 
 __all__ = [
     "Acceptance",
@@ -202,5 +202,5 @@ __all__ = [
     "verify",
 ]
 
-if not TYPE_CHECKING:  # else a name that is not here would be any name
+if not TYPE_CHECKING:  # hidden from type checkers: a module with __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)

@@ -1,4 +1,4 @@
-"""Alerts: messages to a webhook when an execution needs a person, or when the journal cannot be used."""
+"""Alerts: send a message to a webhook if an execution needs a person, or if the journal cannot be used."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import STUCK
 
 MOST: Final = 100
-"""The maximum number of alerts of one kind in one check."""
+"""The maximum number of alerts of each kind that one check sends."""
 
 SEND_TIMEOUT: Final = 10.0
-"""Seconds within which a webhook must answer."""
+"""The number of seconds within which a webhook must answer."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -37,9 +37,9 @@ class Alert(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``stuck``, ``retrying``, ``undriven`` or ``journal``.
-        text: The problem, in a sentence.
-        next: The command to type next.
-        saga_id: The execution. None if the alert is about the journal.
+        text: A sentence that describes the problem.
+        next: A command line that the person can run next.
+        saga_id: The id of the execution. None if the alert is about the journal.
         saga: The name of the execution's saga.
         state: The state of the execution.
         since: When the problem began, in seconds since the epoch.
@@ -58,7 +58,7 @@ Send: TypeAlias = Callable[[Sequence[Alert]], object]
 
 
 class Alerts:
-    """Raises alerts: an observer of a mediator, and a relay of its daemon.
+    """Sends alerts. Pass it to a mediator twice: as an observer, and as a relay of its daemon.
 
     ::
 
@@ -69,14 +69,14 @@ class Alerts:
     state changes. An alert that could not be sent is sent at the next check.
 
     Args:
-        to: The URL of a webhook. It gets JSON with ``text``, which chat systems show, and ``alerts``. Or a function
-            that takes the alerts.
-        stuck_for: Seconds after which a stuck execution is reported.
-        undriven_for: Seconds after which a due execution is reported if no living driver has claimed it.
+        to: The URL of a webhook, or a function that takes the alerts. A webhook gets JSON with ``text``, which chat
+            systems show, and ``alerts``.
+        stuck_for: The number of seconds after which a stuck execution is reported.
+        undriven_for: The number of seconds after which a due execution is reported if no living driver has claimed it.
         attempts: The number of consecutive failed attempts of a step after which the execution is reported. Only
             attempts of this mediator are counted.
-        every: Seconds between two checks of the journal.
-        clock: Returns the time, in seconds since the epoch.
+        every: The number of seconds between two checks of the journal.
+        clock: A function that returns the time, in seconds since the epoch.
 
     Raises:
         DefinitionError: An argument cannot be used.
@@ -110,7 +110,10 @@ class Alerts:
         self._sent: set[tuple[str, str | None, float | None]] = set()
 
     def __call__(self, record: Record) -> None:
-        """Note a failed attempt. A later check sends the alert, because an observer must not wait for a webhook."""
+        """Store *record* if its step has failed too often. Remove the stored record if the execution makes progress.
+
+        The alert is sent by a later check, because an observer must not wait for a webhook.
+        """
         if record.error is not None and record.event in ("errored", "compensation_errored"):
             if record.attempt >= self._attempts:
                 self._retried.setdefault(record.saga_id, record)
@@ -120,7 +123,7 @@ class Alerts:
     async def pass_on(self, mediator: Any) -> int:
         """Check the mediator's journal if a check is due. Returns the number of alerts that were sent.
 
-        Daemons call this method.
+        The daemon of the mediator calls this method repeatedly.
         """
         now = self._clock()
         if now < self._next:
@@ -130,7 +133,7 @@ class Alerts:
         return sent
 
     def look(self, journal: Journal) -> int:
-        """Check a journal, and send the new alerts. Returns the number of alerts that were sent."""
+        """Check *journal*, and send the alerts that were not sent before. Returns the number of sent alerts."""
         try:
             found = [*self._stuck(journal), *self._undriven(journal), *self._retrying()]
             keys = {_key(alert): alert for alert in found}

@@ -1,7 +1,7 @@
-"""Ciphers: a journal seals its texts with a cipher. `AesGcm` is built in.
+"""Ciphers: a journal can seal its texts with a cipher, so that only a process with the key can read them.
 
-A cipher seals a text after the text was encoded, and returns a text. ``journal/sealing.py`` decides which texts are
-sealed.
+`AesGcm` is built in. A cipher gets an encoded text and returns a sealed text. The module ``journal/sealing.py`` decides
+which texts are sealed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import Any, Final, Protocol, Self
 from fsm_mediator.error_types import DefinitionError, MissingExtraError
 
 KEY_BYTES: Final = 32
-"""The length of a key, in bytes: AES-256."""
+"""The length of a key of AES-256, in bytes."""
 
 _NONCE_BYTES: Final = 12
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CannotOpenError(Exception):
-    """A sealed text cannot be opened. The message gives the reason, and never contains any of the text."""
+    """A sealed text cannot be opened. The message has the reason, and never contains a part of the text."""
 
 
 class Cipher(Protocol):
-    """Seals texts and opens them. Any number of threads may use a cipher at once."""
+    """The protocol of a cipher, which seals texts and opens them. Threads may use a cipher at the same time."""
 
     def seal(self, text: str, about: str) -> str:
         """Seal *text*. Returns printable ASCII.
 
-        *about* names the row of the text, and is needed to open the text again.
+        *about* names the journal row of the text. The same *about* is needed to open the text again.
         """
 
     def open(self, sealed: str, about: str) -> str:
-        """The original text of *sealed*.
+        """Open *sealed*, and return the original text. *about* is the argument with which the text was sealed.
 
         Raises:
-            CannotOpenError: The key is missing, or *sealed* was changed, or *about* differs.
+            CannotOpenError: The key is missing, or *sealed* was changed, or *about* is another one.
         """
 
 
@@ -87,17 +87,17 @@ class AesGcm:
 
     @staticmethod
     def new_key() -> str:
-        """A new key, in base64."""
+        """A new random key, in base64."""
         return base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
     def seal(self, text: str, about: str) -> str:
-        """As `Cipher.seal`. The result is ``KEY_ID:BASE64``."""
+        """Seal *text* with the first key: see `Cipher.seal`. The result is ``KEY_ID:BASE64``."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._keys[self.key_ids[0]].encrypt(nonce, text.encode(), _as_bytes(about))
         return f"{self.key_ids[0]}:{base64.b64encode(nonce + sealed).decode()}"
 
     def open(self, sealed: str, about: str) -> str:
-        """As `Cipher.open`."""
+        """Open *sealed* with the key that sealed it: see `Cipher.open`."""
         key_id, _, encoded = sealed.partition(":")
         key = self._keys.get(key_id)
         if key is None:
@@ -113,7 +113,7 @@ class AesGcm:
 
 
 def _as_bytes(about: str) -> bytes:
-    return about.encode(errors="surrogatepass")  # an id that is refused later may hold half a character
+    return about.encode(errors="surrogatepass")  # an id can have a lone surrogate, and is refused only later
 
 
 def _checked_id(key_id: Any) -> str:

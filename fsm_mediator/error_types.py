@@ -1,7 +1,7 @@
-"""The errors that import nothing else of the library. These are all errors except the four with an `Outcome`.
+"""All errors except the four that have an `Outcome`. This module imports nothing else of the library.
 
-The folders up to ``execution`` import them from this module. All other modules, and users, import every error from
-``errors``.
+The modules of the lower layers, up to the folder ``execution``, import errors from this module. All other modules, and
+users, import errors from ``errors``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class MediatorError(Exception):
     """The base class of all errors of this library."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By default pickle calls the class with the text, which classes with other parameters refuse. Such an error in
-        # a worker process would break the whole pool.
+        # By default, pickle calls the class with only the text, which a class with other parameters refuses. An error
+        # that cannot be unpickled would break a whole pool of worker processes.
         return _revived, (type(self), self.args, self.__dict__)
 
 
 def _revived(kind: type[MediatorError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MediatorError:
     error = kind.__new__(kind, *args)
-    error.args = args  # a subclass of OSError would set them only in `__init__`
+    error.args = args  # needed because `__new__` of OSError leaves them to `__init__`, which is not called
     error.__dict__.update(attributes)
     return error
 
@@ -32,7 +32,7 @@ class DefinitionError(MediatorError, ValueError):
 
 
 class DefinitionWarning(UserWarning):
-    """A definition works, but not as its author may think."""
+    """A definition is valid, but may not do what its author expects."""
 
 
 class MissingExtraError(DefinitionError, ImportError):
@@ -51,7 +51,7 @@ class StillRunningError(MediatorError, TimeoutError):
     """A wait with a timeout has ended. The execution continues.
 
     Attributes:
-        saga_id: The execution. ``mediator.outcome(saga_id)`` returns its outcome later.
+        saga_id: The id of the execution. ``mediator.outcome(saga_id)`` returns its outcome later.
         state: The state of the execution when the wait ended.
     """
 
@@ -66,7 +66,7 @@ class StillRunningError(MediatorError, TimeoutError):
 
 
 class StepSignalError(MediatorError):
-    """The base class of the errors with which a step can report more than a failure."""
+    """The base class of the errors that a step raises to report more than a failure, such as an unknown outcome."""
 
 
 class StepRejectedError(StepSignalError):
@@ -81,7 +81,7 @@ class RetryAfterError(StepSignalError):
     """Raised by a step: it failed without an effect, and the next attempt must not begin before *seconds* have passed.
 
     Attributes:
-        seconds: The minimum wait. The step's `Retry` may wait longer. The attempt counts as usual.
+        seconds: The minimum wait, in seconds. The step's `Retry` may wait longer. The attempt counts as usual.
 
     Raises:
         DefinitionError: *seconds* is not a number of at least 0, or is more than this system can wait.
@@ -102,7 +102,7 @@ class RetryAfterError(StepSignalError):
 
 
 class AttemptError(MediatorError):
-    """An attempt gave no answer. This error is recorded instead of an answer."""
+    """The base class of the errors that are recorded if an attempt, or a wait, gave no answer."""
 
 
 class AttemptTimedOutError(AttemptError, TimeoutError):
@@ -118,7 +118,7 @@ class ResultRefusedError(AttemptError):
 
 
 class SignalTimedOutError(AttemptError, TimeoutError):
-    """A signal did not come in time."""
+    """The signal that an execution waits for did not come before its timeout."""
 
 
 class DecisionError(AttemptError):
@@ -126,7 +126,7 @@ class DecisionError(AttemptError):
 
 
 class SagaCancelledError(MediatorError):
-    """The saga was cancelled."""
+    """The reason why a saga failed: it was cancelled."""
 
 
 class SiblingFailedError(SagaCancelledError):
@@ -142,7 +142,7 @@ class SagaUndoneError(MediatorError):
 
 
 class SagaAbandonedError(MediatorError):
-    """A person gave up the saga, because no driver could drive it. Nothing was undone."""
+    """A person gave up the saga because no driver could drive it. No effect was undone."""
 
 
 class RecordedError(MediatorError):
@@ -162,13 +162,13 @@ class RecordedError(MediatorError):
 
 
 class RefusedError(MediatorError):
-    """The verb is not possible in the execution's current state. Nothing was changed."""
+    """A call is not possible in the current state of the execution or the mediator. The call changed nothing."""
 
 
 class AlreadyDrivenError(RefusedError):
-    """``retry``, ``resolve`` and ``undo`` are refused while the thread of an abandoned attempt runs.
+    """``retry``, ``resolve`` or ``undo`` was refused because the thread of an abandoned attempt still runs.
 
-    If the journal keeps no verbs for other drivers, they are also refused while any driver owns the execution.
+    If the journal cannot keep verbs for other drivers, the call is also refused while any driver owns the execution.
     """
 
 
@@ -196,8 +196,8 @@ class NoResultError(MediatorError, LookupError):
     """`result_of` was called for a step that has no result.
 
     Attributes:
-        saga_id: The execution.
-        step: The step's path.
+        saga_id: The id of the execution.
+        step: The path of the step.
         state: The latest state of the step. None if the step has not begun, or if this is not known.
     """
 
@@ -215,18 +215,18 @@ class PayloadError(MediatorError, ValueError):
     """A payload, result or signal value cannot be encoded, is too large, or has another type.
 
     Attributes:
-        type: The name of the type as which a value from the journal could not be decoded. Otherwise empty.
+        type: The name of the expected type, if a value from the journal could not be decoded. Otherwise empty.
     """
 
     type = ""
 
 
 class JournalError(MediatorError):
-    """The journal could not be opened, read or written. No record was written in part."""
+    """The journal could not be opened, read or written. A record is never written in part."""
 
 
 class LeaseLostError(JournalError):
-    """Another driver has taken over the execution, so this driver stops. Nothing was written."""
+    """Another driver has taken over the execution, so this driver stops. The refused commit wrote nothing."""
 
 
 class DefinitionChangedError(JournalError):
@@ -246,7 +246,7 @@ class IllegalRecordError(JournalError):
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group, at any depth, in order. For any other exception: the exception itself."""
+    """Yield the exceptions in a group, at any depth, in order. If *error* is no group, yield *error* itself."""
     todo = [error]
     while todo:
         each = todo.pop()
@@ -257,12 +257,12 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether *error* is a `KeyboardInterrupt`, or a group with one."""
+    """Whether *error* is a `KeyboardInterrupt`, or a group that contains a `KeyboardInterrupt` at any depth."""
     return any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error))
 
 
 HOME: Final = "fsm_mediator.errors"
-"""The module from which users import errors. Journals store the names of causes with this module."""
+"""The module from which users import errors. The names of the library's errors in a journal begin with it."""
 
 for _kind in [kind for kind in vars().values() if isinstance(kind, type) and kind.__module__ == __name__]:
     _kind.__module__ = HOME

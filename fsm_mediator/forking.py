@@ -8,8 +8,8 @@ child. A registered object has:
 - ``pause(timeout)`` and ``resume()``, if it cannot be copied while it is in use. Before the fork, `pause` finishes the
   work under way within *timeout* seconds and starts no other, or returns False. In the parent, `resume` continues.
 
-The object is held by a weak reference, need not be unregistered, and must be hashable by identity. The order of objects
-is not defined, so no `reset` may rely on another object's `reset`.
+Only a weak reference to the object is kept, so it need not be unregistered. It must be hashable by identity. The order
+of objects is not defined, so the `reset` of an object must not depend on the `reset` of another object.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
 
 CREATING: Final = threading.Lock()
-"""Held while a SQLite file is created or opened, so that a child never gets a locked copy of SQLite's own locks."""
+"""A lock that is held while a SQLite file is created or opened.
+
+A fork waits for it. So a child process never gets a copy of SQLite's own locks while they are locked.
+"""
 
 FORKING: Final = threading.Lock()
-"""Held from before a fork until after it, in the parent and in the child."""
+"""A lock that is held from before a fork until after it, in the parent and in the child."""
 
 PATIENCE = 5.0
-"""Seconds for which a fork waits for each object to pause. A commit may have to wait for the locks of other processes.
+"""The number of seconds for which a fork waits for each object to pause.
+
+This can take a while, because a commit may have to wait for the locks of other processes.
 """
 
 
@@ -40,7 +45,7 @@ class Forkable(Protocol):
     """An object with state that belongs to this process alone."""
 
     def reset(self) -> None:
-        """Forget the parent's state. Called in the child process."""
+        """Forget the state that belongs to the parent process. Called in the child process."""
 
 
 @runtime_checkable
@@ -54,7 +59,7 @@ class Pausable(Forkable, Protocol):
         """
 
     def resume(self) -> None:
-        """Continue, in the parent process. Called only if `pause` returned True."""
+        """Continue the work. Called in the parent process after the fork, if `pause` returned True."""
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -76,8 +81,8 @@ def registered() -> list[Forkable]:
 
 
 def before_fork() -> None:
-    """Pause every registered object, and hold `FORKING` and `CREATING`. Errors are logged."""
-    # Python prints the errors of a fork hook and forks anyway. So no error may stop this function half-way.
+    """Acquire `FORKING` and `CREATING`, and pause every registered object. Errors are logged."""
+    # If a fork hook raises, Python prints the error and forks anyway. So an error must not end this function early.
     FORKING.acquire()
     for each in registered():
         if not isinstance(each, Pausable):
@@ -102,12 +107,12 @@ def before_fork() -> None:
 
 
 def after_in_parent() -> None:
-    """Resume every paused object. Errors are logged."""
+    """Resume every object that `before_fork` has paused, and release both locks. Errors are logged."""
     _after(_paused, lambda each: each.resume())
 
 
 def after_in_child() -> None:
-    """Reset every registered object. Errors are logged."""
+    """Reset every registered object, and release both locks. Errors are logged."""
     _after(registered(), lambda each: each.reset())
 
 

@@ -1,4 +1,4 @@
-"""Ids of executions. No other module splits ids.
+"""Make and split the ids of executions. No other module splits ids.
 
 A branch's id is ``parent/group.branch``: the id of the execution that waits for the branch, the path of the group, and
 the branch's own name. An id from a user contains neither ``/`` nor ``:``. The name of a branch contains no dot.

@@ -1,4 +1,4 @@
-"""Names of a package that are imported at their first use."""
+"""Import the names of a package at their first use, and not when the package is imported."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def lazy_names(
 
     Args:
         package: The package's name.
-        names: The ``globals()`` of the package. A name is added when it is imported.
-        owners: The module of each name.
+        names: The ``globals()`` of the package. A name is added to it when the name is imported.
+        owners: For each name, the module from which it is imported.
     """
 
     def get(name: str) -> Any:

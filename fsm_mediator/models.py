@@ -1,4 +1,4 @@
-"""Models of pydantic. A model is recognised by its methods, so that pydantic need not be imported."""
+"""Recognise and read models of pydantic. A model is recognised by its methods, so pydantic need not be imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def is_model(kind: Any) -> bool:
 
 
 def fields_of(model: Any) -> Any:
-    """The fields of the instance *model* as JSON types, from which its class can make an equal instance."""
+    """The fields of *model*, an instance of a model, as JSON types. Its class can make an equal instance from them."""
     return model.model_dump(mode="json", round_trip=True)
 
 
 def shown(value: Any) -> Any:
-    """A readable form of a *value* that msgspec cannot encode: the fields of a model, or the ``repr``."""
+    """A replacement for *value*, which msgspec cannot encode: the fields of a pydantic model, else the ``repr``."""
     return fields_of(value) if is_model(type(value)) else repr(value)

@@ -1,4 +1,4 @@
-"""Narration: descriptions of records as text, for terminals, pictures and error messages."""
+"""Narration: describe records and states as text, for terminals, pictures and error messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORDS = {
     "settled_done": "has its effect, says a person",
     "undo": "is undone, says a person",
 }
-"""A description of each event of the machine. It follows the name of the step."""
+"""For each event of the machine, the words that come after the name of the step: ``is executed``."""
 
 PLACES = {
     "pending": "pending",
@@ -41,13 +41,13 @@ PLACES = {
     "succeeded": "succeeded",
     "failed": "failed",
 }
-"""A description of each phase of the machine, as an action."""
+"""For each phase of the machine, a text in which ``{}`` stands for the path of the part."""
 
 assert set(PLACES) == set(PHASES)
 
 
 def in_words(record: Record) -> str:
-    """*record* as text: ``charge is executed``."""
+    """A description of *record* as text: ``charge is executed``."""
     attempt = record.attempt + 1 if record.event in ("retry_due", "compensation_due") else record.attempt
     number = f", attempt {attempt}" if attempt > 1 or record.event in ("errored", "compensation_errored") else ""
     words = "is given up by a person; nothing is undone" if record.event == ABANDON else WORDS[record.event]
@@ -55,13 +55,13 @@ def in_words(record: Record) -> str:
 
 
 def place_in_words(state: str) -> str:
-    """A state as text: ``compensate charge``."""
+    """A description of *state* as text: ``compensate charge`` for ``compensating.charge``."""
     phase, path = split_state(state)
     return PLACES[phase].format(path)
 
 
 def details(record: Record) -> list[str]:
-    """Further details of *record*, one text each: error, doubt, actor and reason, the length of the wait."""
+    """One text for each further detail of *record*: its error, doubt, actor and reason, and the length of the wait."""
     found = []
     if record.error is not None and record.event not in ("retry_due", "compensation_due"):
         found.append(str(record.error))
@@ -78,12 +78,12 @@ def details(record: Record) -> list[str]:
 
 
 def who_and_why(actor: str | None, reason: str | None) -> str:
-    """The actor and the reason of a record or an item: ``by ann: the power is back``. Empty if there are neither."""
+    """An actor and a reason as text: ``by ann: the power is back``. Empty if both are None or empty."""
     return ": ".join(filter(None, (actor and f"by {actor}", reason)))
 
 
 def span(seconds: float) -> str:
-    """A time span of *seconds* as text, in a unit that is easy to read."""
+    """A time span of *seconds* as text, in seconds, minutes, hours or days: ``3.5 h``."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
@@ -91,7 +91,7 @@ def span(seconds: float) -> str:
 
 
 def note_in_words(kind: str, value: object) -> str:
-    """A note as text: ``attributes: tenant=acme``."""
+    """A note of the kind *kind* with the value *value*, as text: ``attributes: tenant=acme``."""
     if isinstance(value, dict):
         value = ", ".join(f"{name}={each}" for name, each in value.items())
     return kind.replace("_", " ") + ("" if value is None else f": {value}")

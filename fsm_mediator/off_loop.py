@@ -1,4 +1,4 @@
-"""off_loop: does blocking work for a coroutine that may run with or without an event loop."""
+"""off_loop: do blocking work in a coroutine that may run with or without an event loop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 async def off_loop(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call *work* and return its result.
+    """Call ``work(*arguments)`` and return its result.
 
-    If an event loop runs here, *work* runs in a thread, so that the loop is not blocked.
+    If the coroutine runs on an event loop, *work* is called in another thread, so that the loop is not blocked.
     """
     try:
         asyncio.get_running_loop()

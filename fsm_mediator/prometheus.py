@@ -1,4 +1,4 @@
-"""Prometheus: serves metrics of a mediator over HTTP, in the text format of Prometheus."""
+"""Prometheus: serve the metrics of a mediator over HTTP, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _Series: TypeAlias = Mapping[tuple[str, ...], float]
 
 
 async def lags_of(mediator: Any) -> list[Any]:
-    """The `Lag` of each relay of *mediator* that has a lag."""
+    """The `Lag` of each relay of *mediator* that has a method `lag`, which counts its waiting and refused rows."""
     lags = [await off_loop(relay.lag) for relay in mediator.settings["relays"] if hasattr(relay, "lag")]
     return [await lag if isawaitable(lag) else lag for lag in lags]
 
 
 class Numbers:
-    """Counts transitions of a mediator, executions in its journal, and waiting rows of its relays.
+    """Counts transitions of a mediator, unfinished executions in its journal, and waiting rows of its relays.
 
-    Pass it to a mediator as an observer and as a relay of its daemon.
+    Pass it to a mediator twice: as an observer, and as a relay of its daemon.
 
     Args:
-        every: Seconds between two queries to the journal.
-        clock: Returns the time, in seconds since the epoch.
+        every: The number of seconds between two queries to the journal.
+        clock: A function that returns the time, in seconds since the epoch.
     """
 
     def __init__(self, *, every: float = 10.0, clock: Callable[[], float] = time.time) -> None:
@@ -50,12 +50,15 @@ class Numbers:
         self._lags: dict[str, Any] = {}
 
     def __call__(self, record: Record) -> None:
-        """Count a transition."""
+        """Count the transition that *record* describes."""
         with self._lock:
             self._moves[record.saga, record.step or "", record.event] += 1
 
     async def pass_on(self, mediator: Any) -> int:
-        """Query the journal and the relays of the mediator, if a query is due. Daemons call this method. Returns 0."""
+        """Query the journal and the relays of *mediator* if a query is due. Always returns 0.
+
+        The daemon of the mediator calls this method repeatedly.
+        """
         now = self._clock()
         if now < self._looked + self._every:
             return 0
@@ -65,7 +68,7 @@ class Numbers:
         return 0
 
     def look(self, journal: Journal) -> None:
-        """Count the executions in a journal that have not ended. An error of the journal is counted."""
+        """Count the unfinished executions in *journal*. If the journal cannot be read, the error is counted instead."""
         now, oldest = Counter[tuple[str, ...]](), dict[tuple[str, ...], float]()
         try:
             for phase in PHASES:
@@ -79,7 +82,7 @@ class Numbers:
         self._now, self._oldest = now, oldest
 
     def text(self) -> str:
-        """All metrics, in the text format."""
+        """All metrics, in the text format of Prometheus."""
         with self._lock:
             moves = dict(self._moves)
         ages = {place: max(0.0, self._clock() - since) for place, since in self._oldest.items()}
@@ -93,14 +96,16 @@ class Numbers:
         return "\n".join(lines) + "\n"
 
     def _relay_lines(self, name: str) -> Iterator[str]:
-        """The lines of one field of `Lag`."""
+        """The lines of the metric for the field *name* of `Lag`."""
         what = {"waiting": "Rows to pass on.", "refused": "Rows refused for good.", "seconds": "Age of the oldest row."}
         series: _Series = {(each,): getattr(lag, name) for each, lag in self._lags.items()}
         return _lines(f"relay_{'lag_seconds' if name == 'seconds' else name}", "gauge", what[name], ("relay",), series)
 
     @contextmanager
     def served(self, host: str, port: int) -> Iterator[int]:
-        """Serve ``/metrics`` at this address during the ``with`` block. Yields the port. Port 0 means any free port.
+        """Serve the metrics at ``/metrics`` of this address during the ``with`` block, and yield the port.
+
+        Port 0 means any free port.
 
         Raises:
             DefinitionError: The address cannot be used.
@@ -109,7 +114,7 @@ class Numbers:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                """Answer a scrape."""
+                """Answer a request of Prometheus."""
                 known = self.path.partition("?")[0] == "/metrics"
                 body = numbers.text().encode() if known else b"see /metrics\n"
                 self.send_response(200 if known else 404)

@@ -26,12 +26,12 @@ from fsm_mediator.error_types import (
 class Failure:
     """An error as the journal stores it: the type's name, the message, and the traceback as text.
 
-    If the exception still exists, it is in *exception*, and its traceback is rendered at its first use.
+    If the exception still exists, *exception* has it, and its traceback becomes text when it is first read.
 
     Attributes:
         type: The name of the exception's type, with its module unless the module is ``builtins``.
         message: ``str()`` of the exception.
-        exception: The exception itself. None if only the record is left.
+        exception: The exception itself. None if it no longer exists, for example if the failure comes from a journal.
     """
 
     __slots__ = ("_traceback", "exception", "message", "type")
@@ -44,7 +44,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """The failure that describes *error*."""
+        """A failure that describes the exception *error*."""
         kind = error.__class__
         module = kind.__module__
         if kind is RecordedError:
@@ -78,7 +78,7 @@ class Failure:
     def raised(self) -> BaseException:
         """The exception itself, if it still exists. Otherwise a `RecordedError`.
 
-        Errors of the library that no step has raised, such as `SagaCancelledError`, are made again from their message.
+        If the error is one of the library that no step has raised, such as `SagaCancelledError`, a new one is returned.
         """
         if self.exception is not None:
             return self.exception
@@ -106,10 +106,10 @@ MOST_NESTED_GROUPS: Final = 10
 
 
 def render_traceback(error: BaseException, depth: int = 0) -> str:
-    """The traceback of *error* as text, causes first. The time grows linearly with the length of the text.
+    """The traceback of *error* and of its causes as text, causes first. The time grows linearly with the text's length.
 
     The standard library is slower: it reads every source file again and parses each line to mark columns, which takes
-    ten times as long for 20 frames. For a chain of causes, it renders every cause once for each error that follows it.
+    ten times as long for 20 frames. For a chain of causes, it renders a cause once for each error that it leads to.
     """
     blocks: list[str] = []
     seen: set[int] = set()
@@ -129,7 +129,7 @@ def render_traceback(error: BaseException, depth: int = 0) -> str:
         else:
             break
     else:
-        del blocks[-1]  # a cause that is a cause of itself
+        del blocks[-1]  # the chain of causes is a circle
     return "".join(reversed(blocks))
 
 
@@ -139,11 +139,11 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
         linecache.lazycache(frame.f_code.co_filename, frame.f_globals)
         frames.append(traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name))
     text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) if frames else ""
-    # Causes and members have their own texts. Without this, each text would be rendered again for every error that
-    # follows it.
+    # Causes and members of a group are rendered apart. Without *_seen*, each would be rendered again for every error
+    # that it leads to.
     others = {id(each) for each in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()))}
     itself = traceback.TracebackException(type(error), error, None, _seen=others)
-    itself.exceptions = None  # from Python 3.13 on it is looked at, and not set where others were seen
+    itself.exceptions = None  # Python 3.13 reads it, but does not set it because of *_seen*
     text += "".join(itself.format_exception_only())
     if isinstance(error, BaseExceptionGroup) and depth < MOST_NESTED_GROUPS:
         for number, each in enumerate(error.exceptions[:MOST_IN_GROUP], 1):
@@ -159,30 +159,30 @@ _CAUSES: Final[dict[str, type[MediatorError]]] = {
         SagaAbandonedError,
     )
 }
-"""Errors that no step has raised. They can be made again from a record, because their message has all their data."""
+"""The errors that no step raises, by name. A record is enough to make them again: their message has all their data."""
 
 
 class Record(msgspec.Struct, frozen=True):
     """One transition of one execution: a row of the journal.
 
     Attributes:
-        saga_id: The execution.
+        saga_id: The id of the execution.
         saga: The saga's name.
-        seq: The record's number in its execution, from 1.
+        seq: The record's number in its execution. The first record has the number 1.
         event: The name of the transition, one of the machine's events.
         source: The state that was left.
         target: The state that was entered.
         at: The time of the transition, in seconds since the epoch.
         step: The path of the part to which *source* belongs. None for ``pending`` and ``succeeded``.
         attempt: The number of attempts that were begun in *source*. 0 if no attempts are made in that state.
-        value: The result, the signal's value, or the result that a person gave.
-        error: The error of the attempt.
+        value: The step's result, the signal's value, or the result that a person gave. None if there is none.
+        error: The error of the attempt, or an earlier error that is repeated. None if there is no error.
         in_doubt: Whether the step may have had an effect, according to all that is known after this record.
         due_at: The end of the wait in *target*, in seconds since the epoch. None if there is no wait or no end.
         reason: An explanation from a person, or from the library for events that need an explanation.
         abandoned: Whether the attempt's thread outlived its timeout and grace, and may still be running.
         children: The names of the branches for which *target* waits, in order. None if *target* waits for no branches.
-        actor: The name of the person or program that gave the verb. None if there is none.
+        actor: The name of the person or program that caused the record by a verb or a signal. None if not known.
         carrier: The trace context of the driver when it wrote the commit. Only the last record of a commit has it. None
             if there is no trace context.
     """
@@ -208,19 +208,19 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """The opening of an execution. It is written once, with or before the first record.
+    """The data with which an execution was accepted. It is written once, with or before the first record.
 
     Attributes:
-        saga_id: The execution.
+        saga_id: The id of the execution.
         saga: The saga's name.
         version: The saga's version.
         fingerprint: The fingerprint of the saga's shape. Only a saga with the same fingerprint drives the execution.
-        payload: The payload, an argument of every step.
-        at: When the execution was accepted, in seconds since the epoch.
-        deadline_at: When the execution must have succeeded, in seconds since the epoch. None for no deadline.
+        payload: The payload, which every step gets as an argument.
+        at: The time at which the execution was accepted, in seconds since the epoch.
+        deadline_at: The time by which the execution must succeed, in seconds since the epoch. None for no deadline.
         parent: The id of the parent, if the execution is a branch. Otherwise None.
-        successor: The branch of the same group that may begin when this branch has settled (``at_most``). Otherwise
-            None.
+        successor: The id of the branch of the same group that may begin when this branch has settled (``at_most``).
+            None if no branch waits for this one.
         original: A copy of the original payload, if steps get the object itself and may change it. A second start of
             the id is compared with the copy. Not journaled. UNSET if no copy is needed.
         notes: Notes that are written by the same commit as the acceptance. They are not part of the acceptance's row.
@@ -242,24 +242,24 @@ class Acceptance(msgspec.Struct, frozen=True):
     carrier: dict[str, str] | None = None
 
 
-# The results of an effect: the answers that `Execution.feed` takes.
+# The answers that `Execution.feed` takes: the results of an effect.
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """A driver begins the pending execution."""
+    """The answer with which a driver begins a pending execution."""
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The call returned *value*. *late* says whether it returned after its timeout, within the grace."""
+    """The called function returned *value*. *late* is whether it returned after its timeout, within the grace."""
 
     value: Any = None
     late: bool = False
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The call raised *error*, which is not an interrupt.
+    """The called function raised *error*, which is not an interrupt.
 
-    *late* says whether this was after the timeout, within the grace.
+    *late* is whether it raised after its timeout, within the grace.
     """
 
     error: BaseException
@@ -267,13 +267,13 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 class TimedOut(msgspec.Struct, frozen=True):
-    """The call gave no answer within *seconds*. It does not run any more, or another attempt may overtake it."""
+    """The call gave no answer within *seconds*. It has ended, or may continue at the same time as the next attempt."""
 
     seconds: float
 
 
 class Abandoned(msgspec.Struct, frozen=True):
-    """The thread of the call ran longer than timeout and grace, *seconds* in total, and may still run."""
+    """The thread of the call gave no answer within its timeout and grace, *seconds* in total, and may still run."""
 
     seconds: float
 
@@ -283,7 +283,7 @@ class Crashed(msgspec.Struct, frozen=True):
 
     Attributes:
         times: The number of drivers that died since the execution's last record.
-        too_often: Whether so many drivers died that a person has to decide.
+        too_often: Whether the drivers of the execution died so often, in total, that a person must decide.
     """
 
     times: int = 0
@@ -291,11 +291,11 @@ class Crashed(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """The time of the wait is over."""
+    """The time at which the wait ends has come."""
 
 
 class Signalled(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """The awaited signal has come."""
+    """The signal that the execution waits for has come."""
 
     value: Any = None
     actor: str | None = None
@@ -328,18 +328,18 @@ class Branches(msgspec.Struct, frozen=True):
     branches: tuple[Branch, ...]
 
 
-# The verbs of operators.
+# The answers by which an operator's verb changes an execution.
 
 
 class OperatorRetry(msgspec.Struct, frozen=True):
-    """A person has fixed the cause: try again, and count attempts from one."""
+    """A person has fixed the cause of the failure. The step is tried again, and its attempts are counted from one."""
 
     reason: str | None = None
     actor: str | None = None
 
 
 class OperatorSettled(msgspec.Struct, frozen=True):
-    """A person made sure whether the step has taken effect (*done*). *reason* says how the person made sure."""
+    """A person decided whether the step has taken effect (*done*). *reason* says how the person found out."""
 
     done: bool
     reason: str
@@ -382,7 +382,7 @@ class NotHappened(msgspec.Struct, frozen=True):
     """A probe's answer: no attempt of this step has taken effect."""
 
 
-# Messages to an execution: the inbox.
+# The inbox: messages to an execution.
 
 
 class InboxItem(msgspec.Struct, frozen=True):
@@ -396,8 +396,8 @@ class InboxItem(msgspec.Struct, frozen=True):
             branch. For a verb: a unique name, by which its answer is found.
         value: The signal's value, or the branch's state. For ``resolve``: a dictionary with ``done`` and ``result``.
         reason: The reason, in the sender's words.
-        at: When the item was sent, in seconds since the epoch.
-        number: The number that the journal gave the item. A commit names the items that it takes by their numbers.
+        at: The time at which the item was sent, in seconds since the epoch.
+        number: The number that the journal gave the item. A commit names the items that it consumes by their numbers.
         actor: The name of the person or program that sent the item. None if there is none.
         carrier: The trace context of the sender. None if there is none.
     """
@@ -422,18 +422,19 @@ RETRY: Final = "retry"
 RESOLVE: Final = "resolve"
 UNDO: Final = "undo"
 UNCHECKED: Final = "posted where the definition is not registered"
-"""The reason of a signal with an unchecked value. The driver that reads the signal checks the value."""
+"""The reason in a signal whose value was not checked by its sender. The driver that reads the signal checks the value.
+"""
 
 VERBS: Final = frozenset((RETRY, RESOLVE, UNDO))
 """The verbs of operators. The driver that reads a verb journals the answer."""
 
 
 class VerbAnswer(msgspec.Struct, frozen=True):
-    """The answer to a verb in an inbox.
+    """The answer of a driver to an operator's verb in an inbox.
 
     Attributes:
         number: The number that the verb had in the inbox.
-        name: The name of the verb.
+        name: The unique name of the inbox item.
         seq: The number of the verb's record. None if the verb was refused.
         refusal: The reason of the refusal, as text. None if the verb was accepted.
         at: The time of the answer, in seconds since the epoch. An answer is kept for a day, or until it is deleted.

@@ -1,6 +1,6 @@
-"""Redaction: finds secrets by patterns, and hides them in logs, on the command line, in exports and in telemetry.
+"""Redaction: find secrets by patterns, and hide them in logs, on the command line, in exports and in telemetry.
 
-It does not change the data in a journal. To seal that data, use a cipher: see ``ciphers.py``.
+The data in a journal is not changed. To seal the texts of a journal, use a cipher: see ``ciphers.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pattern: TypeAlias = "str | re.Pattern[str]"
 
 
 class Redaction:
-    r"""Hides values and parts of texts.
+    r"""Hides the values of fields, and the parts of texts that match a pattern.
 
     Args:
         patterns: Names of fields and regular expressions. A name, such as ``"password"`` or ``"card*"``, hides the
@@ -53,13 +53,13 @@ class Redaction:
         self._texts = texts
 
     def text(self, text: str) -> str:
-        """*text*, with every match of a regular expression hidden."""
+        """*text* with ``***`` for every match of a regular expression."""
         for pattern in self._texts:
             text = pattern.sub(HIDDEN, text)
         return text
 
     def field(self, name: str, value: Any) -> Any:
-        """The *value* of the field *name*, with its secrets hidden. *value* consists of JSON types."""
+        """*value*, the value of the field *name*, with ``***`` for its secrets. *value* consists of JSON types."""
         if value is not None and self._names.match(name.casefold()):
             return HIDDEN
         if isinstance(value, str):
@@ -78,7 +78,7 @@ class RedactingFilter(logging.Filter):
     The filter of a handler sees all messages. The filter of a logger does not see messages of its child loggers.
 
     Args:
-        patterns: As for `Redaction`. Only the regular expressions count.
+        patterns: The patterns, as for `Redaction`. Names of fields have no effect here.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:

@@ -1,4 +1,4 @@
-"""Retry: computes the waits between attempts. The caller has the clock, the sleep and the randomness."""
+"""Retry: compute the waits between attempts. The clock, the sleep and the randomness belong to the caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPECIAL = (StepRejectedError, ExceptionGroup)
 class _CheckedNames(msgspec.StructMeta):
     """A metaclass that reports an unknown setting as a `DefinitionError`, like every other mistake in a definition."""
 
-    if not TYPE_CHECKING:  # else pyright takes the arguments for any, and a Retry for anything
+    if not TYPE_CHECKING:  # with this method, pyright would check neither the arguments nor the result of Retry(...)
 
         def __call__(cls, *arguments: Any, **settings: Any) -> Any:  # noqa: N805 - a metaclass
             known = cls.__struct_fields__
@@ -43,7 +43,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
 
     Attributes:
         attempts: The number of attempts, including the first. None for no limit.
-        wait_initial: Seconds before the second attempt.
+        wait_initial: The number of seconds between the first and the second attempt.
         wait_max: The longest wait in seconds, without jitter.
         wait_jitter: The maximum number of random seconds that are added, so that many sagas do not retry at the same
             time.
@@ -54,7 +54,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
 
     Raises:
         DefinitionError: A value is not a number or is out of range, *wait_initial* is more than *wait_max*, or *on* is
-            none of the three.
+            not a type, a tuple of types or a predicate.
 
     Source: names and defaults follow stamina; jitter as in "Exponential Backoff and Jitter" (AWS, 2015).
     """
@@ -89,16 +89,19 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
             )
 
     def wait(self, attempt: int, chance: float = 0.0) -> float:
-        """The seconds between *attempt* (from 1) and the next attempt. *chance* is a number from 0 to 1."""
+        """The number of seconds between *attempt* (the first is 1) and the next attempt.
+
+        *chance* is a random number from 0 to 1. It is the share of *wait_jitter* that is added.
+        """
         try:
-            # As floats, because without a limit of attempts an int would grow without bound and become slow.
+            # A float, because the power of an int would become huge and slow if the number of attempts has no limit.
             wait = self.wait_initial * float(self.wait_exp_base) ** (attempt - 1)
         except OverflowError:
             wait = self.wait_max if self.wait_initial else 0.0
         return min(wait, self.wait_max) + self.wait_jitter * chance
 
     def allows(self, attempt: int) -> bool:
-        """Whether another attempt may follow *attempt* (from 1)."""
+        """Whether the number of attempts allows another attempt after *attempt* (the first is 1)."""
         return self.attempts is None or attempt < self.attempts
 
     def covers(self, error: Exception) -> bool:
@@ -126,10 +129,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
 
 
 def check_number(what: str, value: Any, least: float = 0, *, above: bool = False) -> None:
-    """Check that *value* is a finite number of at least *least*. With *above*, it must be greater than *least*.
+    """Check that *value* is a finite number of at least *least*, or, if *above* is True, greater than *least*.
 
     Raises:
-        DefinitionError: It is not such a number.
+        DefinitionError: *value* is not such a number. *what* names the value in the message.
     """
     if not takes_number(value) or value < least or (above and value == least):
         bound = f"greater than {least:g}" if above else f"of at least {least:g}"
@@ -140,7 +143,7 @@ def check_wait(what: str, value: Any, *, above: bool = False) -> None:
     """Check that *value* is a number of seconds that this system can wait.
 
     Raises:
-        DefinitionError: It is not a number, is too small, or is too large.
+        DefinitionError: *value* is not a number, is too small, or is too large. *what* names it in the message.
     """
     check_number(what if what.endswith("seconds") else f"{what} (seconds)", value, above=above)
     if value > TIMEOUT_MAX:

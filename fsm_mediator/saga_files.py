@@ -27,7 +27,7 @@ from fsm_mediator.retry import Retry
 __all__ = ["load_saga", "saga_file_schema"]
 
 Place: TypeAlias = tuple[str | int, ...]
-"""The keys and indices that lead to a value in a file."""
+"""The position of a value in a file: the keys and indices that lead to the value."""
 
 _TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
     "object": (dict, "a table"),
@@ -52,11 +52,11 @@ def load_saga(path: str | os.PathLike[str], *, payload: type[Payload]) -> Saga[P
 @overload
 def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga: ...
 def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
-    """The saga that a ``.toml``, ``.yaml`` or ``.yml`` file defines. `load_step` finds its steps by name.
+    """Load the saga that a ``.toml``, ``.yaml`` or ``.yml`` file defines. `load_step` finds its steps by name.
 
     Args:
-        path: The file.
-        payload: The type of the payload: see `Saga`.
+        path: The path of the file.
+        payload: The type of the saga's payload: see `Saga`.
 
     Raises:
         DefinitionError: The file cannot be read, or something in it is wrong. The message begins with file and line.
@@ -82,7 +82,7 @@ def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
 
 
 class _Source(NamedTuple):
-    """The data of a file, and the line of each place in the file."""
+    """A file: its data, and a function that returns the number of the line for a position in the data."""
 
     file: Path
     data: Any
@@ -96,18 +96,17 @@ def _read_toml(file: Path, text: str) -> _Source:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        end = text.rstrip().count("\n") + 1  # "at end of document" has no line
+        end = text.rstrip().count("\n") + 1  # an error "at end of document" has no number of a line
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         raise DefinitionError(f"{file}, line {found[1] if found else end}: this is not TOML: {error}") from error
     return _Source(file, data, functools.partial(_line_in_toml, text))
 
 
 def _line_in_toml(text: str, place: Place) -> int:
-    """The number of the line where the statement that sets *place* begins.
+    """The number of the line at which the statement that sets the value at *place* begins.
 
-    The standard library returns no positions. But the lines from the beginning of the file to the end of a statement
-    are valid TOML. Therefore the shortest such piece that contains the place ends with the statement that sets the
-    place.
+    The standard library's parser returns no line numbers. But the lines from the beginning of the file to the end of a
+    statement are valid TOML. Therefore the shortest valid piece that contains the value ends with its statement.
     """
     lines = text.splitlines()
     begins = 1
@@ -176,7 +175,9 @@ def _read_yaml(file: Path, text: str) -> _Source:
 
 
 def _check(source: _Source, root: Any, schema: Any, value: Any, place: Place) -> None:
-    """Check a value against a schema. Only those features of JSON Schema are supported that our schema uses.
+    """Check the value at *place* against *schema*, which is a part of the whole schema *root*.
+
+    Only the features of JSON Schema that ``saga_file.schema.json`` uses are supported.
 
     Raises:
         DefinitionError: The value does not fit the schema.
@@ -208,7 +209,10 @@ def _check(source: _Source, root: Any, schema: Any, value: Any, place: Place) ->
 
 
 def _alternative(source: _Source, root: Any, choices: list[Any], value: Any, place: Place) -> Any:
-    """The schema for the kind of part that *value* is. The first required key of a schema names the kind."""
+    """The one schema of *choices* that fits *value*, which describes a part of a saga.
+
+    The first required key of a schema is the kind of part. *value* must have exactly one of these keys.
+    """
     kinds = {each["required"][0]: each for each in (root["$defs"][one["$ref"].removeprefix(_DEFS)] for one in choices)}
     found = [kind for kind in kinds if isinstance(value, dict) and kind in value]
     if len(found) != 1:
@@ -261,7 +265,7 @@ def _setting(source: _Source, place: Place, value: Any) -> Any:
 
 
 def _made(source: _Source, place: Place, make: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """Call *make*. Its error is reported with the line of *place*."""
+    """Call *make* and return its result. If it raises a `DefinitionError`, the message gets the file and the line."""
     try:
         return make(*arguments, **settings)
     except DefinitionError as error:

@@ -1,4 +1,4 @@
-"""Sphinx: the directive ``saga-diagram`` draws a saga's machine into a page of documentation.
+"""Sphinx: the directive ``saga-diagram``, which draws the machine of a saga into a page of documentation.
 
 In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
 
@@ -6,9 +6,8 @@ In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
        :direction: down
        :caption: How a checkout goes
 
-The page is built again when the saga's machine has changed, whichever file the change was made in. Nothing is
-downloaded. An SVG is an image without code. A Mermaid chart is drawn by the Mermaid script of the site, or by the
-script in the configuration.
+The page is built again if the saga's machine has changed, in whatever file. Nothing is downloaded. An SVG is an image
+without code. A Mermaid chart is drawn by the Mermaid script of the site, or by the script in the configuration.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from fsm_mediator.statistics.showing import SHOWN, Show
 SVG: Final = "svg"
 MERMAID: Final = "mermaid"
 AUTO: Final = "auto"
-"""The theme that follows the page's theme: both pictures are on the page, and the page's theme shows one of them."""
+"""The theme that follows the page's theme. A light and a dark picture are on the page, and one of them is shown."""
 
 _DRAWN: Final = (("image/svg+xml", "svg"), ("application/pdf", "pdf"), ("image/png", "png"))
 
 _LOOK: Final = ("view", "direction", "width", "hide", "title", "legend")
-"""The options that are attributes of `Diagram`."""
+"""The options of the directive that are attributes of `Diagram`."""
 
 _CHART: Final = '<pre class="mermaid">'
 
@@ -55,15 +54,15 @@ logger: logging.SphinxLoggerAdapter = logging.getLogger(__name__)
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The request of a directive.
+    """The argument and the options of one directive.
 
     Attributes:
-        target: ``module:object``.
-        format: ``svg`` or ``mermaid``.
+        target: The saga, as ``module:object``.
+        format: The format of the diagram: ``svg`` or ``mermaid``.
         themes: The themes in which the diagram is drawn.
         look: The other attributes of the `Diagram`.
-        stats: Files with the numbers that are drawn on the diagram. Two files are drawn side by side.
-        show: The kind of numbers that is drawn.
+        stats: Files with statistics that are drawn on the diagram. Two files are drawn side by side.
+        show: The statistic that is drawn, as in `Statistics.diagram`.
     """
 
     target: str
@@ -74,10 +73,10 @@ class Wanted(msgspec.Struct, frozen=True):
     show: Show = "p95"
 
     def drawings(self) -> Drawings:
-        """The drawings that the directive needs.
+        """Load the saga, and return its diagram as text.
 
         Raises:
-            MediatorError: There is no such saga.
+            MediatorError: The saga, or a file with statistics, cannot be loaded.
         """
         sagas = load_app(self.target).sagas
         if len(sagas) != 1:
@@ -97,13 +96,13 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Drawings(msgspec.Struct, frozen=True):
-    """A diagram as text. It is kept in the page until a builder chooses the format.
+    """A diagram as text. The page keeps it until a builder draws it in a format that the builder can show.
 
     Attributes:
         name: The saga's name.
         alt: The alternative text.
-        dots: DOT, by theme.
-        mermaid: A Mermaid chart.
+        dots: The DOT text of the diagram in each theme, by theme.
+        mermaid: The text of the Mermaid chart.
     """
 
     name: str
@@ -112,12 +111,12 @@ class Drawings(msgspec.Struct, frozen=True):
     mermaid: str
 
     def digest(self) -> str:
-        """The hash of the content. A page with a changed hash is built again."""
+        """The hash of all attributes. If the hash of a diagram has changed, the page of the diagram is built again."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
 class saga_diagram(nodes.General, nodes.Element):  # noqa: N801 - as docutils names its nodes
-    """A diagram in a page, before the format of the page is known."""
+    """The node of a diagram in a page. `_draw` replaces it when the format of the page is known."""
 
 
 def _choice(*known: str) -> Callable[[str], str]:
@@ -146,7 +145,7 @@ class SagaDiagram(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """The nodes for the diagram: in a figure if it has a caption, or a warning if it cannot be drawn."""
+        """The nodes for the diagram, inside a figure if it has a caption. If it cannot be drawn, a warning."""
         theme = self.options.get("theme", self.config.saga_diagram_theme)
         wanted = Wanted(
             self.arguments[0],
@@ -183,7 +182,7 @@ class SagaDiagram(SphinxDirective):
 
 
 def _draw(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Replace each diagram by nodes that the builder can show."""
+    """Replace each diagram of the page *docname* by nodes that the builder can show."""
     for node in list(doctree.findall(saga_diagram)):
         if node["format"] == MERMAID and _runs_scripts(app):
             code = html.escape(node["drawings"].mermaid)
@@ -193,7 +192,7 @@ def _draw(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _runs_scripts(app: Sphinx) -> bool:
-    """Whether a browser shows the pages, with the site's styles and scripts. A reader of EPUB files has neither."""
+    """Whether the site's styles and scripts work in the pages. They do in a browser, but not in an EPUB file."""
     return app.builder.format == "html" and app.builder.name != "epub"
 
 
@@ -208,8 +207,7 @@ def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
             logger.warning("saga-diagram: %s", error, location=node, type="saga-diagram")
             return [nodes.literal_block(drawings.mermaid, drawings.mermaid, language="text")]
         classes = [*node["classes"], "saga-diagram", *([f"only-{theme}"] if several else [])]
-        # The picture has the page's full width. If this is not the picture's own width, Sphinx links it to the whole
-        # picture.
+        # The picture is as wide as the page. If this is not its own width, Sphinx makes it a link to the whole picture.
         image = nodes.image("", uri=path, candidates={"*": path}, alt=node["alt"], width="100%", classes=classes)
         image["ids"], image["names"] = ([], []) if images else (node["ids"], node["names"])
         image.source, image.line = node.source, node.line
@@ -219,7 +217,7 @@ def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
 
 
 def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
-    """The path of the picture's file. The picture is drawn if the file does not exist."""
+    """The path of the file with the picture of *dot*. If the file does not exist, the picture is drawn into it."""
     can_show = app.builder.supported_image_types
     kind = next((kind for mime, kind in _DRAWN if mime in can_show), "svg")
     digest = hashlib.sha256(f"{dot}{alt}".encode()).hexdigest()[:12]
@@ -231,12 +229,12 @@ def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
 
 
 Kept = dict[str, list[tuple[Wanted, str | None]]]
-"""For each page, its wanted diagrams with the digests of their drawings. None for a drawing that failed."""
+"""For each page, by name: each directive on it, and the digest of its drawing, or None if it could not be drawn."""
 
 
 def _kept(env: BuildEnvironment) -> Kept:
     if not hasattr(env, "saga_diagrams"):
-        env.saga_diagrams = {}  # type: ignore[attr-defined]  # an environment is where extensions keep things
+        env.saga_diagrams = {}  # type: ignore[attr-defined]  # Sphinx lets extensions keep data in the environment
     kept: Kept = env.saga_diagrams  # type: ignore[attr-defined]
     return kept
 
@@ -253,7 +251,7 @@ def _merge(_app: Sphinx, env: BuildEnvironment, docnames: Iterable[str], other: 
 def _outdated(
     _app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> Iterable[str]:
-    """The pages that are read again, because a saga on them has changed or could not be loaded."""
+    """The names of the pages that Sphinx must read again, because a saga on them has changed or could not be loaded."""
     return [
         docname
         for docname, asked in _kept(env).items()
@@ -265,11 +263,11 @@ def _digest(wanted: Wanted) -> str | None:
     try:
         return wanted.drawings().digest()
     except MediatorError:
-        return ""  # differs from every kept digest, so a broken diagram warns again in each build
+        return ""  # no kept digest is empty, so a broken diagram causes a warning in each build
 
 
 def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
-    """If a page has a chart, add the script that draws it, if one is configured."""
+    """Add the configured Mermaid script to a page that has a chart. Without a configured script, add nothing."""
     script = app.config.saga_diagram_mermaid_js
     if (
         script

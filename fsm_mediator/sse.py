@@ -1,4 +1,4 @@
-"""Server-sent events: lets a browser follow an execution, for Starlette, FastAPI, Django and Flask.
+"""Server-sent events: let a browser follow an execution. For Starlette, FastAPI, Django and Flask.
 
 ::
 
@@ -6,8 +6,8 @@
     async def follow(order_id: str, request: Request):
         return sse(mediator, order_id, request)
 
-When the connection breaks, the browser's ``EventSource`` resumes at the next event, because the id of an event is the
-number of its record. Payloads, results and error messages are not sent.
+If the connection breaks, the browser's ``EventSource`` connects again and continues with the next event, because the id
+of an event is the number of its record. Payloads, results and error messages are not sent.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fsm_mediator.narration import in_words, place_in_words
 __all__ = ["event_of", "sse"]
 
 HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-"""Headers that tell proxies not to store or buffer the events."""
+"""Response headers with which proxies do not store or buffer the events."""
 
 TYPE: Final = "text/event-stream"
 
 
 def event_of(moment: Moment) -> bytes:
-    """One moment as an event: ``record`` with the record's number as id, or ``outcome`` at the end."""
+    """The bytes of the event for *moment*: ``record``, with the record's number as id, or ``outcome`` at the end."""
     record, outcome = moment.record, moment.outcome
     if record is not None:
         error = None if record.error is None else record.error.type
@@ -60,9 +60,9 @@ def sse(mediator: Any, saga_id: str, request: Any) -> Any:
 
     Args:
         mediator: A `Mediator` or an `AsyncMediator`. Flask, and Django on WSGI, need a `Mediator`.
-        saga_id: The execution.
-        request: The request of Starlette, FastAPI, Django or Flask. The events resume after its header
-            ``Last-Event-ID``.
+        saga_id: The id of the execution.
+        request: The request of Starlette, FastAPI, Django or Flask. If it has the header ``Last-Event-ID``, the events
+            begin after the record with this number.
 
     Returns:
         A response of the request's framework.

@@ -28,13 +28,13 @@ ENDED: Final = frozenset({SUCCEEDED, FAILED})
 STUCK_PHASES: Final = frozenset({STUCK, STUCK_EXECUTING})
 
 UNDRIVABLE: Final = "undrivable"
-"""Used like a state in filters: it selects executions, in any state, that no living driver can drive."""
+"""A value for filters by state. It selects the executions, in any state, that no living driver can drive."""
 
 ABANDON: Final = "abandon"
 """The event with which a person closes an execution that no driver can drive. No machine has this event."""
 
 FURTHER: Final = frozenset(("executed", "compensated", "settled_done", "settled_undone", "retry", "undo"))
-"""The events after which the count of crashes restarts: the execution has made progress, or a person has decided."""
+"""The events after which crashes are counted from 0 again: the execution has made progress, or a person has decided."""
 
 EVENTS: Final[dict[str, str]] = {
     "start": "begins a pending execution",
@@ -54,17 +54,17 @@ EVENTS: Final[dict[str, str]] = {
     "settled_done": "takes a person's word that a part stuck in execution has its effect",
     "undo": "compensates a saga that has succeeded; not with a pivot, nor with nothing to compensate",
 }
-"""Every event, with a description of its effect."""
+"""Every event of the machines, with a description of its effect."""
 
 
 def split_state(state: str) -> tuple[str, str]:
-    """Phase and path of *state*. The path is empty for ``pending``, ``succeeded`` and ``failed``."""
+    """The phase and the path of *state*. The path is empty for ``pending``, ``succeeded`` and ``failed``."""
     phase, _, path = state.partition(".")
     return phase, path
 
 
 def phase_of(state: str) -> str:
-    """The phase of *state*, which is its first word: ``compensate`` for ``compensate.charge``."""
+    """The phase of *state*, which is its first word: ``compensating`` for ``compensating.charge``."""
     return state.partition(".")[0]
 
 
@@ -84,7 +84,7 @@ def is_stuck(state: str) -> bool:
 
 
 def is_settled(state: str) -> bool:
-    """Whether *state* is an end state or a stuck state, which only a person's command can change."""
+    """Whether *state* is an end state or a stuck state. Only the command of a person can change such a state."""
     return state in ENDED or state.partition(".")[0] in STUCK_PHASES
 
 
@@ -95,12 +95,12 @@ def split_name(path: str) -> tuple[str, str]:
 
 
 def name_of(path: str) -> str:
-    """The name of the part at *path*, without the names of the enclosing sagas."""
+    """The name of the part at *path*, without the names of the nested sagas that contain it."""
     return path.rpartition(".")[2]
 
 
 def names_of(path: str) -> tuple[str, ...]:
-    """The names of the enclosing sagas, the outermost first, and then the name of the part."""
+    """The names of the nested sagas that contain the part at *path*, outermost first, and then the part's own name."""
     return tuple(path.split("."))
 
 
@@ -110,7 +110,7 @@ def outer_path(path: str) -> str:
 
 
 def scopes_of(path: str) -> tuple[str, ...]:
-    """The paths of the nested sagas around the part at *path*, the outermost first: ``a``, ``a.b`` for ``a.b.c``.
+    """The paths of the nested sagas that contain the part at *path*, outermost first: ``a``, ``a.b`` for ``a.b.c``.
 
     *path* can also be a `Part.scope`, which ends with a dot: ``a.b.``.
     """
@@ -129,6 +129,6 @@ def path_within(path: str, outer: str) -> str:
 
 
 def is_in_phase(state: str, phase: str) -> bool:
-    """Whether *phase* is *state* itself or its phase. ``stuck`` includes ``stuck_executing``."""
+    """Whether *phase*, a phase or a whole state, matches *state*. ``stuck`` also matches ``stuck_executing``."""
     own = phase_of(state)
     return phase in (state, own) or (phase == STUCK and own == STUCK_EXECUTING)

@@ -8,7 +8,7 @@ from importlib import metadata
 def _installed() -> str:
     try:
         return metadata.version("fsm-mediator")
-    except metadata.PackageNotFoundError:  # a folder that is not installed
+    except metadata.PackageNotFoundError:  # the package is used from a folder and is not installed
         return "0+unknown"
 
 

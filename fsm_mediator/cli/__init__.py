@@ -18,6 +18,6 @@ def main() -> None:
     from fsm_mediator.cli.commands import cli
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # characters that the encoding lacks are shown as escapes
+        if isinstance(stream, io.TextIOWrapper):  # a character that the encoding cannot write becomes an escape
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name="fsm-mediator")

@@ -24,7 +24,7 @@ from fsm_mediator.journal.protocol import new_token
 def acknowledge(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
     """Stop the alerts of an execution until it moves.
 
-    A failed attempt that is repeated is not a move. The execution itself does not change.
+    Another failed attempt of the same step is not a move. The execution itself does not change.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         entry = execution_in(opened, saga_id)

@@ -1,4 +1,4 @@
-"""The command that runs an execution once more."""
+"""The command that runs a failed execution once more, under a new id."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fsm_mediator.mediator.again import id_of_next
 def again(saga_id: str, app: str | None, journal: str | None, **words: Any) -> None:
     """Run a failed execution again, under a new id.
 
-    The new execution has the same payload, and is driven here to its end.
+    The new execution has the same payload. This process drives it to its end.
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)

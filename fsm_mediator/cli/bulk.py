@@ -1,4 +1,4 @@
-"""The command that gives one verb to many executions."""
+"""The command that applies one verb, such as ``retry``, to many executions."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def bulk(
 ) -> None:
     """Give VERB to every execution that matches --where.
 
-    The executions get the verb one after another, and a result is printed for each. The ids are stored in the journal
-    first: --resume continues an interrupted batch. Exits with 1 if an execution refused the verb. The verb prune
-    deletes ended executions with their branches. It needs no app.
+    The executions get the verb one after another, and a result is printed for each of them. The ids are stored in the
+    journal first, so that --resume can continue an interrupted batch. Exits with 1 if an execution refused the verb.
+    The verb prune deletes ended executions with their branches, and needs no app.
     """
     if resume is None and (verb is None or not words):
         raise click.UsageError("name a verb, and select executions with --where; or continue a batch with --resume")
@@ -91,7 +91,7 @@ def _fitting(journal: Journal, verb: str | None, words: tuple[str, ...]) -> list
 
 
 def _opened(verb: str | None, app: str | None, journal: str | None) -> tuple[App | None, Journal]:
-    """The app and the journal. The app is None if the verb does not need it."""
+    """The app and the journal. The app is None for the verb ``prune``, which needs no app."""
     if verb == PRUNE:
         return None, load_journal(app, journal)[1]
     loaded = load_app(app)
@@ -104,13 +104,16 @@ def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
         name, is_pair, value = pair.partition("=")
         if not is_pair:
             raise click.BadParameter(f"--argument {pair!r}: give NAME=JSON, such as done=true")
-        is_bare = name == "name" and not value.startswith('"')  # the name of a signal
+        is_bare = name == "name" and not value.startswith('"')  # the name of a signal may be given without quotes
         found[name] = value if is_bare else options.parse_json(value, f"--argument {name}")
     return found
 
 
 async def _run(mediator: Any, batch: str, count: int) -> list[BulkResult]:
-    """Run a batch and return all its results. A progress bar is shown meanwhile."""
+    """Apply the verb of the batch named *batch* to its executions, and return all results.
+
+    A progress bar shows the number of results. *count* is the number of executions.
+    """
     results = []
     with progress_bar("working", f"{{task.completed}} of {count}") as advance:
         found = mediator.bulk(batch=batch)
@@ -126,7 +129,7 @@ async def _run(mediator: Any, batch: str, count: int) -> list[BulkResult]:
 
 
 def _report(results: list[BulkResult]) -> int:
-    """Print each result. Returns the number of refused verbs."""
+    """Print each result. Returns the number of executions that refused the verb."""
     for result in results:
         say(printable(f"{result.saga_id}  {result.message}"), "green" if result.done else "red")
     refused = sum(not result.done for result in results)

@@ -1,4 +1,4 @@
-"""The commands that only check: machines against laws, journals against machines, and old code against new code."""
+"""The commands that only check: ``verify``, ``conform``, ``check`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager
     return progress_bar(what, *columns, TimeElapsedColumn(), total=total)
 
 
-# The laws
+# The command that checks machines against the laws.
 
 
 @click.command()
@@ -68,8 +68,8 @@ def verify(
 ) -> None:
     """Check every failure path of APP's sagas.
 
-    The paths are checked against the laws, and no step is called. APP is module:object, as for --app. Exits with 1 if
-    a law is broken, and shows the shortest path to it.
+    The paths are checked against the laws, and no step is called. APP is module:object, as for --app. If a law is
+    broken, the shortest path that breaks it is shown, and the exit code is 1.
     """
     sagas = load_app(app).sagas_named(name)
     broken = False
@@ -91,7 +91,7 @@ def verify(
 
 
 def _violations(report: Report) -> Iterator[Violation]:
-    """Every broken law, including those of branches."""
+    """Yield every broken law of a saga and of its branches."""
     yield from report.violations
     for branch in report.branches:
         yield from _violations(branch)
@@ -119,11 +119,11 @@ def _save(violation: Violation, folder: Path) -> Iterator[Path]:
         yield path
 
 
-# The past
+# The commands that check the records of a journal.
 
 
 class _FilteredJournal:
-    """A journal that lists only *entries*. Everything else is as in the given journal."""
+    """A journal that lists only *entries*. All other calls go to *journal*."""
 
     def __init__(self, journal: Journal, entries: Iterable[Entry]) -> None:
         self._journal = journal
@@ -154,9 +154,9 @@ def conform(
 ) -> None:
     """Check that APP's machines allow every move of a journal.
 
-    Runs `check` first. Then replays every execution through its machine, and prints the first illegal move of each
-    execution. APP is module:object, as for --app. Exits with 1 if a move is illegal or the journal is damaged, and with
-    6 if APP has no definition of some executions.
+    Runs `check` first. Then replays the records of every execution on its machine, and prints the first illegal move
+    of each execution. APP is module:object, as for --app. Exits with 1 if a move is illegal or the journal is damaged,
+    and with 6 if APP has no definition of some executions.
     """
     if path is not None and (journal is not None or saga_id is not None):
         raise click.UsageError("--from reads a file, and --journal and --id read a journal: use one of them")
@@ -223,7 +223,7 @@ def _repair() -> str:
 
 
 def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
-    """Print the damage in the executions *waiting*, and every row that contradicts its records.
+    """Print the damage in the executions with the ids *waiting*, and in every execution that can be repaired.
 
     Returns whether there is any damage.
     """
@@ -236,7 +236,7 @@ def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
     return bool(damage)
 
 
-# The next deploy
+# The command that checks a deploy.
 
 
 def _is_file(spec: str | None) -> TypeGuard[str]:
@@ -244,14 +244,17 @@ def _is_file(spec: str | None) -> TypeGuard[str]:
 
 
 def _shapes_of(spec: str | None) -> tuple[Shape, ...]:
-    """The shapes of *spec*: a file that `export-shape` wrote, or ``module:object``. None for the configured app."""
+    """The shapes of the sagas that *spec* names: a file of `export-shape`, or ``module:object``.
+
+    If *spec* is None, the shapes of the app of ``pyproject.toml``.
+    """
     return read_shapes(spec) if _is_file(spec) else tuple(map(Shape.of, load_app(spec).sagas))
 
 
 def _sagas_of(spec: str | None) -> tuple[Saga, ...]:
-    """The sagas of ``module:object``.
+    """The sagas that *spec*, ``module:object``, names.
 
-    Empty if *spec* is a file of shapes, because such a file has no sagas and no types.
+    Empty if *spec* is a file of `export-shape`, because such a file has no sagas and no types.
     """
     return () if _is_file(spec) else load_app(spec).sagas
 
@@ -301,7 +304,7 @@ def _split_rename(rename: str) -> tuple[str, str]:
 
 
 def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
-    """The name and fingerprint of every definition, including those of branches."""
+    """Yield the name and the fingerprint of each shape, and of the shape of each branch."""
     for shape in shapes:
         yield shape.saga, shape.fingerprint
         for part in shape.parts:
@@ -309,7 +312,11 @@ def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
 
 
 def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | None = None) -> dict[str, Counter[str]]:
-    """The number of running executions for which *new* has no definition, by saga and version, then by state."""
+    """The number of unfinished executions for which *new* has no definition.
+
+    The outer key is the saga with its version, as text. The inner key is the state. If *name* is given, only the
+    executions of this saga and of its branches are counted.
+    """
     known = set(_definitions(new))
     found: dict[str, Counter[str]] = {}
     for entry in entries:
@@ -321,7 +328,11 @@ def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | No
 
 
 def find_undecoded(journal: Journal, sagas: Iterable[Saga], name: str | None = None) -> Iterator[tuple[str, Fault]]:
-    """Yield the running executions that *sagas* can drive but cannot decode: the id, and the first value that fails."""
+    """Yield the unfinished executions that have a definition in *sagas* and have a value that cannot be decoded.
+
+    Yields the id and the error for the first such value. If *name* is given, only the executions of this saga and of
+    its branches are read.
+    """
     registry = SagaRegistry(sagas, codec=None, coroutines=True)
     for entry in journal.entries():
         saga = entry.acceptance.saga
@@ -335,7 +346,7 @@ def find_undecoded(journal: Journal, sagas: Iterable[Saga], name: str | None = N
 
 
 def _decode(journal: Journal, saga: Saga, entry: Entry) -> None:
-    """Decode all values of an execution, as a driver does.
+    """Decode all values of the execution *entry*, as a driver does.
 
     Raises:
         PayloadError, IllegalRecordError: A value cannot be decoded.
@@ -385,4 +396,4 @@ def _print_in_flight(in_flight: dict[str, Counter[str]], undecoded: Sequence[tup
 
 
 COMMANDS: Final = (verify, conform, check, compare)
-"""The commands for the command line."""
+"""The commands of this module, which the command group adds."""

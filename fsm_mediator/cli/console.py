@@ -1,6 +1,6 @@
-"""The terminal: the output of commands, their exit codes, and the next command that they suggest.
+"""The terminal: the output and the exit codes of all commands, and the next command that an output suggests.
 
-Every command uses these exit codes. `docs/operating.md` explains them.
+`docs/operating.md` explains the exit codes.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _EXIT_CODES: Final = {
 }
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that a terminal interprets instead of showing, and characters that cannot be encoded."""
+"""A pattern for characters that a terminal interprets and does not show, and for characters that have no encoding."""
 
 
 class _Console(Console):
-    """A console that wraps and cuts lines only on a terminal. In a pipe or a file a line stays whole."""
+    """A console that wraps and cuts lines only on a terminal. In a pipe or a file, lines keep their full length."""
 
     @property  # type: ignore[misc]  # nothing sets it here
     def size(self) -> ConsoleDimensions:
-        """The number of columns and lines. Without a terminal, lines are not limited in length."""
+        """The number of columns and lines. If the output is not a terminal, the number of columns has no limit."""
         size = super().size
         return size if self.is_terminal else ConsoleDimensions(sys.maxsize, size.height)
 
@@ -70,22 +70,23 @@ err: _Console = _Console(stderr=True)
 
 
 def printable(text: str) -> str:
-    """*text* with the characters escaped that a terminal interprets.
+    """*text* with an escape for each character that a terminal would interpret.
 
-    The text may come from a step, a person or a file.
+    The texts of steps, of people and of files can have such characters.
     """
     return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def say(text: str, style: str | None = None, *, to: Console = out) -> None:
-    """Print *text* unchanged: no markup, no highlighting, no wrapped lines."""
+    """Print *text* as it is, without markup, highlighting or wrapped lines."""
     to.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_columns(rows: Sequence[Sequence[str]], spare: Sequence[int]) -> None:
-    """Print *rows* of markup in columns, one row per line. A row with one cell is printed as it is, below the columns.
+    """Print *rows* in columns, one row per line. The cells are texts with markup.
 
-    No cell is cut or wrapped. On a terminal that is too narrow, some columns are left out.
+    No cell is cut or wrapped. If the terminal is too narrow, some columns are left out. A row with only one cell is
+    printed as a line that ignores the columns.
 
     Args:
         rows: The header, then the other rows.
@@ -108,16 +109,16 @@ def print_columns(rows: Sequence[Sequence[str]], spare: Sequence[int]) -> None:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Print *message* as an error, and end with exit code *code*."""
+    """Print *message* as an error, and end the process with the exit code *code*."""
     say(f"fsm-mediator: {printable(message)}", "red", to=err)
     sys.exit(code)
 
 
 class CommandGroup(click.Group):
-    """Reports an error of this library in one line, and ends with the error's exit code."""
+    """The group of all commands. If a command raises an error of this library, one line and an exit code report it."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run the command in *ctx*, and report its errors."""
         try:
             return super().invoke(ctx)
         except MediatorError as error:
@@ -126,7 +127,7 @@ class CommandGroup(click.Group):
             fail(f"{error}{hint}", next(codes, DID_NOT_SUCCEED))
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # the reader has closed the pipe, and click ends without a message
+                raise  # the program that reads the output has ended. Click then ends without a message
             where = f"{error.filename}: " if error.filename else "it cannot be written: "
             fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
 
@@ -135,16 +136,16 @@ class CommandGroup(click.Group):
 def progress_bar(
     what: str, *columns: str | ProgressColumn, total: int | None = None
 ) -> Iterator[Callable[..., object]]:
-    """Show progress on a terminal. Yields a function to call after each piece of work, or with the number of pieces."""
+    """Show a progress bar on a terminal. Yields a function that moves the bar by 1, or by its argument."""
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count=1: progress.advance(task, count)
 
 
 def next_command(verb: str, *words: str) -> str:
-    """A command line to run next: *verb* and *words*, quoted.
+    """The text of a command line for the user to run next: *verb* and *words*, quoted for the shell.
 
-    The options --app, --journal and --cipher are repeated.
+    It repeats the options --app, --journal and --cipher of the current command.
     """
     options: list[str] = []
     context = click.get_current_context(silent=True)
@@ -154,7 +155,7 @@ def next_command(verb: str, *words: str) -> str:
             if value and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 options += [flag, without_password(value)]
     if any(word.startswith("-") for word in words):
-        options.append("--")  # after it nothing is an option, whatever it begins with
+        options.append("--")  # words after "--" are never options
     cipher = context and context.find_root().params.get("cipher")
     is_typed = context is not None and context.find_root().get_parameter_source("cipher") is ParameterSource.COMMANDLINE
     return shlex.join(["fsm-mediator", *(("--cipher", str(cipher)) if is_typed else ()), verb, *options, *words])

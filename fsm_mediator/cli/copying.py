@@ -1,4 +1,4 @@
-"""The commands that copy a journal to another place, and that seal it under another key."""
+"""The command ``copy``, which copies a journal to another place, and ``reseal``, which changes the key of its texts."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def copy_(old: str, new: str) -> None:
 def reseal(app: str | None, journal: str | None) -> None:
     """Seal all texts of a journal with the cipher's first key.
 
-    The cipher is that of --cipher. Afterwards you can retire its other keys. Plain texts are sealed too. Drivers may
-    run at the same time if all of them have the first key. Exits with 1 if some texts could not be opened.
+    The option --cipher names the cipher. Plain texts are sealed too. Afterwards the journal does not need the cipher's
+    other keys. Drivers may run at the same time if all of them have the first key. Exits with 1 if some texts could not
+    be opened.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         resealing = for_resealing(opened)

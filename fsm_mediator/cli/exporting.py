@@ -1,6 +1,6 @@
-"""The commands that export definitions, and the output files of all exports.
+"""The commands ``export-machine`` and ``export-shape``, and the output files of all exports.
 
-A file is written completely or not at all.
+An output file is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SQLITE: Final = b"SQLite format 3\0"
 
 
 def refuse_journal(path: Path) -> None:
-    """Refuse to overwrite a SQLite file, or a file of its write-ahead log, because it may be a journal.
+    """Refuse to overwrite a SQLite file, or a file that SQLite keeps beside it, because it may be a journal.
 
     Raises:
         click.UsageError: *path* is such a file.
@@ -50,14 +50,14 @@ def _is_sqlite(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:  # an unreadable file cannot be written either; opening it reports that
+    except OSError:  # the command reports the error when it opens the file for writing
         return False
 
 
 def mode_of(journal: Journal) -> int:
-    """The permissions for files with the contents of a journal. They are those of the journal's file.
+    """The permissions for a file with contents of *journal*: the permissions of the journal's own file.
 
-    If the journal has no file, only the owner has permissions.
+    If the journal has no file, only the owner of the new file may read and write it.
     """
     path = Path(getattr(journal, "path", ""))
     return stat.S_IMODE(path.stat().st_mode) & 0o666 if path.is_file() else 0o600
@@ -65,12 +65,12 @@ def mode_of(journal: Journal) -> int:
 
 @contextmanager
 def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
-    """The file named *output*, opened for writing. ``-`` is standard output.
+    """Open the file named *output* for writing. ``-`` is standard output.
 
-    An old file stays until the new one is complete.
+    An existing file is replaced only when the new file is complete.
 
-    If the file gets contents of a journal, *mode* is its permissions, and a file of another user is refused. If *mode*
-    is None, the file has the permissions of the old file, or the usual permissions.
+    *mode* has the permissions for a file with contents of a journal. Then an existing file of another user is refused.
+    If *mode* is None, the new file has the permissions of the existing file, or the usual permissions.
 
     Raises:
         click.UsageError: The file cannot be written, is a journal, or belongs to another user.
@@ -79,13 +79,13 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(os.path.realpath(output))  # the target of a link is written, not the link
+    path = Path(os.path.realpath(output))  # a link stays: the file to which it leads is replaced
     if path.is_dir():
         raise click.UsageError(f"{output!r} is a folder; name a file with -o")
     refuse_journal(path)
     if mode is not None and not path.is_char_device() and owner_if_other(str(path)) is not None:
         raise click.UsageError(f"{output!r} belongs to another user, who could read it; name another file with -o")
-    in_place = path.exists() and not path.is_file()  # a device, a pipe
+    in_place = path.exists() and not path.is_file()  # a device or a pipe cannot be replaced, so it is written directly
     unfinished = path if in_place else path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         if mode is not None and not in_place:
@@ -140,7 +140,7 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
             standard.write(next(text for _, text in _machine_files(sagas[0], kind)).encode())
         return
     folder.mkdir(parents=True, exist_ok=True)
-    latest = {saga.name: saga for saga in sagas}  # if there are several versions, the version of new executions
+    latest = {saga.name: saga for saga in sagas}  # the last version of each saga, as for new executions
     for saga in (member for each in latest.values() for member in all_definitions(each)):
         for file, text in _machine_files(saga, kind):
             (folder / file).write_text(text, encoding="utf-8")
@@ -148,8 +148,8 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
 
 
 def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and text of each file of *saga* in the language *kind*."""
-    stem = saga.name.replace("/", ".").replace("*", "each")  # names of branches have these characters
+    """Yield the name and the text of each file that shows *saga* in the format *kind*."""
+    stem = saga.name.replace("/", ".").replace("*", "each")  # the name of a branch can have both
     if kind == "tla":
         module = to_tla(saga)
         yield f"{module.name}.tla", module.text
@@ -179,4 +179,4 @@ def export_shape(app: str | None, output: str) -> None:
 
 
 COMMANDS = (export_machine, export_shape)
-"""The commands for the command line."""
+"""The commands of this module, which the command group adds."""

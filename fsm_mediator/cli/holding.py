@@ -20,7 +20,7 @@ from fsm_mediator.narration import who_and_why
 
 
 def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument and the options that name the subject of a hold, and the options of every verb."""
+    """Add the argument SAGA_ID, the options --saga and --step, which select attempts, and the options of all verbs."""
     for option in (
         *(options.journal, options.app, options.actor),
         click.option("--reason", "-r", help="The reason. It is journaled."),
@@ -38,7 +38,7 @@ def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
 def hold(compensations: bool, **words: Any) -> None:
     """Hold the attempts of an execution, a saga or a step.
 
-    No new attempt begins. Name the execution by SAGA_ID, or give --saga, --step or both. Running attempts end normally,
+    No new attempt begins. Give the SAGA_ID of an execution, or --saga, --step or both. Running attempts end normally,
     and cancels and deadlines work as usual.
     """
     held = _add(HOLD, {"compensations": True} if compensations else None, **words)

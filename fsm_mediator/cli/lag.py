@@ -1,4 +1,4 @@
-"""The lines of `serve` about rows that its relays have not passed on."""
+"""The lines that `serve` prints about outbox rows that its relays have not passed on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from fsm_mediator.prometheus import lags_of
 
 
 class ShownLag:
-    """A relay that passes nothing on. It prints a line if outbox rows have waited for longer than *every*.
+    """Prints a line if outbox rows have waited for *every* seconds, or if rows were refused.
+
+    It has the interface of a relay, so that a daemon calls it, but it passes no rows on.
 
     Args:
-        every: Seconds between two checks, and the age of a row, in seconds, from which a line is printed.
-        clock: Returns the time, in seconds.
+        every: The number of seconds between two checks, and the age of a row in seconds at which it counts as late.
+        clock: A function that returns the time in seconds since the epoch.
     """
 
     def __init__(self, *, every: float = 10.0, clock: Callable[[], float] = time.time) -> None:
@@ -25,7 +27,7 @@ class ShownLag:
         self._states: dict[int, tuple[bool, int]] = {}
 
     async def pass_on(self, mediator: Any) -> int:
-        """Check the other relays of the mediator, if it is time. A daemon calls this method. Returns 0."""
+        """Check the mediator's relays if the last check was *every* seconds ago. Returns 0: no row is passed on."""
         now = self._clock()
         if now < self._looked + self._every:
             return 0

@@ -23,7 +23,7 @@ from fsm_mediator.narration import span
 from fsm_mediator.states import UNDRIVABLE
 
 COUNTED: Final = 10_000
-"""The maximum number of further executions that `list` counts."""
+"""The maximum number of executions after the shown page that `list` counts."""
 
 
 @click.command("list")
@@ -57,8 +57,8 @@ def list_(
 ) -> None:
     """List executions, newest first.
 
-    If an execution waits for branches, they are listed below it. With --where, --state, --saga, --parent or --json
-    every matching execution has its own line, also a branch.
+    If an execution waits for branches, the branches are listed below it. With --where, --state, --saga, --parent or
+    --json, the list has every matching execution, and branches are listed like other executions.
     """
     loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
     chosen = parse_where(words, until=None if older_than is None else time.time() - older_than, **filters)
@@ -89,7 +89,7 @@ def list_(
 
 
 def _how_many(journal: Journal, chosen: Filter, cursor: str | None) -> str:
-    """The number of executions after this page, in words."""
+    """The number of executions after this page as text: a number, ``some``, or ``more than 10,000``."""
     if not finds(journal) or UNDRIVABLE in chosen.states:
         return "some"
     counted = journal.count_after(chosen, cursor, COUNTED + 1)
@@ -97,9 +97,9 @@ def _how_many(journal: Journal, chosen: Filter, cursor: str | None) -> str:
 
 
 def warn_of_unknown(journal: Journal, saga: str | None) -> None:
-    """Warn if no execution has this saga.
+    """Print a warning if the journal has no execution of the saga named *saga*.
 
-    The name may be mistyped, and an empty list would look as if all were well.
+    The name may be mistyped. Without the warning, an empty list would look as if nothing were wrong.
     """
     if saga is not None and not any(True for _ in journal.entries(saga=saga, limit=1)):
         err.print(f"the journal has no execution of a saga {saga!r}", style="yellow", markup=False, highlight=False)

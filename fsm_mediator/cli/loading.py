@@ -1,12 +1,12 @@
-"""Loading: finds the sagas and the journal in options, the environment, or ``pyproject.toml``.
+"""Load the sagas, the journal and the settings of a command from its options, the environment or ``pyproject.toml``.
 
 ::
 
     [tool.fsm-mediator]
     app = "shop.sagas:mediator"   # a mediator, a saga, a list of sagas, or a function that returns one of these
     journal = "sagas.db"
-    cipher = "env:SHOP_KEYS"      # what opens sealed texts
-    redact = ["card*"]            # what is never shown
+    cipher = "env:SHOP_KEYS"      # the cipher that opens sealed texts
+    redact = ["card*"]            # the names of fields that are never shown
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.redaction import Redaction
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict, "cipher": str, "redact": list}
-"""The settings of ``[tool.fsm-mediator]``, with their types."""
+"""The name and the type of each setting of ``[tool.fsm-mediator]``."""
 
 _KINDS: Final[dict[type, str]] = {str: "text", dict: "table", list: "list"}
 
 _VARIABLE: Final = "env:"
-"""The prefix of the name of an environment variable that has the journal's path or URL."""
+"""The prefix of a value that names an environment variable: ``env:NAME`` means the value of NAME."""
 
 _OURS: Final = frozenset({__file__, importlib.__file__})
 
 
 @attrs.frozen
 class App:
-    """The object that ``--app`` names.
+    """The sagas and settings of the object that ``--app`` names.
 
     Attributes:
         sagas: The sagas of the object.
-        journal: The journal of its mediator. None if the object is not a mediator.
-        settings: The other settings of its mediator, such as limits, observers and park_after.
+        journal: The journal, if the object is a mediator. None otherwise.
+        settings: If the object is a mediator, its other settings, such as limits, observers and park_after.
     """
 
     sagas: tuple[Saga, ...]
@@ -66,7 +66,7 @@ class App:
 
     @property
     def has_coroutines(self) -> bool:
-        """Whether only an `AsyncMediator` can drive the sagas."""
+        """Whether some function of the sagas is a coroutine function. Then only an `AsyncMediator` can drive them."""
         parts = (part for saga in self.sagas for member in all_definitions(saga) for part in member.parts)
         callbacks = (callback for part in parts for callback in (part.execute, part.compensate, part.probe))
         return any(callback is not None and callback.is_coroutine for callback in callbacks)
@@ -85,7 +85,7 @@ class App:
 
 
 def settings() -> dict[str, Any]:
-    """The table ``[tool.fsm-mediator]`` of the nearest ``pyproject.toml``, from the working directory upwards.
+    """The table ``[tool.fsm-mediator]`` of the nearest ``pyproject.toml``: in the working directory or a parent folder.
 
     Raises:
         DefinitionError: The file is not TOML, or a setting is unknown or has the wrong type.
@@ -103,7 +103,7 @@ def settings() -> dict[str, Any]:
 
 
 def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The table ``[tool.fsm-mediator]``, after a check against `SETTINGS`."""
+    """The table ``[tool.fsm-mediator]`` in *table*, the content of the file *path*. Its names and types are checked."""
     tool = table.get("tool", {})
     found = tool.get("fsm-mediator", tool.get("fsm_mediator", {})) if isinstance(tool, dict) else {}
     where = f"[tool.fsm-mediator] in {path}"
@@ -119,7 +119,9 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_app(spec: str | None) -> App:
-    """The app that *spec*, ``module:object``, names.
+    """Import the object that *spec*, ``module:object``, names, and return its sagas and settings.
+
+    If *spec* is None, the setting ``app`` of ``pyproject.toml`` is used.
 
     Raises:
         DefinitionError: There is no such object, it cannot be imported, or it has no sagas.
@@ -136,7 +138,7 @@ def load_app(spec: str | None) -> App:
 
 
 def _app_of(found: Any, spec: str) -> App:
-    """The app *found*, or the app that a call of *found* returns."""
+    """The sagas and settings of the object *found*, or of the object that *found* returns if it is a function."""
     asked = "looked at"
     try:
         if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):
@@ -155,7 +157,7 @@ def _app_of(found: Any, spec: str) -> App:
 
 
 def one_saga(app: App, name: str | None) -> Saga:
-    """The saga of this name; if there are several versions, the last. Without a name, the only saga of the app.
+    """The saga of this name, in its last version. If *name* is None, the only saga of the app.
 
     Raises:
         DefinitionError: No name is given, and the app has several sagas.
@@ -182,14 +184,14 @@ def load_journal(
     wants_app: bool = False,
     migrates: bool | None = False,
 ) -> tuple[App | None, Journal]:
-    """Return the app, or None if it was not needed, and the journal.
+    """Open the journal of a command. Returns the app, or None if the app was not loaded, and the journal.
 
-    The journal is *journal*, or the app's if *journal* is not given. If *journal* is given, the app is loaded only if
-    *app* is given and *wants_app* is set. Therefore a journal can be read even if its app is broken or missing.
+    If *journal* is None, the app is loaded if there is one, and its journal is used. If *journal* is given, the app is
+    loaded only if *app* is given and *wants_app* is True. So a journal is readable even if the app is broken.
 
     Raises:
         DefinitionError: The app cannot be loaded.
-        JournalError: As in `journal_for`.
+        JournalError: No journal is named, it is missing, or it cannot be opened.
     """
     loaded = None
     if (app and wants_app) if journal else (app or settings().get("app")):
@@ -201,18 +203,21 @@ def load_journal(
 
 
 def archived(path: Path, saga_id: str, app: str | None) -> tuple[App | None, Any]:
-    """An archived execution with its branches, as a journal. Also the app, or None if no app is named."""
+    """The app, or None if *app* is None, and a journal that contains only an archived execution and its branches.
+
+    *path* is the folder of the archive.
+    """
     loaded = None if app is None else load_app(app)
     codec = None if loaded is None or loaded.journal is None else loaded.journal.codec
     return loaded, ArchivedExecution(path, saga_id, _cipher_for(codec))
 
 
 def execution_in(journal: Journal, saga_id: str) -> Entry:
-    """The execution with this id.
+    """The row of the execution with this id.
 
     Raises:
-        UnknownExecutionError: There is no such execution.
-        JournalError: The execution is too damaged to be listed.
+        UnknownExecutionError: The journal has no such execution.
+        JournalError: The row of the execution is damaged and cannot be read.
     """
     entry = journal.find(saga_id)
     if entry is None and (damage := damage_of(journal, saga_id)):
@@ -223,14 +228,14 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
 
 
 def with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
-    """Yield the execution, its branches, and their branches."""
+    """Yield the execution, its branches, and the branches of these branches."""
     yield entry
     for branch in journal.entries(parent=entry.saga_id):
         yield from with_branches(journal, branch)
 
 
 def load_object(spec: str) -> Any:
-    """The object that ``module:name`` or ``module:name.attribute`` names. A module may be in the working directory.
+    """The object that ``module:name`` or ``module:name.attribute`` names. Modules in the working directory are found.
 
     Raises:
         DefinitionError: The module cannot be imported, or has no such object.
@@ -244,7 +249,7 @@ def load_object(spec: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except MediatorError:
         raise
-    except (Exception, SystemExit) as error:  # a script that is not meant to be imported may exit
+    except (Exception, SystemExit) as error:  # a script that is not meant for import may end the process
         raise DefinitionError(
             f"the module {module_name!r} cannot be imported: {safe_repr(error)}{_place_of(error)}{_hint(module_name)}"
         ) from error
@@ -259,7 +264,7 @@ def load_object(spec: str) -> Any:
 
 
 def _place_of(error: BaseException) -> str:
-    """The line of the app's own code that raised *error*, as text. Empty if there is none."""
+    """The file and line of the user's code that raised *error*, as text. Empty if the traceback has no such line."""
     if isinstance(error, SyntaxError):
         return f" ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
@@ -268,14 +273,14 @@ def _place_of(error: BaseException) -> str:
 
 
 def _hint(module_name: str) -> str:
-    """Advice if *module_name* is the name of a file, otherwise empty."""
+    """Advice for an error message if *module_name* is the name of a file. Otherwise an empty text."""
     if not module_name.endswith(".py"):
         return ""
     return f"; a module is named without .py, and with dots: {module_name.removesuffix('.py').replace('/', '.')}"
 
 
 def _apps_in(module: object) -> str:
-    """A text with the names in *module* that may be apps."""
+    """A text for an error message with the names in *module* that --app could name."""
     names = []
     for name, value in getattr(module, "__dict__", {}).items():
         sagas = value if isinstance(value, (list, tuple)) else [value]
@@ -286,10 +291,10 @@ def _apps_in(module: object) -> str:
 
 
 def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool | None = False) -> Journal:
-    """The journal of the option --journal, or the app's journal on disk, or the journal of ``pyproject.toml``.
+    """Open the journal of the option --journal, or the app's journal on disk, or the journal of ``pyproject.toml``.
 
     Args:
-        spec: The value of the option, a path or a URL.
+        spec: The value of the option --journal, a path or a URL. None if the option is not given.
         app: The app, if one is loaded.
         read_only: Whether to open the journal only for reading.
         creates: Whether to create a missing journal. Otherwise a missing journal is an error, because a mistyped path
@@ -330,7 +335,7 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
 
 
 def _group_option(option: str) -> Any:
-    """The value of an option that belongs to the whole command line."""
+    """The value of an option that is given before the name of the command. None outside of the command line."""
     context = click.get_current_context(silent=True)
     return None if context is None else context.find_root().params.get(option)
 
@@ -341,7 +346,7 @@ def redaction() -> Redaction:
 
 
 def _cipher_for(codec: Codec | None) -> Cipher | None:
-    """The cipher of the option --cipher, or of the app's journal, or of ``pyproject.toml``. None if there is none.
+    """The cipher of the option --cipher, or of the app's journal, or of ``pyproject.toml``. None if no cipher is named.
 
     Raises:
         DefinitionError: The cipher cannot be loaded, or the object is not a cipher.
@@ -359,7 +364,9 @@ def _cipher_for(codec: Codec | None) -> Cipher | None:
 
 
 def from_environment(spec: str, option: str = "--journal", what: str = "a path or a URL") -> str:
-    """*spec*, or for ``env:NAME`` the value of the environment variable NAME.
+    """*spec*, or, if *spec* is ``env:NAME``, the value of the environment variable NAME.
+
+    *option* and *what* are for the error message: the name of the option, and the meaning of its value.
 
     Raises:
         JournalError: There is no such variable.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 GRACE: Final = 2
-"""Seconds to wait for open pages at the end."""
+"""The number of seconds for which the server, when it ends, waits for its open connections."""
 
 
 @click.command()
@@ -112,7 +112,7 @@ async def _listen(
     root_path: str,
     mediator: Any,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve the pages on the socket *listening* until Ctrl-C or SIGTERM. *mediator* may also be a journal."""
     import uvicorn
 
     from fsm_mediator.ui import Monitor, Operator
@@ -135,6 +135,6 @@ async def _listen(
     settings = uvicorn.Config(
         served, root_path=root_path, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="off"
     )
-    for number in (signal.SIGINT, signal.SIGTERM):  # the server raises the signal again once it has ended in order
+    for number in (signal.SIGINT, signal.SIGTERM):  # the server raises the signal again after its end
         signal.signal(number, lambda *_: None)
     await uvicorn.Server(settings).serve(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and the types and checks of their values."""
+"""The options and arguments that several commands have, and the types and checks of their values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Decorator(Protocol):
     """A decorator of commands that keeps the command's type."""
 
     def __call__(self, command: Command, /) -> Command:
-        """Return the command, decorated."""
+        """Return *command* with the option or the argument of this decorator."""
 
 
 journal: Decorator = click.option(
@@ -50,10 +50,10 @@ as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def _login_name() -> str | None:
-    """The login name of the process's user. None if the user has no name."""
+    """The login name of the user of this process. None if the user has no name."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # for example in a container with a numeric user
+    except (OSError, KeyError, ImportError):  # for example, a container can run as a user that has only a number
         return None
 
 
@@ -79,7 +79,7 @@ _APP_OPTION: Final = f"{__name__}.app"
 
 
 def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument APP. The option --app can be used instead of it."""
+    """Add the argument APP, and the option --app with the same meaning. The option wins."""
 
     def keep(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         ctx.meta[_APP_OPTION] = value
@@ -95,9 +95,9 @@ def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Duration(click.ParamType[float]):
-    """The type of options that are durations: seconds from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
+    """The type of options that are durations, such as ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
 
-    With *unit*, a number without a unit is refused.
+    The value is a number of seconds. If *unit* is True, a number without a unit is refused.
     """
 
     name = "duration"
@@ -106,7 +106,7 @@ class Duration(click.ParamType[float]):
         self._unit = unit
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """*value* in seconds."""
+        """The duration *value* as a number of seconds."""
         if isinstance(value, float):
             return value
         if self._unit and value.strip()[-1:].isdigit():
@@ -120,7 +120,7 @@ class Duration(click.ParamType[float]):
 class State(click.ParamType[str]):
     """The type of options that are a state or a phase.
 
-    An unknown phase is refused, because an empty result would look as if all were well.
+    An unknown phase is refused. Otherwise the result of a mistyped phase would be empty, as if nothing were wrong.
     """
 
     name = "state"
@@ -135,7 +135,7 @@ class State(click.ParamType[str]):
 
 
 def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """Return *value* if it can be the id of an execution."""
+    """Return *value* if it is None or can be the id of an execution. Otherwise the command is refused."""
     try:
         if value is not None:
             check_saga_id(value)
@@ -145,14 +145,14 @@ def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 
 
 def checked_reason(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return *value* if it is not empty."""
+    """Return *value*, a reason, if it is not empty. Otherwise the command is refused."""
     if not value.strip():
         raise click.BadParameter("say how you made sure; the reason is journaled")
     return value
 
 
 def read_text(value: str) -> str:
-    """*value* itself, unless it is ``@FILE`` (the text of the file) or ``-`` (the text on standard input)."""
+    """The text that *value* means: the text of a file for ``@FILE``, standard input for ``-``, else *value* itself."""
     if value != "-" and not value.startswith("@"):
         return value
     where = "standard input" if value == "-" else f"the file {value[1:]!r}"
@@ -166,7 +166,7 @@ def read_text(value: str) -> str:
 
 
 def parse_json(text: str, what: str) -> Any:
-    """The value of the JSON *text*, which a person has written. *what* names the value in error messages."""
+    """The value of *text*, which is JSON that a person has typed. *what* names the value in error messages."""
     try:
         return msgspec.json.decode(text)
     except RecursionError as error:

@@ -38,7 +38,7 @@ from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.showing import SHOWN, Show
 
 Content: TypeAlias = "Diagram | str"
-"""The content of a file: a picture, or the text of an index."""
+"""The content of an output file: a diagram, or the text of a folder's index."""
 
 MARK: Final = "<!-- Written by fsm-mediator render: what you change here is written over. -->"
 """The first line of every index that this command writes. A file without this line is never overwritten."""
@@ -48,7 +48,7 @@ _LINKED: Final = re.compile(r"\]\(([\w.-]+)\)")
 
 @attrs.frozen(kw_only=True)
 class _RenderOptions:
-    """The settings of a drawing: from the command line, otherwise from ``pyproject.toml``, otherwise the defaults."""
+    """The settings of a drawing: from the command line, else from ``pyproject.toml``, else the default values."""
 
     views: tuple[View, ...]
     look: Look
@@ -63,7 +63,7 @@ class _RenderOptions:
 
 
 def _look(pick: Callable[..., Any]) -> Look:
-    """The look of the drawing, from the options."""
+    """The keyword arguments of `Diagram`. *pick* returns the value of the option or setting with a name."""
     return Look(
         theme=pick("theme", LIGHT),
         direction=pick("direction"),
@@ -119,7 +119,7 @@ def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any
     found = settings()
     configured = found.get("diagrams", {})
     if not outputs and "folder" in configured:
-        # Relative to the working directory, so that a diff names the same file for every user.
+        # The path is relative to the working directory, so that a diff has the same path for every user.
         outputs = (os.path.relpath(Path(found["folder"]) / str(configured["folder"])) + "/",)
     if not outputs:
         raise DefinitionError(
@@ -168,7 +168,10 @@ def _is_folder(output: str) -> bool:
 
 
 def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: bool) -> None:
-    """Refuse an option that would have no effect."""
+    """Refuse options that would have no effect with these outputs.
+
+    *picked* has the values of all other options, by name.
+    """
     if "-" in outputs and (len(outputs) > 1 or check or len(picked["formats"]) > 1):
         raise click.UsageError("-o - writes one picture, in one --format, to standard output: use it alone")
     if picked["animate"] and not picked["saga_id"]:
@@ -190,9 +193,10 @@ def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: 
 
 
 def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
-    """The picture of a saga, and None.
+    """The diagram to draw, and the permissions of its file.
 
-    With an id in the options: the picture of the execution, and the mode of its file.
+    The diagram shows an execution if the options have an id, else a saga. For a saga, the permissions are None: the
+    file gets the usual permissions.
     """
     run: Run | None = None
     mode: int | None = None
@@ -215,7 +219,7 @@ def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
 
 
 def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) -> dict[Path, Content]:
-    """The contents of a folder, by path: a file for each saga, view and format, and the index."""
+    """The content of each file in *folder*, by path: one file for each saga, view and format, and the index."""
     if options.saga_id:
         raise DefinitionError("an execution is drawn into a file, not into a folder: -o run.svg")
     for kind in options.formats:
@@ -236,7 +240,7 @@ def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) ->
 
 
 def _titles(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
-    """Yield each saga with its name. If a name has several versions, the version is part of the name."""
+    """Yield the name of each saga's files, and the saga. If a saga has several versions, this name has the version."""
     sagas = sorted(sagas, key=lambda saga: (saga.name, saga.version))
     names = [saga.name for saga in sagas]
     for name, saga in zip(names, sagas, strict=True):
@@ -244,7 +248,10 @@ def _titles(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
 
 
 def _index_lines(diagram: Diagram, files: dict[str, str]) -> list[str]:
-    """The lines of an index for one picture: the picture, and links to its other formats."""
+    """The lines of an index for one diagram: its picture, and links to its files in other formats.
+
+    *files* has the name of the file in each format.
+    """
     lines = []
     if "svg" in files:
         lines = [f"[![{diagram.alt}]({files['svg']})]({files['svg']})", ""]
@@ -255,7 +262,7 @@ def _index_lines(diagram: Diagram, files: dict[str, str]) -> list[str]:
 
 
 def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
-    """The files to which the folder's present index links and which are no longer drawn."""
+    """The files to which the existing index links, except the files in *drawn*. No saga draws them any more."""
     if not index.exists():
         return []
     text = index.read_text(encoding="utf-8")
@@ -293,7 +300,7 @@ def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, 
 
 
 def _differences(path: Path, content: Content, *, animate: bool) -> list[str]:
-    """The lines of a diff between a file and its intended content. Empty if the file is up to date."""
+    """The lines of a diff between the file *path* and *content*. Empty if the file is up to date."""
     try:
         if isinstance(content, str):
             return text_difference(path, path.read_text(encoding="utf-8") if path.exists() else "", content)

@@ -1,4 +1,4 @@
-"""The command that runs a daemon: it recovers and wakes executions, and can report alerts and numbers."""
+"""The command ``serve``: a daemon that recovers and wakes executions, and can send alerts and serve metrics."""
 
 from __future__ import annotations
 
@@ -70,6 +70,6 @@ def serve(
         settings["relays"] += (ShownLag(),)
         watched = attrs.evolve(loaded, settings={**loaded.settings, **settings})
         opened = journal_for(journal, loaded, creates=True)
-        stack.callback(opened.close)  # the filling may have opened it again
+        stack.callback(opened.close)  # `filling` may open the journal again after the mediator has closed it
         stack.enter_context(filling(opened))
         run_daemon(watched, opened)

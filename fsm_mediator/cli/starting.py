@@ -22,7 +22,7 @@ FILES: Final = {
     "app.py": "{name}/app.py",
     "test_sagas.py": "tests/test_sagas.py",
 }
-"""The files of the template, each with its path in a project."""
+"""The files of the template. For each file: its name in the template, and its path in the new project."""
 
 
 @click.command()
@@ -52,7 +52,7 @@ def init(name: str, folder: Path | None) -> None:
 def schema() -> None:
     """Print the JSON Schema of saga files, for an editor.
 
-    `load_saga` reads saga files: TOML or YAML files that combine registered steps.
+    A saga file is a TOML or YAML file that combines registered steps. `load_saga` reads such a file.
     """
     click.echo(saga_file_schema(), nl=False)
 

@@ -47,7 +47,8 @@ def stats(
     fsm-mediator stats shop.sagas:checkout --journal sagas.db --since 7d -o week.json
     fsm-mediator render shop.sagas:checkout --stats week.json --show p95 -o week.svg
 
-    An execution that cannot be read is counted and named. Executions that no living driver can drive are counted.
+    The JSON also has the ids of executions that cannot be read, and the number of executions that no living driver can
+    drive.
 
     --refresh and --rebuild need no APP and print no JSON. They fill the side store: a file beside a SQLite journal, or
     a schema beside a PostgreSQL one. Counts, texts and the operator's page are read from the side store. If it exists,
@@ -81,7 +82,7 @@ def stats(
 
 
 def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
-    """Fill the side store of a journal, and print what it has."""
+    """Fill the side store of a journal, and print the number of changes that were read and of executions in it."""
     with closing(load_journal(app, journal)[1]) as opened, progress_bar("counting") as advance:
         store = side_store_of(opened)
         if store is None:
@@ -97,4 +98,4 @@ def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
 
 
 COMMANDS = (stats,)
-"""The commands for the command line."""
+"""The commands of this module, which the command group adds."""

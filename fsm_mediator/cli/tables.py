@@ -1,4 +1,4 @@
-"""The output about executions: a table, the timeline of one execution, and both as JSON."""
+"""The output of `list`, `show` and `export`: a table of executions, the timeline of one execution, and JSON lines."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ STYLES: Final = {"succeeded": "green", "failed": "red", "stuck": "bold magenta",
 INDENT: Final = "  "
 
 
-# As JSON
+# Output for programs: JSON lines.
 
 
 def exported(journal: Journal, entries: Iterable[Entry], lines: Lines | None = None) -> Iterator[bytes]:
-    """JSON lines: one line for each execution, with its inbox and all its records. Unreadable records are reported."""
+    """Yield one JSON line for each execution, with its inbox and all its records.
+
+    If the records of an execution cannot be read, the reason is printed.
+    """
     for line in (lines or Lines()).of(journal, entries):
         if "unreadable" in line:
             err.print(line["unreadable"], style="yellow", markup=False, highlight=False)
@@ -46,7 +49,7 @@ def exported(journal: Journal, entries: Iterable[Entry], lines: Lines | None = N
 def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
     """The records of an execution, and None.
 
-    If they cannot be read: an empty list, and the reason, which is also printed.
+    If the records cannot be read, the result is an empty list and the reason. The reason is also printed.
     """
     try:
         return journal.records(entry.saga_id), None
@@ -55,7 +58,7 @@ def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | Non
         return [], str(error)
 
 
-# For people
+# Output for people: tables and timelines.
 
 
 def _escape(text: str) -> str:
@@ -64,7 +67,7 @@ def _escape(text: str) -> str:
 
 
 def _ago(at: float, now: float) -> str:
-    """The time from *at* to *now*, in words."""
+    """The time from *at* to *now* as text, for example ``45s``, ``3m`` or ``2d``."""
     seconds = max(0.0, now - at)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
@@ -73,12 +76,12 @@ def _ago(at: float, now: float) -> str:
 
 
 def _clock(at: float) -> str:
-    """The time *at* as text, in the local time zone."""
+    """The time *at*, in seconds since the epoch, as text: the date and the time of day in the local time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _name(line: Line) -> str:
-    """The id of an execution. Below its parent, a branch shows only the last part of its id."""
+    """The id of a line's execution. For a branch that is listed below its parent, only the last part of the id."""
     saga_id = line.entry.saga_id
     return place_of(saga_id) if line.depth else saga_id
 
@@ -88,12 +91,12 @@ def _driver(entry: Entry) -> str:
 
 
 def _line(text: str) -> None:
-    """Print a line of markup. Only the terminal wraps it."""
+    """Print *text*, a line with markup, without wrapping it."""
     out.print(text, highlight=False, soft_wrap=True)
 
 
 def _state(line: Line, now: float) -> str:
-    """The state in colour, with the end of its wait or the phases of its branches."""
+    """The markup of an execution's state in colour, with the end of its wait or the phases of its branches."""
     entry = line.entry
     more = ""
     if is_dormant(entry):
@@ -107,9 +110,12 @@ def _state(line: Line, now: float) -> str:
 
 
 def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) -> None:
-    """Print executions with their branches below them, and the next commands for the first few that need a person."""
+    """Print a table of executions, with the branches of an execution below it.
+
+    Also prints commands that the user can run next, for the first few executions that need a person.
+    """
     now = time.time()
-    any_driven = any(line.entry.driver is not None for line in lines)  # otherwise the other columns get the room
+    any_driven = any(line.entry.driver is not None for line in lines)  # if False, the table has no column for drivers
     rows = [_header("id", "saga", "state", "age", "since", *(("driven by",) if any_driven else ()))]
     for line in lines:
         entry, indent = line.entry, INDENT * line.depth
@@ -142,9 +148,9 @@ def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) 
 
 
 def _why_not_driven(look: Drivability, entry: Entry) -> Iterator[str]:
-    """Yield the reason why no living driver can drive an execution, and the next moves.
+    """Yield lines with the reason why no living driver can drive an execution, and with the user's next commands.
 
-    Yields nothing if a driver can.
+    Yields nothing if a living driver can drive it.
     """
     why = look.why_not(entry)
     if why is not None and look.is_undrivable(entry):
@@ -161,9 +167,9 @@ def show(
     signals: Signals | None = None,
     redaction: Redaction = Redaction(),  # noqa: B008 - it never changes
 ) -> None:
-    """Print one execution: its facts, its present branches, the next command, and its timeline.
+    """Print one execution: its facts, its current branches, the next command, and its timeline.
 
-    *signals* are the signals of the app. None if they are not known.
+    *signals* is the result of `signals_of` for the app. None if no app is loaded.
     """
     now = time.time()
     lines = list(tree(journal, entry))
@@ -213,7 +219,7 @@ def show(
 
 
 def _show_inbox(journal: Journal, entry: Entry, records: Sequence[Record], redaction: Redaction) -> None:
-    """Print a line for each item in the inbox."""
+    """Print a line for each item in the inbox of an execution."""
     failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
     for item in journal.inbox(entry.saga_id):
         words = redaction.field("reason", who_and_why(item.actor, item.reason))
@@ -242,9 +248,9 @@ def _header(*names: str) -> list[str]:
 
 
 def _timeline(records: Sequence[Record], notes: Sequence[Note], before: float) -> list[list[str]]:
-    """The rows of a timeline: a row for each record and for each line of its details.
+    """The rows of a timeline: for each record and note one row, and one row for each line of its details.
 
-    Notes come between them, by time.
+    Records and notes are in the order of their times.
     """
     rows = [_header("#".rjust(len(str(len(records)))), "at", "after", "what happened", "then")]
     left = list(notes)
@@ -263,7 +269,7 @@ def _timeline(records: Sequence[Record], notes: Sequence[Note], before: float) -
 
 
 def _note(note: Note) -> list[list[str]]:
-    """The row of a note, and a row for each line of its actor and reason."""
+    """The rows of a timeline for one note: the note itself, then the lines with its actor and reason."""
     words = _escape(note_in_words(note.kind, note.value))
     rows = [["", _clock(note.at), "", f"[cyan]{words}[/]", ""]]
     more = who_and_why(note.actor, note.reason)

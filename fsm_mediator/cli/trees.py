@@ -1,7 +1,7 @@
-"""Executions with their branches below them, and the next command for each of them.
+"""The lines of a listing, in which branches are below their execution, and the next command for an execution.
 
-This module reads only the journal. Without the app, the kind of a part is not known. But a group has branches in the
-journal, and a wait without branches and without an end is a wait for a signal.
+This module reads only the journal and not the app, so it does not know the kind of a part. It guesses: a part with
+branches in the journal is a group, and a wait without branches and without an end is a wait for a signal.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
 """The signals of an app. For each signal: the name of its saga or branch, the version, and the path of the signal."""
 
 SHOWN: Final = 8
-"""The maximum number of branches shown for one execution. Branches that have not succeeded come first."""
+"""The maximum number of branches that are shown for one execution. Branches that have not succeeded come first."""
 
 COUNTED: Final = 10_000
-"""The maximum number of branches of one execution that are counted, the newest first."""
+"""The maximum number of branches that are counted for one execution. The newest branches are counted."""
 
 
 @attrs.frozen
 class Line:
-    """One line of a listing: an execution, or the number of its branches that are not shown.
+    """One line of a listing: an execution, or the number of an execution's branches that are not shown.
 
     Attributes:
-        depth: The number of executions above it in the tree.
+        depth: The level of indentation. 0 for an execution, 1 for its branches, and so on.
         entry: The execution.
-        branches: The number of branches of the execution's current group, by phase.
-        left: The number of branches of *entry* that are not shown. 0 if the line is the execution itself.
+        branches: The number of branches in each phase, for the group that the execution is in now.
+        left: The number of branches of *entry* that are not shown. 0 if the line shows the execution itself.
     """
 
     depth: int
@@ -56,13 +56,13 @@ def is_dormant(entry: Entry) -> bool:
 
 
 def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
-    """Yield the execution, and below it the branches of its current group, with their branches."""
+    """Yield the line of an execution, then the lines of the branches of its current group and of their branches."""
     phase, path = split_state(entry.state)
     branches: list[Entry] = []
     planned = None
     if phase in (WAITING, COMPENSATING, *STUCK_PHASES):
         children = islice(journal.entries(parent=entry.saga_id), COUNTED)
-        branches = [child for child in children if group_of(child.saga_id) == path][::-1]  # in defined order
+        branches = [child for child in children if group_of(child.saga_id) == path][::-1]  # in the defined order
         planned = planned_of(journal, entry.saga_id)
     counted = Counter("dormant" if is_dormant(each) else phase_of(each.state) for each in branches)
     if planned is not None:
@@ -78,7 +78,7 @@ def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
 
 
 def signals_of(app: App | None) -> Signals | None:
-    """Every signal of the app's sagas and of their branches. None without an app."""
+    """Every signal of the app's sagas and of their branches. None if *app* is None."""
     if app is None:
         return None
     members = [member for saga in app.sagas for member in all_definitions(saga)]
@@ -88,13 +88,13 @@ def signals_of(app: App | None) -> Signals | None:
 
 
 def what_next(line: Line, signals: Signals | None = None) -> str | None:
-    """The command by which a person resumes an execution.
+    """The command line with which a person resumes an execution.
 
-    None if it continues by itself, as far as known, or has ended.
+    None if the execution has ended, or if it needs no person as far as the journal shows.
 
     Args:
-        line: The execution.
-        signals: The signals of the app. None if they are not known.
+        line: The line of the execution.
+        signals: The result of `signals_of` for the app. None if no app is loaded.
     """
     entry = line.entry
     phase, path = split_state(entry.state)

@@ -1,4 +1,7 @@
-"""Operators' verbs on the command line. A verb is put into the inbox for a living driver, or is executed here."""
+"""The verbs ``retry``, ``resolve`` and ``undo`` on the command line.
+
+A verb is put into the execution's inbox for a living driver, or this process executes it.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,20 @@ from fsm_mediator.mediator.verbs import new_verb
 from fsm_mediator.records import VerbAnswer
 
 LOOK: Final = 0.1
-"""Seconds between two queries for an answer."""
+"""The number of seconds between two queries for the answer to a verb."""
 
 
 def say_verb(
     kind: str, saga_id: str, reason: str | None, arguments: dict[str, Any], journal: str | None, app: str | None
 ) -> None:
-    """Have a living driver execute ``retry``, ``resolve`` or ``undo``, and print the driver's answer.
+    """Put the verb *kind* into the inbox of an execution, wait for the answer of its driver, and print the answer.
+
+    With the option ``drive``, this process executes the verb and drives the execution.
 
     Args:
-        kind: The verb.
-        saga_id: The execution.
-        reason: The reason.
+        kind: The verb: ``retry``, ``resolve`` or ``undo``.
+        saga_id: The id of the execution.
+        reason: The reason that is journaled. None for no reason.
         arguments: The options ``actor``, ``timeout`` and ``drive``. For ``resolve`` also ``done`` and ``result``.
         journal: The option --journal.
         app: The option --app.
@@ -72,7 +77,7 @@ def _show(saga_id: str) -> str:
 
 
 def _answer(journal: Journal, name: str, timeout: float) -> VerbAnswer | None:
-    """Wait for the answer to the verb of this name, and delete the answer from the journal.
+    """Wait for the answer to the inbox item *name*. The answer is deleted from the journal and returned.
 
     None if there is no answer within *timeout* seconds.
     """
@@ -93,7 +98,7 @@ def _drive(
     journal: str | None,
     app: str | None,
 ) -> None:
-    """Drive the execution here, with this verb. If the same verb is already in its inbox, it is not sent again."""
+    """Execute the verb in this process and drive the execution. A verb that the inbox already has is not sent again."""
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
     execution_in(opened, saga_id)

@@ -28,7 +28,9 @@ where: Decorator = click.option(
 
 
 def parse_where(words: Iterable[str], **more: Any) -> Filter:
-    """The filter from the texts of --where and from the other options. If both set a field, the other option counts.
+    """The filter that *words*, the texts of --where, and *more*, the values of other options, describe together.
+
+    If --where and another option set the same field, the other option counts.
 
     Raises:
         click.BadParameter: A text is not NAME=VALUE, or names no field.

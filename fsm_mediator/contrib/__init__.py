@@ -1,1 +1,1 @@
-"""Sagas in web apps: one module for each framework, and ``http`` with their common code. Import what you need."""
+"""Sagas in web apps: one module for each framework, and the module ``http`` with their common code."""

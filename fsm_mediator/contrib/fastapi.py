@@ -1,4 +1,4 @@
-"""Sagas in FastAPI: a lifespan that opens a mediator in each worker, a dependency, and error responses.
+"""Sagas in FastAPI: a lifespan that opens a mediator in each worker, a dependency that returns it, and error responses.
 
 ::
 
@@ -35,14 +35,14 @@ __all__ = ["MediatorDep", "add_error_responses", "get_mediator", "saga_lifespan"
 def saga_lifespan(
     *sagas: Saga, daemon: bool = True, **settings: Any
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, AsyncMediator]]]:
-    """A lifespan for ``FastAPI(lifespan=...)``.
+    """A lifespan for ``FastAPI(lifespan=...)``. It opens a mediator in each worker, and closes it at shutdown.
 
-    It opens a mediator on the worker's event loop, and closes it at shutdown.
+    The mediator runs on the event loop of the worker.
 
     Args:
         *sagas: The sagas.
-        daemon: Whether the worker also recovers the sagas of dead workers. If False, run ``fsm-mediator serve`` to
-            recover them.
+        daemon: Whether each worker also recovers the sagas of dead workers. If False, run ``fsm-mediator serve``, which
+            recovers them.
         **settings: Settings of `AsyncMediator`, such as ``journal`` and ``close_grace``.
     """
 
@@ -69,7 +69,10 @@ MediatorDep = Annotated[AsyncMediator, Depends(get_mediator)]
 
 
 def add_error_responses(app: FastAPI) -> None:
-    """Turn errors of the mediator into JSON responses, with the status of `fsm_mediator.contrib.http.error_status`."""
+    """Let *app* turn errors of the mediator into JSON responses.
+
+    `fsm_mediator.contrib.http.error_status` chooses their status.
+    """
 
     @app.exception_handler(MediatorError)
     async def error_response(_request: Request, error: MediatorError) -> JSONResponse:

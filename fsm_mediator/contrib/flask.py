@@ -32,9 +32,10 @@ _NAME = "fsm_mediator"
 
 
 def use_mediator(app: Flask, mediator: Mediator) -> None:
-    """Use *mediator* in the app: `get_mediator` returns it, its errors become JSON, and it is closed at exit.
+    """Let the app use *mediator*.
 
-    The mediator also works if the server forks its workers after the import, as ``gunicorn --preload`` does.
+    `get_mediator` returns the mediator, its errors become JSON responses, and it is closed when the process ends. The
+    mediator also works if the server forks its workers after the import, as ``gunicorn --preload`` does.
     """
     app.extensions[_NAME] = mediator
     app.register_error_handler(MediatorError, _error_response)
@@ -42,7 +43,7 @@ def use_mediator(app: Flask, mediator: Mediator) -> None:
 
 
 def get_mediator() -> Mediator:
-    """The mediator of the current app.
+    """The mediator that `use_mediator` has set for the current Flask app.
 
     Raises:
         DefinitionError: The app has no mediator.

@@ -21,7 +21,7 @@ T = TypeVar("T")
 _STATUSES: Final = (
     (UnknownExecutionError, 404),
     ((PayloadError, InvalidSagaIdError), 422),
-    (RefusedError, 409),  # already ended, another payload under the same id, driven by another process ...
+    (RefusedError, 409),  # for example, the execution has ended, or the id belongs to another payload
     (StillRunningError, 202),  # `run(timeout=...)` has stopped waiting; the saga continues
     (JournalError, 503),  # nothing was started, or the saga continues later: send the request again
 )
@@ -33,16 +33,16 @@ def error_status(error: MediatorError) -> int:
 
 
 def error_body(error: MediatorError) -> dict[str, str]:
-    """The body of an error response: the error's message. Errors of status 500 or 503 get a fixed message."""
+    """The body of an error response, with the error's message. If the status is 500 or 503, the message is fixed."""
     status = error_status(error)
     return {"error": str(error) if status < 500 else "the operation is not available now; send the request again"}
 
 
 def payload_from(body: bytes, type: type[T]) -> T:
-    """Decode the JSON body of a request as a payload of this type.
+    """Decode the JSON body of a request as a payload of the class *type*.
 
     Raises:
-        PayloadError: The body is not JSON, or does not fit the type. Its `error_status` is 422.
+        PayloadError: The body is not JSON, or does not fit *type*. `error_status` of this error is 422.
     """
     try:
         return msgspec.json.decode(body, type=type)

@@ -1,8 +1,8 @@
-"""Diagrams: a saga's machine or one of its runs as a picture.
+"""Diagrams: a saga's machine, or one of its runs, as a picture.
 
-The content is extracted once and rendered as DOT, SVG, Mermaid and more.
+The content of a picture is extracted once and then written as DOT, SVG, Mermaid or another format.
 
-Graphviz is imported only when something is drawn.
+Graphviz is imported only when a picture is drawn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Animation: one SVG that shows the frames of a run, one after the other.
 
-An element that never changes is in the SVG only once. A changing element is in the SVG in all of its forms, and
-styles switch between the forms. If the reader has asked for less motion or the viewer does not support styles, the
-SVG shows the last frame.
+An element that looks the same in all frames is in the SVG only once. Any other element is in the SVG once for each of
+its looks, and CSS shows the look of the current frame. The SVG shows the last frame if the reader's system asks for
+less motion, or if the program that shows the SVG does not support CSS.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Final
 
 STEP: Final = 0.9
-"""Seconds that each frame is shown."""
+"""The number of seconds for which each frame is shown."""
 
 HOLD: Final = 3.0
-"""Seconds that the last frame is shown."""
+"""The number of seconds for which the last frame is shown, in addition to `STEP`."""
 
 _ELEMENT: Final = re.compile(r"^<!-- .* -->\n", re.MULTILINE)
 _DIGEST: Final = re.compile(r' data-dot="[^"]*"')
@@ -24,9 +24,10 @@ _ID: Final = re.compile(r'<g id="([^"]*)"')
 
 
 def animated_svg(frames: Sequence[str], digest: str) -> str:
-    """Join the SVGs of a run's frames into one animated SVG. All frames have the same elements, with different looks.
+    """Join the SVGs of a run's frames into one animated SVG.
 
-    *digest* is the digest of the DOT of all frames. It is written into the SVG.
+    All frames have the same elements; only the looks of the elements differ. *digest* is the digest of the DOT texts of
+    all frames. It is written into the SVG.
     """
     parts = [_parts(frame) for frame in frames]
     head, _, tail = parts[-1]
@@ -47,7 +48,7 @@ def animated_svg(frames: Sequence[str], digest: str) -> str:
 
 
 def _parts(svg: str) -> tuple[str, dict[str, str], str]:
-    """The text before the elements of an SVG, the elements by id, and the text after them."""
+    """Split an SVG into the text before its elements, the text of each element by id, and the text after them."""
     head, *elements = _ELEMENT.split(svg)
     last, end, tail = elements[-1].rpartition("</g>\n</svg>")
     elements[-1] = last
@@ -59,7 +60,11 @@ def _parts(svg: str) -> tuple[str, dict[str, str], str]:
 
 
 class _Styles:
-    """The style sheet: an animation for each set of frames in which a form is visible."""
+    """The CSS of an animated SVG. It has one animation for each set of frames in which some element is visible.
+
+    *prefix* makes the names of the animations unique on a page. *ends* has the end of each frame, as a share of the
+    whole animation, which takes *seconds*.
+    """
 
     def __init__(self, prefix: str, ends: Sequence[float], seconds: float) -> None:
         self.prefix = f"fsm{prefix}"
@@ -68,7 +73,10 @@ class _Styles:
         self.names: dict[tuple[bool, ...], str] = {}
 
     def either(self, forms: Sequence[str]) -> str:
-        """The SVG of an element in all of its forms. Each form is visible only in its own frames."""
+        """The SVG of an element with all of its looks. Each look is visible only in the frames that have it.
+
+        *forms* has the SVG of the element in each frame.
+        """
         different = dict.fromkeys(form for form in forms if form)
         if len(different) == 1 and all(forms):
             return forms[-1]
@@ -82,7 +90,7 @@ class _Styles:
         return "".join(shown)
 
     def sheet(self) -> str:
-        """The CSS with the animations."""
+        """The ``<style>`` element with all animations."""
         rules = []
         for seen, name in self.names.items():
             steps = [f"0%{{visibility:{_seen(seen[0])}}}"]

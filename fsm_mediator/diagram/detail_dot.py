@@ -1,4 +1,4 @@
-"""The detail view as DOT."""
+"""Write a picture in the detail view as DOT. The text has the positions of all elements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEFT: Final = -14
 
 
 def detail_lines(picture: Picture, layout: Layout, theme: Theme, legend: bool | None = None) -> list[str]:
-    """The picture as the lines of a graph in DOT."""
+    """The lines of the DOT text of *picture*, without the first and the last line of the graph."""
     return list(_Writer(picture, layout, theme, legend).lines())
 
 
@@ -30,7 +30,7 @@ class _Writer(Canvas):
         self.names = {node.id: dot_name(node.id) for node in picture.all_nodes()}
 
     def lines(self) -> Iterator[str]:
-        """The lines between the braces."""
+        """The lines of the DOT text between the opening and the closing brace of the graph."""
         picture, theme = self.picture, self.theme
         yield from self.head()
         for box, label, back in self.layout.bands:
@@ -53,7 +53,8 @@ class _Writer(Canvas):
         routed = list(zip(picture.all_edges(), self.layout.routes, strict=True))
         nodes = list(picture.all_nodes())
         if picture.is_run:
-            # Graphviz draws edges in the order of their first nodes: the edges of the run go last, on top.
+            # Graphviz draws edges in the order of the nodes at which they start. Nodes on the run's path come last, so
+            # that the edges of the run are drawn on top.
             weight = {node.id: 0 for node in nodes}
             for edge, _ in routed:
                 if edge.reached:
@@ -64,7 +65,7 @@ class _Writer(Canvas):
         yield from itertools.starmap(self._edge, routed)
 
     def _meanings(self) -> Iterator[tuple[str, bool]]:
-        """Yield each entry of the legend, and whether this picture needs the entry."""
+        """Yield each entry of the legend, and whether this picture has an element that the entry explains."""
         kinds = {edge.kind for edge in self.picture.all_edges()}
         nodes = list(self.picture.all_nodes())
         if self.picture.numbers is not None:
@@ -89,8 +90,12 @@ class _Writer(Canvas):
             yield from self._children(child)
 
     def _frames(self, path: str, nodes: Sequence[str], inner: Iterable[Cluster]) -> Iterator[str]:
-        """Yield the frames of a cluster: one frame in each row of the cluster. The first frame contains its nodes."""
-        is_child = path.endswith("/")  # a branch or a group, not a nested saga's part of this machine
+        """Yield the DOT of all frames around the nested saga, branch or group with the path *path*.
+
+        A nested saga can have two frames, one in each lane. The first frame contains the *nodes* and the *inner*
+        clusters.
+        """
+        is_child = path.endswith("/")  # True for a branch or a group, False for a nested saga
         tooltip = f"branch: {path.rstrip('/')}" if is_child else f"nested: {path}"
         style = f'style="rounded,{"solid" if path.endswith("//") else "dashed"}" color="{self.theme.frame}"'
         for number, (cluster, box) in enumerate(each for each in self.layout.frames if each.content.path == path):
@@ -180,7 +185,10 @@ class _Writer(Canvas):
 
 
 def _joining(route: Route) -> Sequence[tuple[float, float]]:
-    """The points of a route up to the point where it joins another edge's line, plus a few points along that line."""
+    """The points of *route* up to the point where it joins another edge's line, plus one point on that line.
+
+    The last point is at most 7 points, the unit of length, away from the corner.
+    """
     own = route.own or 0
     (x, y), (after_x, after_y) = route.points[own - 1], route.points[own]
 

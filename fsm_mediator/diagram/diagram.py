@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from fsm_mediator.diagram.live_widget import LiveWidget
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
-"""The formats of `Diagram.render`, by suffix."""
+"""The suffixes of the files that `Diagram.render` can write."""
 
 LIGHT: Final[ThemeName] = "light"
 
@@ -49,11 +49,14 @@ T = TypeVar("T")
 P = TypeVar("P", Picture, FlowPicture)
 
 _results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
-"""The pictures and texts of each machine. A machine never changes, so its pictures and texts never change."""
+"""For each machine, the results of `Diagram._once` for diagrams without a run. They are shared by all such diagrams.
+
+A machine never changes, so these results never change.
+"""
 
 
 class Look(TypedDict, total=False):
-    """The settings for drawing a picture. They are attributes of `Diagram`."""
+    """Keyword arguments that set how a picture is drawn. `Diagram` has an attribute for each of them."""
 
     theme: ThemeName
     direction: Direction | None
@@ -75,9 +78,10 @@ def _as_set(names: Hidden | Collection[Hidden]) -> frozenset[Hidden]:
 class Diagram:
     """A picture of a saga's machine, or of one run of it.
 
-    ``saga.diagram()`` and ``outcome.diagram()`` make one. Jupyter, VS Code and marimo show a diagram. Text (`to_dot`,
-    `to_mermaid`, `to_markdown_table`) needs no Graphviz; drawings (`to_svg`, `render`) need the extra ``diagrams`` or
-    a ``dot`` on the PATH. The format specs ``dot``, ``mermaid``, ``md`` and ``svg`` work too: ``f"{diagram:mermaid}"``.
+    ``saga.diagram()`` and ``outcome.diagram()`` return a diagram. Jupyter, VS Code and marimo show it. The methods
+    `to_dot`, `to_mermaid` and `to_markdown_table` return text and need no Graphviz. The methods `to_svg` and `render`
+    draw, and need the extra ``diagrams`` or the program ``dot`` on the PATH. In an f-string, the formats ``dot``,
+    ``mermaid``, ``md`` and ``svg`` work too: ``f"{diagram:mermaid}"``.
 
     Attributes:
         saga: The definition.
@@ -88,13 +92,14 @@ class Diagram:
         direction: The direction of the steps view: ``right`` (rows, like lines of text) or ``down`` (one column). None
             for the default of the format.
         width: The maximum width of the rows in the steps view, in pixels. None for 736, the width of a README.
-        hide: The elements to leave out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (everything except the
-            run's own path).
+        hide: The elements to leave out: the states ``stuck``, the states ``retrying``, all of compensation (``undo``),
+            or everything except the run's own path (``unreached``).
         title: The title. None for the saga's name and the run's id.
         legend: True to explain every sign, False for no legend, None to explain only the signs in the picture.
-        numbers: Statistics of many runs, written on the steps. `Statistics.diagram` sets them. None for no numbers.
-        beside: A second diagram to the right of the steps view, if both have numbers. Both use the same colours.
-        reader: Makes a reader of the execution, for `live`. `Mediator.diagram` sets it.
+        numbers: Statistics of many runs, written on the steps. `Statistics.diagram` sets them. None for no statistics.
+        beside: A second diagram that is drawn beside this one. Both must have statistics. A colour means the same value
+            in both.
+        reader: A function that returns a reader of the execution, for `live`. `Mediator.diagram` sets it.
 
     Raises:
         DefinitionError: There is no such view, theme or direction, or *hide* has an unknown name.
@@ -137,16 +142,19 @@ class Diagram:
 
     @property
     def picture(self) -> Any:
-        """The content of the diagram, independent of the format: nodes, edges and marks."""
+        """The content of the diagram: a `FlowPicture` in the steps view, a `Picture` in the detail view."""
         return self._drawing[0]
 
     @property
     def _drawing(self) -> tuple[Any, Any]:
-        """The picture and its layout."""
+        """The picture and its layout: a `Picture` or a `FlowPicture`, and a `Layout`."""
         return self._once("drawing", self._draw)
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
-        """The result of *make*, which is called only once. Without a run, the result is shared by all diagrams."""
+        """The result of *make*. Later calls with the same *what* return the stored result.
+
+        Diagrams without a run and without statistics share the results of their machine.
+        """
         own = self.run is not None or self.numbers is not None
         results = self._own if own else _results.setdefault(self.saga.machine, {})
         key = (what, self.view, self.theme, self.direction, self.width, self.hide, self.title, self.legend)
@@ -177,9 +185,9 @@ class Diagram:
         return picture.without(self.hide)
 
     def _with_numbers(self, picture: FlowPicture, numbers: Numbers) -> FlowPicture:
-        """*picture* with its numbers.
+        """A copy of *picture* with the statistics *numbers*.
 
-        If there is a second diagram, its picture is added on the right, with its own numbers.
+        If `beside` is a diagram with statistics, its picture is added to the right, with its own statistics.
         """
         other = self.beside
         if other is None or other.numbers is None:
@@ -190,7 +198,7 @@ class Diagram:
 
     @property
     def alt(self) -> str:
-        """The alternative text: the machine or the run in a sentence or two, at most 300 characters."""
+        """The alternative text: one or two sentences about the machine or the run, with at most 300 characters."""
         return shorten(clean(self.picture.alt), MOST_ALT)
 
     def to_dot(self) -> str:
@@ -226,16 +234,17 @@ class Diagram:
         return f"{note}\n{self.with_(view=STEPS).to_mermaid()}"
 
     def to_markdown_table(self) -> str:
-        """A Markdown table.
+        """The diagram as a Markdown table.
 
-        The detail view lists the machine's transitions or the run's records; the steps view lists the steps.
+        In the steps view, the rows are the steps. In the detail view, the rows are the machine's transitions, or the
+        records of the run.
         """
         if self.view == STEPS:
             return steps_table(self.picture)
         return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
 
     def to_svg(self, *, animate: bool = False) -> str:
-        """The diagram as SVG. With *animate*, an animation that shows a run frame by frame.
+        """The diagram as SVG. If *animate* is True and the diagram has a run, the SVG shows the run frame by frame.
 
         Raises:
             MissingExtraError: Graphviz is not installed. The message says what to install.
@@ -263,11 +272,11 @@ class Diagram:
         The picture stops moving when the execution ends, or when ``close()`` of the widget is called.
 
         Args:
-            mediator: The mediator that reads the execution. It can be left out for a diagram of `Mediator.diagram`.
+            mediator: The mediator that reads the execution. Not necessary for a diagram that `Mediator.diagram` made.
             poll: Seconds between two queries to the journal.
 
         Raises:
-            DefinitionError: The diagram shows no execution, or no mediator is known that can read it.
+            DefinitionError: The diagram shows no execution, or it was not made by a mediator and *mediator* is None.
             MissingExtraError: anywidget is not installed.
         """
         check_number("live: poll (seconds)", poll)
@@ -290,7 +299,10 @@ class Diagram:
         return LiveWidget(self, make, poll)
 
     def frames(self) -> Sequence[Diagram]:
-        """The diagrams of a run: before its first record and after each record. Without a run, only this diagram."""
+        """One diagram of the run before its first record, and one after each record.
+
+        If this diagram shows no run, the result contains only this diagram.
+        """
         if self.run is None:
             return [self]
         return [attrs.evolve(self, run=frame) for frame in frames_of(self.run)]
@@ -301,10 +313,10 @@ class Diagram:
         Args:
             path: The path of the file. Its suffix is ``.svg``, ``.png``, ``.pdf``, ``.dot``, ``.mmd`` or ``.md`` (a
                 table).
-            animate: Whether an ``.svg`` of a run is animated.
+            animate: Whether to show a run frame by frame. Only for ``.svg``.
 
         Returns:
-            The path.
+            The path of the written file.
 
         Raises:
             DefinitionError: The suffix is not known, or *path* is not a path.
@@ -323,7 +335,10 @@ class Diagram:
         return path
 
     def encoded(self, kind: str, *, animate: bool = False) -> bytes:
-        """The content of a file with the suffix *kind*. The suffixes and errors are those of `render`."""
+        """The content of the file that `render` would write for the suffix *kind*, for example ``png``.
+
+        The suffixes and the errors are those of `render`.
+        """
         from fsm_mediator.diagram.render import draw
 
         if animate and kind != "svg":

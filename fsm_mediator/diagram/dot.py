@@ -1,6 +1,7 @@
 """DOT: shapes, words and lines at fixed positions, written in Graphviz's language.
 
-The layout is ``nop2``: Graphviz only draws. Any ``dot`` draws the same picture: ``dot -Tsvg saga.dot``.
+The DOT text selects the layout ``nop2``, so Graphviz draws the elements at these positions. Therefore every version of
+Graphviz draws the same picture: ``dot -Tsvg saga.dot``.
 """
 
 from __future__ import annotations
@@ -18,37 +19,37 @@ FONT: Final = "Helvetica,Arial,sans-serif"
 MARGIN: Final = 12
 HEADING: Final = 15.0
 PRINT: Final = 9.0
-"""Sizes of the title and of the small print around a picture, in points."""
+"""The text sizes of the title and of all other words around a picture, in points."""
 
 MOST_PEN: Final = 5.0
-"""The width of the most frequent line, in points."""
+"""The width of the line that was taken most often in many runs, in points."""
 
 _ARROW: Final = 5.5
 _CORNER: Final = 6.0
 
 
 def digraph(name: str, lines: Iterable[str]) -> str:
-    """The text of a whole graph in DOT."""
+    """The DOT text of a whole graph. *lines* are the lines between its braces."""
     return "\n".join(["digraph " + dot_name(name) + " {", *lines, "}", ""])
 
 
 def font(words: str, size: float, colour: str, *, bold: bool = False) -> str:
-    """*words* in a size (points) and a colour, as part of a label.
+    """The markup of *words* in a Graphviz label, with a text size in points and a colour.
 
-    Empty *words* become a space, because Graphviz requires text.
+    Empty *words* become a space, because Graphviz refuses empty text.
     """
     inner = markup(words) or "&#160;"
     return f'<FONT POINT-SIZE="{size:g}" COLOR="{colour}">{f"<B>{inner}</B>" if bold else inner}</FONT>'
 
 
 def table(rows: Iterable[str], wide: float) -> str:
-    """A label with left-aligned rows. *wide* is its width in points."""
+    """The markup of a Graphviz label with left-aligned *rows*. *wide* is the width of the label in points."""
     cells = "".join(f'<TR><TD ALIGN="LEFT">{row}</TD></TR>' for row in rows)
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:g}">{cells}</TABLE>'
 
 
 class Canvas:
-    """Writes the parts of a graph that both views share."""
+    """Writes the elements of a DOT graph that both views have, for example the title and the legend."""
 
     def __init__(self, layout: Layout, theme: Theme, legend: bool | None) -> None:
         self.layout: Layout = layout
@@ -58,7 +59,7 @@ class Canvas:
         self.clusters: int = 0
 
     def head(self) -> list[str]:
-        """The attributes of the graph, of its nodes and of its edges."""
+        """The DOT lines with the default attributes of the graph, of its nodes and of its edges."""
         theme, words = self.theme, f'fontname="{FONT}"'
         paper = f'bgcolor="{theme.ground}" pad="{MARGIN / 72:.3f}" class={theme.name}'
         return [
@@ -68,16 +69,19 @@ class Canvas:
         ]
 
     def pos(self, x: float, y: float) -> str:
-        """A point in the coordinates of DOT, in which y points upwards."""
+        """A point as DOT text. In DOT, y increases upwards."""
         return f"{x:g},{self.high - y:g}"
 
     def shape(self, name: str, box: Box, how: str, tooltip: str = " ") -> str:
-        """A node at *box*. *how* is the text of its other attributes."""
+        """The DOT line of a node that fills *box*. *how* is the text of the node's other attributes."""
         size = f"width={box.width / 72:.4g} height={box.height / 72:.4g}"
         return f'\t{dot_name(name)} [pos="{self.pos(box.x, box.y)}" {size} {how} tooltip={dot_text(tooltip)}]'
 
     def cluster(self, box: Box, how: str, tooltip: str = " ", inside: Iterable[str] = (), name: str = "") -> list[str]:
-        """A frame, or a filled area, around the lines *inside*. *how* is the text of its attributes."""
+        """The DOT lines of a frame or a filled area. *how* is the text of its attributes.
+
+        *inside* has the DOT lines of the elements in the frame.
+        """
         self.clusters += 1
         bb = f"{self.pos(box.left, box.bottom)},{self.pos(box.right, box.top)}"
         return [
@@ -88,7 +92,7 @@ class Canvas:
         ]
 
     def words(self, text: Text, tooltip: str = " ") -> list[str]:
-        """Words outside of nodes. They are left-aligned in every font."""
+        """The DOT lines of a text outside of all nodes. The text begins at its position in every font."""
         theme = self.theme
         colour = {"ink": theme.ink, "note": theme.ink, "pivot": theme.nodes[STUCK].line}.get(text.tone, theme.faint)
         wide = width(text.words, text.size, text.bold) + 8
@@ -98,9 +102,10 @@ class Canvas:
         return self.cluster(area, how, tooltip)
 
     def title(self, heading: str, below: Sequence[str], place: Point = (0.0, 0.0), room: float = 0.0) -> Iterator[str]:
-        """The title above the picture at *place*, and the lines *below* the title.
+        """The DOT lines of a picture's title, and of the texts *below* the title.
 
-        *room* is the maximum width of these lines in points. 0 for the width of the picture.
+        *place* is the upper left corner of the picture, which is below these texts. *room* is the maximum width of the
+        texts in points. 0 means the width of the picture.
         """
         left, room, top = place[0], max(room or self.layout.width, 240), place[1] - 12.0 * len(below) - 26
         yield from self.words(Text(fitted(heading, HEADING, True, room), left, top, HEADING, True, "ink"))
@@ -109,9 +114,9 @@ class Canvas:
             yield from self.words(Text(words, left, top + 16 + 12 * number, PRINT, False, "small"))
 
     def meanings(self, known: Iterable[tuple[str, bool]], top: float, left: float = 0.0) -> Iterator[str]:
-        """The legend below a picture, in as many lines as it needs.
+        """The DOT lines of the legend below a picture. The legend has as many lines of text as its entries need.
 
-        *known* has each entry of the legend, and whether the picture needs the entry.
+        *known* has each entry of the legend, and whether the picture has an element that the entry explains.
         """
         room, lines = max(self.layout.width, 240), [""]
         for each in (words for words, needed in known if (needed if self.legend is None else self.legend)):
@@ -126,7 +131,10 @@ class Canvas:
     def ramp(
         self, numbers: tuple[str, str] | None, scale: Sequence[str], top: float, left: float = 0.0
     ) -> Iterator[str]:
-        """A line that explains each colour of a picture with *numbers*. Empty without numbers or without a legend."""
+        """The DOT lines of a text line that explains each colour of the statistics in a picture.
+
+        *numbers* is as in `FlowPicture`: nothing is yielded if it is None, or if the picture has no legend.
+        """
         if self.legend is False or numbers is None:
             return
         yield from self.words(Text(numbers[0], left, top, PRINT, True, "small"))
@@ -138,9 +146,9 @@ class Canvas:
             left += 19 + width(words, PRINT) + 16
 
     def spline(self, points: Sequence[Point], arrow: bool, gap: float = 0.0) -> str:
-        """A path of straight lines with round corners, with an arrow's head at the end if *arrow*.
+        """The DOT text of a path through *points* with round corners. If *arrow*, an arrowhead is at its end.
 
-        *gap* is the distance, in points, by which the path ends before the last of *points*.
+        The path ends *gap* points (the unit of length) before the last of *points*.
         """
         points = [(round(x), round(self.high - y)) for x, y in points]
         if gap:
@@ -161,15 +169,18 @@ class Canvas:
 
 
 def pen_of(share: float) -> float:
-    """The width of a line in points.
+    """The width, in points, of a line in a picture with statistics.
 
-    *share* is how often the line was taken, as a share of the most frequent line's count.
+    *share* is the number of times that the line was taken, divided by that number of the most frequent line.
     """
     return max(0.8, MOST_PEN * share)
 
 
 def _straight(one: Point, other: Point) -> str:
-    """A straight line as a Bezier curve. Its control points differ from its ends; otherwise cairo does not draw it."""
+    """A straight line as a Bezier curve.
+
+    Its control points are in its middle. If they were at its ends, cairo would not draw the line.
+    """
     middle = _point(((one[0] + other[0]) / 2, (one[1] + other[1]) / 2))
     return f"{middle} {middle} {_point(other)}"
 

@@ -34,66 +34,66 @@ from fsm_mediator.states import (
 
 
 class StepBox(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a saga, as the steps view shows it."""
+    """A box of the steps view. It shows one part of a saga: a step, a wait, a group or a choice."""
 
-    id: str  # its path, after the prefix of its group and branch
+    id: str  # the prefix of the branch, followed by the part's path
     path: str  # the part's path in its own machine
     title: str  # the part's own name
     kind: Kind  # the kind of part
-    scope: str = ""  # the path of the nested saga around it, with a trailing dot; empty at the top
+    scope: str = ""  # the path of the nested saga that contains the part, with a trailing dot. Empty if there is none
     notes: tuple[str, ...] = ()  # the small print of a wait, a group or a choice
-    undo: str | None = None  # the name of its compensation, which may be empty. None if it has no compensation
+    undo: str | None = None  # the name of the compensation, which may be empty. None if the part has no compensation
     attempts: int | None = 1  # the maximum number of attempts. None for no limit
-    sticks: bool = False  # whether it waits for a person if its attempts are used up
-    pivot: bool = False  # whether it is the pivot: when it is done, no earlier step can be undone
+    sticks: bool = False  # whether the part waits for a person if its attempts are used up
+    pivot: bool = False  # whether the part is the pivot: when it is done, no earlier step can be undone
     each: bool = False  # whether the group has one branch for each item
     branches: tuple[FlowBranch, ...] = ()  # the branches of a group or a choice
-    tooltip: str = ""  # the text for a reader who points at it
-    mark: StepMark | None = None  # the run's mark; None in the picture of no run
-    numbers: str | None = None  # the numbers of many runs; None in a picture without them
-    level: int | None = None  # the class of the numbers in the colour ramp. None for no colour
+    tooltip: str = ""  # the text that is shown if the reader points at the box
+    mark: StepMark | None = None  # the run's mark. None if the picture shows no run
+    numbers: str | None = None  # the statistics of many runs, as text. None in a picture without statistics
+    level: int | None = None  # the index of the box's colour in `Theme.ramp`, for statistics. None for no colour
 
 
 class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
     """A branch of a group or of a choice."""
 
-    name: str  # the key by which a choice chooses it
-    flow: Flow  # its own steps
-    mark: StepMark | None = None  # the run's mark; None in the picture of no run
+    name: str  # the branch's name in the group. A choice chooses a branch by its name
+    flow: Flow  # the steps of the branch
+    mark: StepMark | None = None  # the run's mark. None if the picture shows no run
 
 
 class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line from one step to another."""
+    """A line of the steps view, from one step to another."""
 
-    source: str  # the id of the step at which it starts, or of the flow's start
-    target: str  # the id of the step at which it ends, or of an end of the flow
-    back: bool  # whether it is part of the way back
+    source: str  # the id of the step, or of the start, at which the line begins
+    target: str  # the id of the step, or of the end, to which the line leads
+    back: bool  # whether the line is part of the way back
     moves: tuple[tuple[str, str, str], ...]  # the transitions that the line shows: event, source, target
     reached: bool | None = None  # whether a run took the line. None in a picture without a run
     tooltip: str = ""  # the transitions in words
-    share: float | None = None  # its count in many runs, divided by the largest count. None without numbers
+    share: float | None = None  # how often many runs took the line, divided by the largest such count. None if unknown
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """The steps of one machine in order, and the lines between them."""
 
-    prefix: str  # the text before every id
+    prefix: str  # the text before every id: the path of the branch and a slash, empty for a saga's own steps
     boxes: tuple[StepBox, ...]  # the steps in the order of execution
-    lines: tuple[FlowLine, ...]  # forward and back
+    lines: tuple[FlowLine, ...]  # the lines of the way forward and of the way back
     fails: bool  # whether the machine can end in ``failed``
 
     @property
     def forward(self) -> tuple[FlowLine, ...]:
-        """The lines of the way forward, in order."""
+        """The lines of the way forward, in the order of execution."""
         return tuple(line for line in self.lines if not line.back)
 
     @property
     def back(self) -> tuple[FlowLine, ...]:
-        """The lines of the way back: from each step that can be given up to the next compensation."""
+        """The lines of the way back. Each leads from a step to the step that is compensated next, or to ``failed``."""
         return tuple(line for line in self.lines if line.back)
 
     def without(self, hide: Collection[str]) -> Flow:
-        """A copy of this flow without the elements that *hide* names, as in `Diagram`."""
+        """A copy of this flow without the kinds of elements that *hide* names. See the attribute `Diagram.hide`."""
         boxes = []
         for box in self.boxes:
             if "unreached" in hide and box is not self.boxes[0] and box.mark is not None and box.mark.is_silent:
@@ -119,14 +119,14 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, boxes=tuple(boxes), lines=lines, fails=fails)
 
     def all_boxes(self) -> Iterator[StepBox]:
-        """Every step. The steps of branches follow their group."""
+        """Every step of this flow and of its branches. The steps of branches come right after their group."""
         for box in self.boxes:
             yield box
             for branch in box.branches:
                 yield from branch.flow.all_boxes()
 
     def all_lines(self) -> Iterator[FlowLine]:
-        """Every line. The lines of branches come last."""
+        """Every line of this flow, then every line of its branches."""
         yield from self.lines
         for box in self.boxes:
             for branch in box.branches:
@@ -134,17 +134,17 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps view of a saga, or of a run."""
+    """The content of a picture in the steps view, which shows a saga or a run."""
 
     name: str  # the saga's name
     heading: str  # the title
     subheading: tuple[str, ...]  # the lines below the title
-    flow: Flow  # the steps
-    state: str | None = None  # the state of the run; None in the picture of no run
+    flow: Flow  # the steps and lines
+    state: str | None = None  # the state of the run. None if the picture shows no run
     alt: str = ""  # the alternative text
-    numbers: tuple[str, str] | None = None  # the meaning of the numbers, and of the signs in them. None without numbers
-    scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp, the palest first
-    beside: FlowPicture | None = None  # the picture on its right
+    numbers: tuple[str, str] | None = None  # the meaning of the statistics, and of the signs in them. None without them
+    scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp. The palest colour is first
+    beside: FlowPicture | None = None  # a second picture, which is drawn beside this one
 
     @property
     def is_run(self) -> bool:
@@ -152,20 +152,20 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is not None
 
     def without(self, hide: Collection[str]) -> FlowPicture:
-        """A copy of the picture without the elements that *hide* names, as in `Diagram`."""
+        """A copy of the picture without the kinds of elements that *hide* names. See the attribute `Diagram.hide`."""
         return msgspec.structs.replace(self, flow=self.flow.without(hide)) if hide else self
 
     @property
     def halves(self) -> tuple[FlowPicture, ...]:
-        """The picture, and the picture beside it if there is one."""
+        """This picture and, if there is one, the picture `beside` it."""
         return (self,) if self.beside is None else (self, self.beside)
 
     def all_nodes(self) -> Iterator[StepBox]:
-        """Every step, of both halves."""
+        """Every step of this picture and of the picture `beside` it."""
         return chain.from_iterable(half.flow.all_boxes() for half in self.halves)
 
     def all_edges(self) -> Iterator[FlowLine]:
-        """Every line, of both halves."""
+        """Every line of this picture and of the picture `beside` it."""
         return chain.from_iterable(half.flow.all_lines() for half in self.halves)
 
 
@@ -206,8 +206,8 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
         saga: The definition.
         run: The run that is marked. None for no run.
         prefix: The text before every id.
-        runs: All runs of the branch, if it is the branch of a group over items.
-        undone: Whether the group around the branch has been given up.
+        runs: If *saga* is the branch of a group over items, the runs of this branch, one for each item.
+        undone: If *saga* is a branch, whether its group has been given up.
     """
     every = list(runs) or ([] if run is None else [run])
     machine = saga.machine if not every else machine_of(saga, every[0])
@@ -223,7 +223,7 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
 
 
 def _in_order(machine: CompiledMachine) -> Iterator[tuple[Part, Callback | None]]:
-    """The parts in the order in which the machine's transitions execute them, and their callbacks."""
+    """Yield each part, in the order in which the machine's transitions execute the parts, and the part's callback."""
     onward = {move.source: move.target for move in machine.moves() if move.event in ("start", "executed")}
     state = onward.get(PENDING, SUCCEEDED)
     while state != SUCCEEDED:
@@ -257,7 +257,7 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
 
 
 def _named(callback: Callback | None) -> str:
-    """The name of a function. Empty if the name has no information, as for a lambda."""
+    """The name of *callback* for a picture. Empty for None and for a name without information, such as ``<lambda>``."""
     name = "" if callback is None else callback.label.split(".")[-1].strip("_").removeprefix("by_")
     return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
 
@@ -297,7 +297,7 @@ def _box(
 
 
 def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
-    """Everything about a step, with one fact per line."""
+    """The tooltip of a part: all its settings and the mark of the run, with one fact per line."""
     lines = [part.path, *box.notes, *in_full(EXECUTING if part.kind is Kind.STEP else WAITING, part, bound).split("\n")]
     if box.undo is not None:
         lines.append(f"undone by {part.compensate.label}" if part.compensate else "undone branch by branch")
@@ -335,7 +335,7 @@ def _enters(record: Record, part: Part) -> bool:
 
 
 def _begun(path: str, name: str, run: Run) -> list[Run]:
-    """The runs of a branch: one run, or one run for each item."""
+    """The runs of the branch *name* in the group *path*: one run, or one for each item of a group over items."""
     known = run.branches or {}
     if name == EACH:
         return [each for key, each in known.items() if group_of(key) == path]
@@ -369,7 +369,10 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
 
 
 def _all_in(flow: Flow, mark: StepMark) -> Flow:
-    """The flow of a branch with the same *mark* for every step. Used if only the branch's outcome is known."""
+    """A copy of a branch's flow in which every step has the mark *mark*.
+
+    Used if the steps of the branch are not known, only the branch's outcome.
+    """
     boxes = []
     for box in flow.boxes:
         inner = tuple(

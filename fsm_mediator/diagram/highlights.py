@@ -19,25 +19,28 @@ from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, WAITING
 
 FAILURES: Final = frozenset({"rejected", "in_doubt", "exhausted", "compensation_exhausted"})
 WITH_ERROR: Final = FAILURES | {"errored", "unsure", "compensation_errored", "undo"}
-"""The events whose record has an error of its own; other records repeat an earlier error."""
+"""The events whose record has a new error. The records of other events repeat the error of an earlier record."""
 
 RETRIED: Final = frozenset({"errored", "unsure", "retry_due", "compensation_errored", "compensation_due"})
-"""The events after which attempts are numbered on from the previous attempt."""
+"""The events after which the next attempt has the number of the previous attempt plus one.
+
+After any other event, the next attempt has the number 1.
+"""
 
 ATTEMPTING: Final = frozenset({EXECUTING, COMPENSATING})
-"""The phases in which attempts are made."""
+"""The phases in which a function of the saga is called. Each call is an attempt."""
 
 MOST_NUMBERS: Final = 20
-"""The maximum number of records that a tooltip lists."""
+"""The maximum number of record numbers that a tooltip lists."""
 
 
 class Highlight(msgspec.Struct, kw_only=True):
-    """The mark of a run on one node or edge."""
+    """The mark of a run on one node or edge. In the comments, "here" is this node or edge."""
 
     reached: bool = True  # the run was here
     orders: list[int] = []  # the numbers of the records that entered the node, or took the edge
     attempts: int = 0  # the number of attempts that began here
-    seconds: float | None = None  # total seconds that the run was here. None if the run never left
+    seconds: float | None = None  # the total time of the run here, in seconds. None if the run never left this node
     current: bool = False  # the run is here now
     ended: bool = False  # the run ended here
     failed: bool = False  # a part was given up here
@@ -72,12 +75,12 @@ class Highlight(msgspec.Struct, kw_only=True):
 
     @property
     def signed_note(self) -> str:
-        """The note, after a sign that has the same meaning as the colour."""
+        """The note after a sign that repeats the meaning of the colour, for example ``▶`` for the current node."""
         sign = "■ " if self.ended else "▶ " if self.current else "✗ " if self.failed else "↩ " if self.undone else ""
         return sign + self.note
 
     def lines(self) -> list[str]:
-        """All facts of the mark, one per line."""
+        """The lines of a tooltip: the record numbers, the note, the errors, and the reasons that people gave."""
         lines = []
         if len(self.orders) == 1:
             lines.append(f"record {self.orders[0]}")
@@ -93,24 +96,24 @@ class Highlight(msgspec.Struct, kw_only=True):
 
 
 Marks = Mapping[object, Highlight]
-"""The highlights of a run, by node and by (event, source, target)."""
+"""The highlights of a run. The key is a state, or a transition as (event, source, target)."""
 
 NEVER: Final = Highlight(reached=False)
 """The highlight of a node or edge that the run never reached."""
 
 
 def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) -> Marks:
-    """The highlights of a run.
+    """The highlights of a run on the states and transitions of *machine*.
 
     Args:
         machine: The machine of the run.
-        records: The records in order. Some may be missing.
-        state: The state of the run.
+        records: The run's records in order. Some may be missing.
+        state: The current state of the run, or its last state if it has ended.
     """
     places = machine.places
     marks: defaultdict[object, Highlight] = defaultdict(Highlight)
     marks[PENDING] = Highlight()
-    counted = 0  # the number of the last counted attempt, in this round of attempts
+    counted = 0  # the number of the last counted attempt. 0 if the next attempt starts a new round with the number 1
     since: float | None = None
     for record in records:
         if record.source not in places or record.target not in places:

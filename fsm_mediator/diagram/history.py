@@ -1,4 +1,4 @@
-"""Runs: an execution and its branches as a diagram shows them, at the end or at an earlier moment. Draws nothing."""
+"""Runs: the records and the state of an execution and its branches, now or at an earlier moment. Draws nothing."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fsm_mediator.states import PENDING
 
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
-    """An execution as a diagram shows it."""
+    """An execution as a diagram shows it. It is a frame if it shows the execution at an earlier moment."""
 
     saga_id: str
-    state: str  # its state. Empty for a branch that never began
+    state: str  # the state of the execution. Empty for a branch that never began
     records: tuple[Record, ...]
-    branches: Mapping[str, Run] | None = None  # by group and name: ``fulfil.pack``; None: unknown, and not shown
+    branches: Mapping[str, Run] | None = None  # by group and name, ``fulfil.pack``. None if unknown and not to be shown
     number: int = 0  # in a frame: the number of records so far, including records of branches
-    total: int | None = None  # in a frame: the number of records at the end. None if this is not a frame
+    total: int | None = None  # in a frame: the number of records of the whole run. None if this is not a frame
     latest: Record | None = None  # in a frame: the newest record, which may belong to a branch
-    end: Run | None = None  # in a frame: the whole run
+    end: Run | None = None  # in a frame: the run with all records
 
     @property
     def course(self) -> object:
@@ -41,13 +41,13 @@ class Run:
 
     @property
     def summary(self) -> str:
-        """The state, the number of records and the total time, in words.
+        """The state of the run, its number of records and its total time, as text.
 
-        For a frame of a run: the latest record and the state.
+        For a frame: the number of the latest record, this record in words, and the state after it.
         """
         try:
             position = place_in_words(self.state)
-        except (KeyError, IndexError):  # no state of any saga: records made by hand
+        except (KeyError, IndexError):  # a person wrote these records by hand, and the state has no known phase
             position = shorten(self.state, 60)
         if self.total is not None:
             last = shorten(_in_words(self.latest), 60) if self.latest is not None else "accepted"
@@ -60,9 +60,9 @@ class Run:
 
     @property
     def last_error(self) -> str:
-        """The last error and its event, in words.
+        """The record with the last error of the run, in words, and the error itself.
 
-        A space if the run has no error, or if a step has succeeded since then.
+        A single space if the run has no error, or if a step has succeeded after the error.
         """
         if self.state != PENDING:
             for record in reversed(self.records):
@@ -76,7 +76,7 @@ class Run:
 def _in_words(record: Record) -> str:
     try:
         return in_words(record)
-    except KeyError:  # no event of any machine: a record made by hand
+    except KeyError:  # a person wrote this record by hand, and no machine has the event
         return record.event
 
 
@@ -84,11 +84,14 @@ NOT_BEGUN: Final = Run(saga_id="", state="", records=(), branches={})
 """The run of a branch that never began."""
 
 _Place = tuple[str, ...]
-"""The names of the branches around a record, the outermost first."""
+"""The names of the branches that contain a record. The outermost branch is first. Empty for the run's own records."""
 
 
 def frames_of(run: Run) -> list[Run]:
-    """The run before its first record and after each record. Records of branches are merged in by time."""
+    """The frames of *run*: one before its first record, and one after each record.
+
+    Records of the run and of all its branches count, in the order of their times.
+    """
     entries = sorted(_entries(run, ()), key=lambda each: (each[0], len(each[1])))
     frames = []
     taken: Counter[_Place] = Counter()
@@ -108,7 +111,10 @@ def _entries(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
 
 
 def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
-    """The run after the number of records that *taken* has for each branch. A branch without a record has not begun."""
+    """*run* as it was after a number of records. *taken* has this number for the run and for each branch.
+
+    *place* is the key of *run* in *taken*. A branch without a taken record has not begun.
+    """
     count = taken.get(place, 0)
     branches = None
     if run.branches is not None:
@@ -123,9 +129,10 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine that has every transition of the run.
+    """A machine of *saga* that has every transition of *run*.
 
-    The result is the saga's own machine, or its widest machine if the run has transitions of other settings.
+    This is the saga's own machine, or its widest machine if the run was made with other settings and has transitions
+    that are not in the saga's own machine.
     """
     own, records = saga.machine, (run.end or run).records
     knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)

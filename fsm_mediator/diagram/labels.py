@@ -1,4 +1,4 @@
-"""Labels: the text of a node, in short form and in full. No marks, no coordinates."""
+"""Labels: the text in a node of the detail view, and all settings of a state for a tooltip. No marks of a run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from fsm_mediator.states import (
 
 
 def phase_in_words(phase: str) -> str:
-    """The phase in one word.
+    """The name of a phase as one word.
 
-    An attempt and a compensation have the same word for retrying, and the same word for stuck. The node's position
+    The word is ``retrying`` for a step and for its compensation, and ``stuck`` for both too. The position of the node
     shows the difference.
     """
     return phase.partition("_")[0]
 
 
 def caption(phase: str, part: Part) -> str:
-    """The first line of a node."""
+    """The first line of text in a node: the phase in words, and the kind of the part if it is a pivot or a wait."""
     words = phase_in_words(phase)
     if phase == EXECUTING:
         return f"{words} · pivot" if part.pivot else words
@@ -36,7 +36,7 @@ def caption(phase: str, part: Part) -> str:
 
 
 def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
-    """The small print of a node, one line each."""
+    """The lines of small print in a node, for example the function it calls and the timeout. See `in_full`."""
     if phase in (RETRYING, RETRYING_COMPENSATION):
         retry = part.retry if phase == RETRYING else part.compensation_retry
         return ("no limit" if retry.attempts is None else f"up to {retry.attempts} attempts", _backoff(retry))
@@ -58,7 +58,7 @@ def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
 
 
 def _waits(part: Part) -> tuple[str, ...]:
-    """The small print of a waiting node: when the wait ends, or its branches."""
+    """The lines of small print in a waiting node: the end of the wait, or the names of the awaited branches."""
     by, lines = part.decide.label if part.decide is not None else "", []
     if part.kind is Kind.SIGNAL:
         lines.append(f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out")
@@ -92,7 +92,7 @@ def _backoff(retry: Retry) -> str:
 
 
 def in_full(phase: str, part: Part, callback: Callback | None) -> str:
-    """Every setting that matters in *phase*, one per line. The first line is empty."""
+    """Every setting of *part* that matters in *phase*, one per line, for a tooltip. The first line is empty."""
     lines = [""]
     if callback is not None:
         lines.append(f"calls {_name(callback)}")

@@ -18,7 +18,7 @@ function picture(shown) {
 function render({ model, el }) {
   const frame = document.createElement("div");
   Object.assign(frame.style, { overflowX: "auto" });
-  // A wide picture is scrolled by keys, which JupyterLab must not take for its own.
+  // The reader scrolls a wide picture with keys. JupyterLab must not use these keys for its own shortcuts.
   const access = { tabindex: "0", role: "group", "aria-label": "diagram", "data-lm-suppress-shortcuts": "" };
   for (const [name, value] of Object.entries(access)) frame.setAttribute(name, value);
   const words = document.createElement("p");

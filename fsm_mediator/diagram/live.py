@@ -17,7 +17,7 @@ POLL: Final = 0.2
 """The default number of seconds between two queries to the journal."""
 
 SHARE: Final = 10
-"""The pause between two queries is at least this many times as long as a query takes."""
+"""The pause between two queries to the journal is at least the duration of a query multiplied by this number."""
 
 MOVING: Final = "moving"
 ENDED: Final = "ended"
@@ -26,7 +26,7 @@ STOPPED: Final = "stopped"
 
 
 class Reader(Protocol):
-    """Reads an execution repeatedly. A mediator provides it."""
+    """An object that reads one execution again and again. A mediator provides such an object."""
 
     @property
     def ended(self) -> bool:
@@ -44,34 +44,35 @@ class Drawn(Protocol):
 
     @property
     def run(self) -> Run | None:
-        """The execution that is shown."""
+        """The execution that the diagram shows. None if it shows only a saga's machine."""
 
     @property
     def alt(self) -> str:
-        """The alternative text."""
+        """The alternative text of the diagram's picture."""
 
     def to_svg(self) -> str:
-        """The picture as SVG."""
+        """The picture of the diagram as SVG."""
 
     def _repr_mimebundle_(self) -> Mapping[str, Any]: ...
 
 
 Show = Callable[[Run | None, str, str], object]
-"""A function that shows a change. Its first argument is the run, or None if the run has not changed.
+"""A function that shows a change of an execution.
 
-The second argument is ``moving``, ``ended`` or ``stopped``. The third argument is the reason for ``stopped``, otherwise
-an empty text.
+Its first argument is the run, or None if the run has not changed. The second argument is ``moving``, ``ended`` or
+``stopped``. The third argument is the reason for ``stopped``, otherwise an empty text.
 """
 
 
 def drawing_of(diagram: Drawn) -> dict[str, str]:
-    """The SVG of *diagram* as ``svg``, and its alternative text as ``alt``.
+    """The drawing of *diagram* for a front end, as a dict.
 
-    If the diagram cannot be drawn, ``svg`` is empty and ``instead`` has the reason.
+    ``svg`` is the SVG and ``alt`` is the alternative text. If the diagram cannot be drawn, ``svg`` is empty and
+    ``instead`` is the reason, otherwise ``instead`` is empty.
     """
     try:
         return {"svg": diagram.to_svg(), "alt": diagram.alt, "instead": ""}
-    except MediatorError as error:  # without Graphviz there is no picture; the rest works
+    except MediatorError as error:  # for example, Graphviz is not installed
         return {"svg": "", "alt": diagram.alt, "instead": str(error)}
 
 
@@ -82,8 +83,8 @@ class Follower:
 
     Args:
         reader: Reads the execution.
-        show: Called in the thread after each change.
-        wanted: Returns whether to continue.
+        show: A function that shows a change. It is called in the thread.
+        wanted: A function that returns whether to continue. It is called before each query.
         poll: Seconds between two queries to the journal.
     """
 

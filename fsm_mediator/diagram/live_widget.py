@@ -12,7 +12,7 @@ import traitlets
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.live import ENDED, MOVING, PAUSED, STOPPED, Drawn, Follower, Reader, drawing_of
 
-if TYPE_CHECKING:  # its metaclass has no type annotations
+if TYPE_CHECKING:  # type checkers cannot use the real class, because its metaclass has no type annotations
 
     class AnyWidget(traitlets.HasTraits):
         """The base class `anywidget.AnyWidget`, as type checkers see it."""
@@ -35,14 +35,14 @@ class LiveWidget(AnyWidget):
     widget any more. It starts again when a page shows the widget again.
 
     Args:
-        diagram: The first picture.
-        make: Makes a reader of the execution. None if the execution has ended.
+        diagram: The diagram that is shown first.
+        make: A function that returns a reader of the execution. None if the execution has ended.
         poll: Seconds between two queries to the journal.
 
     Attributes:
         shown: The data for the front end: the SVG, the alternative text, the state of the execution, its summary, and
             whether the picture is ``moving``, ``ended``, ``paused`` or ``stopped``, with the reason.
-        diagram: The shown diagram.
+        diagram: The diagram that is shown now.
     """
 
     _esm = (files("fsm_mediator.diagram") / "live.js").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ class LiveWidget(AnyWidget):
         return self._follower is None or self._follower.join(timeout)
 
     def mimebundle(self) -> dict[str, Any]:
-        """The content for a notebook: the widget, and a still picture for front ends without widgets."""
+        """The MIME bundle for a notebook: the widget, and a still picture for front ends without widgets."""
         found = super()._repr_mimebundle_()
         widget = dict((found[0] if isinstance(found, tuple) else found) or {})
         return {**widget, **self.diagram._repr_mimebundle_()}
@@ -87,9 +87,9 @@ class LiveWidget(AnyWidget):
             self._follower = Follower(self._make(), self._show, self._is_open, self._poll)
 
     def _is_open(self) -> bool:
-        """Whether the widget can still be shown.
+        """Whether a page can still show the widget. It cannot if the comm, the connection to the page, is closed.
 
-        If a cell runs again, marimo does not close the widget, only its comm.
+        If a cell runs again, marimo closes only the comm and not the widget.
         """
         return self.comm is not None and not getattr(self.comm, "_closed", False)
 
@@ -109,7 +109,7 @@ class LiveWidget(AnyWidget):
             if self._views <= 0 and self._follower is not None and not self._follower.join(0):
                 self._follower.stop()
                 self._follower.join()
-                if self.shown["motion"] == MOVING:  # else it has just ended
+                if self.shown["motion"] == MOVING:  # not if the execution ended a moment ago
                     self._show(None, PAUSED, "")
 
 

@@ -1,4 +1,6 @@
-"""Mermaid: a picture as a flowchart, for READMEs, MkDocs and systems without Graphviz. Mermaid computes the layout.
+"""Mermaid: a picture of the detail view as a flowchart, for READMEs, MkDocs and systems without Graphviz.
+
+Mermaid computes the positions of all elements.
 
 Characters of a name that are special in Mermaid are written as their code numbers. Therefore a name can neither end
 its label nor begin a directive.
@@ -18,15 +20,17 @@ from fsm_mediator.states import EXECUTING, PROBING, STUCK
 
 MOST_EDGES: Final = 500
 MOST_TEXT: Final = 50_000
-"""The maximum numbers of edges and characters. Mermaid refuses larger charts unless the page raises Mermaid's limits.
+"""The maximum number of edges, and of characters, in a chart.
+
+Mermaid refuses a larger chart, unless the page that shows the chart sets higher limits.
 """
 
 MOST: Final = 60
-"""The maximum number of characters of one line in a label."""
+"""The maximum number of characters in one line of a label."""
 
 
 def to_mermaid(picture: Picture, theme: Theme) -> str:
-    """The picture as a Mermaid flowchart."""
+    """The text of a Mermaid flowchart that shows *picture*."""
     return _Writer(picture, theme).text()
 
 
@@ -38,7 +42,7 @@ class _Writer:
         self.frames: list[str] = []
 
     def text(self) -> str:
-        """The whole chart."""
+        """The text of the whole chart."""
         picture, theme = self.picture, self.theme
         # Mermaid lays out edges in the order of the text. The happy path comes first, so that it is straight.
         edges = sorted(picture.all_edges(), key=lambda edge: edge.kind is not EdgeKind.FORWARD)
@@ -116,7 +120,7 @@ def chart_head(picture: Picture | FlowPicture, direction: str) -> list[str]:
 
 
 def frame_style(theme: Theme) -> str:
-    """The style of a frame, which Mermaid fills in yellow by default."""
+    """The Mermaid style of a frame. Without a style, Mermaid fills a frame with yellow."""
     return f"fill:{theme.ground},stroke:{theme.frame},color:{theme.ink},stroke-dasharray:5 3"
 
 
@@ -127,7 +131,7 @@ def _within(cluster: Cluster) -> Iterable[str]:
 
 
 def _style(node: Node) -> str:
-    """The name of a node's class."""
+    """The name of the class that has a node's colours in the chart. It has the phase and the marks of the run."""
     mark = node.mark
     words = {
         "pivot": node.pivot and node.phase == EXECUTING,
@@ -139,9 +143,9 @@ def _style(node: Node) -> str:
 
 
 def _names(nodes: Iterable[str]) -> dict[str, str]:
-    """An identifier for each node.
+    """The identifier of each node in the chart, by the node's id. No two nodes have the same identifier.
 
-    The identifier contains the node's name, unless the name has a meaning in Mermaid.
+    The identifier contains the node's id, unless Mermaid would read the id as syntax.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -161,11 +165,12 @@ def _name(text: str, otherwise: str) -> str:
     return text.replace(".", "__").replace("-", "_").replace("/", "___")
 
 
-_MEANING: Final = re.compile(r"[^\w .,:·…▶■✗↩]|(?<=^\d)\.|(?<=^\d\d)\.")  # a number and a dot would begin a list
+# The dot in a label such as "1. pack" is matched too, because Mermaid would take the label for a list.
+_MEANING: Final = re.compile(r"[^\w .,:·…▶■✗↩]|(?<=^\d)\.|(?<=^\d\d)\.")
 
 
 def chart_label(text: str) -> str:
-    """*text* as a quoted label. Each special character is written as its code number."""
+    """*text* as the content of a quoted label. Each character that is special in Mermaid is written as a number."""
     return _MEANING.sub(lambda found: f"#{ord(found.group())};", shorten(text, MOST))
 
 

@@ -1,4 +1,4 @@
-"""Notebooks: a picture that fits the page and is shown in untrusted notebooks too.
+"""Notebooks: an image that fits the page, and that untrusted notebooks show too.
 
 JupyterLab shows an SVG in its full width. In an untrusted notebook, JupyterLab does not show an SVG at all. An HTML
 image has neither problem, and scripts in the image cannot run. This module does not import notebook libraries.
@@ -16,7 +16,7 @@ import attrs
 from fsm_mediator.diagram.text import markup
 
 LEAST: Final = 0.5
-"""The smallest scale of a picture. A picture that is wider at this scale is scrolled."""
+"""The minimum scale at which a picture is shown. If the picture is wider than the page at this scale, it scrolls."""
 
 _WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
 
@@ -25,13 +25,13 @@ _WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
 class NotebookImage:
     """An SVG that a notebook can show."""
 
-    svg: str  # the picture
-    alt: str  # its content in a sentence, for readers who cannot see it
-    text: str  # the text shown instead by a front end without pictures
+    svg: str  # the SVG
+    alt: str  # the alternative text, for readers who cannot see the picture
+    text: str  # the text that a front end without pictures shows
 
     @property
     def html(self) -> str:
-        """The picture as an image that fits the page."""
+        """HTML with the picture as an image that is at most as wide as the page."""
         wide = _WIDTH.match(self.svg)
         least = f"min-width: {float(wide.group(1)) / 72 * 96 * LEAST:.0f}px; " if wide else ""
         data = base64.b64encode(self.svg.encode()).decode()
@@ -41,7 +41,7 @@ class NotebookImage:
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """The picture as an HTML image, which front ends prefer, as SVG, and as text."""
+        """The MIME bundle for a notebook: the picture as an HTML image, which front ends prefer, as SVG and as text."""
         return {"text/html": self.html, "image/svg+xml": self.svg, "text/plain": self.text}
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""Numbers on a picture: statistics on its boxes and lines, and their classes in the colour ramp.
+"""Statistics on a picture: on its boxes and lines, and as a colour of the ramp for each step.
 
-No colours, no format.
+This module chooses only the index of a colour. It contains no colours and writes no format.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ LEVELS: Final = 5
 """The number of colours in the ramp."""
 
 ERROR: Final = 0.01
-"""Values are exact to one per cent. A value at most one per cent below a colour's limit gets this colour."""
+"""The relative error of statistics: one per cent. A value may be this much below the limit of its colour."""
 
 MOST_LISTED: Final = 150
-"""The maximum number of characters for the numbers in an alternative text."""
+"""The maximum number of characters that the statistics have in an alternative text."""
 
 _SERIES: Final = (1.0, 3.0)
 
 
 class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of one step."""
+    """The statistics of one step."""
 
-    note: str  # a few words for its box
-    value: float | None = None  # the value that its colour shows. None for no colour
-    tooltip: str = ""  # all numbers of the step, one per line
+    note: str  # the text that is written in the step's box
+    value: float | None = None  # the value that the box's colour shows. None for no colour
+    tooltip: str = ""  # all statistics of the step, one per line
 
     def level(self, limits: Sequence[float]) -> int | None:
-        """The class of the step's value in the colour ramp. None if the step has no value."""
+        """The index of the colour that shows the step's value. 0 is the palest colour. None if the step has no value.
+
+        *limits* is the result of `limits_of`.
+        """
         return None if self.value is None else sum(self.value >= limit * (1 - ERROR) for limit in limits)
 
 
@@ -46,22 +49,22 @@ _NONE: Final = StepNumbers(note="")
 
 @attrs.frozen(kw_only=True, eq=False)
 class Numbers:
-    """The numbers of a saga's steps and transitions."""
+    """The statistics of a saga's steps and transitions, for one picture."""
 
-    name: str  # the name of the numbers in one word, for the title
-    heading: str  # the name of the numbers in a few words
+    name: str  # the name of the statistic as one word, for the title
+    heading: str  # the name of the statistic in a few words
     legend: str  # the meaning of signs in the notes, and of boxes without a colour
-    about: tuple[str, ...]  # lines below the title
-    steps: Mapping[str, StepNumbers]  # by the id of the step
-    flows: Mapping[str, Mapping[str, int]]  # by the prefix of the flow: the count of each ``event source target``
-    words: Callable[[float], str]  # a value of a step, in words
+    about: tuple[str, ...]  # the lines below the title
+    steps: Mapping[str, StepNumbers]  # the statistics of each step, by the step's id
+    flows: Mapping[str, Mapping[str, int]]  # by `Flow.prefix`: how often each ``event source target`` happened
+    words: Callable[[float], str]  # a function that writes a step's value in words
 
 
 def limits_of(every: Sequence[Numbers]) -> list[float]:
-    """The lower limit of each colour except the palest.
+    """The lowest value of each colour except the palest. The lowest limit is first.
 
-    The limits are the largest numbers of the series 0.1, 0.3, 1, 3, 10, 30, … that a step reaches. The series continues
-    in both directions.
+    The limits are numbers of the series …, 0.1, 0.3, 1, 3, 10, 30, …: the largest numbers that at least one step
+    reaches.
     """
     most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
     if most <= 0:
@@ -74,9 +77,9 @@ def limits_of(every: Sequence[Numbers]) -> list[float]:
 def with_numbers(
     picture: FlowPicture, numbers: Numbers, every: Sequence[Numbers], beside: FlowPicture | None = None
 ) -> FlowPicture:
-    """*picture* with the *numbers* of its steps, and with the picture *beside* it.
+    """A copy of *picture* with the statistics *numbers* on its steps and lines. *beside* is its second picture.
 
-    *every* has the numbers of both pictures. A colour, and the width of a line, has the same meaning in both.
+    *every* has the statistics of both pictures, so that a colour or a line's width has the same meaning in both.
     """
     limits, most = limits_of(every), _most_of(every)
     start = len(picture.flow.prefix)
@@ -105,9 +108,9 @@ def with_numbers(
 
 
 def with_numbers_on_states(picture: Picture, numbers: Numbers) -> Picture:
-    """*picture* with the *numbers* of its parts and transitions.
+    """A copy of *picture* with the statistics *numbers* on its states and transitions.
 
-    A part's numbers are on the state that executes the part.
+    The statistics of a part are on the state that executes the part.
     """
     limits, most = limits_of([numbers]), _most_of([numbers])
     words: list[str] = []
@@ -135,14 +138,14 @@ def with_numbers_on_states(picture: Picture, numbers: Numbers) -> Picture:
 
 
 def _most_of(every: Sequence[Numbers]) -> int:
-    """The count of the most frequent transition."""
+    """The number of times that the most frequent transition happened. At least 1."""
     return max([1, *(count for each in every for counts in each.flows.values() for count in counts.values())])
 
 
 def _about(
     picture: Picture | FlowPicture, numbers: Numbers, limits: Sequence[float], words: Sequence[str], on: str = ""
 ) -> dict[str, Any]:
-    """The title, the texts and the legend of a picture with numbers."""
+    """The fields of a picture with statistics that have its title, its texts and its legend."""
     listing = listed(words, MOST_LISTED)
     return {
         "subheading": numbers.about,
@@ -154,5 +157,5 @@ def _about(
 
 
 def scale_of(limits: Sequence[float], words: Callable[[float], str]) -> tuple[str, ...]:
-    """The meaning of each colour, the palest first."""
+    """The meaning of each colour, for example ``≥ 3 s``. The palest colour is first."""
     return tuple([f"< {words(limits[0])}", *(f"≥ {words(limit)}" for limit in limits)] if limits else [])

@@ -1,4 +1,4 @@
-"""The content of a diagram, extracted from a built machine: nodes, edges and marks.
+"""The content of a picture in the detail view, extracted from a built machine: nodes, edges and marks.
 
 Nodes and edges are the machine's states and transitions. The small print of a node comes from the effect that its
 state has on entry. Marks come from a run's records. The list of steps is not read, so a picture cannot drift from the
@@ -40,7 +40,7 @@ from fsm_mediator.states import (
 )
 
 View = Literal["steps", "detail"]
-"""The names of the views: one box for each step, or every state."""
+"""The names of the views: ``steps`` has one box for each step, and ``detail`` has a box for each state."""
 
 STEPS: Final = "steps"
 DETAIL: Final = "detail"
@@ -62,11 +62,11 @@ def check_view(view: str) -> View:
 
 
 MOST_BRANCHES: Final = 12
-"""The maximum number of different courses that are drawn for a group's items."""
+"""The maximum number of pictures for the items of a group. Items with the same transitions share a picture."""
 
 
 Hidden = Literal["stuck", "retrying", "undo", "unreached"]
-"""The kinds of elements that can be left out of a picture."""
+"""The names of the elements that can be left out of a picture. See `Diagram`."""
 
 HIDDEN: Final[frozenset[Hidden]] = frozenset(get_args(Hidden))
 
@@ -101,7 +101,7 @@ EDGES: Final[dict[str, tuple[str, EdgeKind]]] = {
     "settled_done": ("settled done", EdgeKind.PERSON),
     "undo": ("undo", EdgeKind.PERSON),
 }
-"""The label and the kind of the edges of each event."""
+"""For each event, the label and the kind of the edges that show its transitions."""
 
 assert EDGES.keys() == EVENTS.keys()
 
@@ -109,76 +109,76 @@ assert EDGES.keys() == EVENTS.keys()
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """The base class of nodes and edges."""
 
-    tooltip: str = ""  # the text for a reader who points at it
-    mark: Highlight | None = None  # None in the picture of no run
+    tooltip: str = ""  # the text that is shown if the reader points at the element
+    mark: Highlight | None = None  # the run's mark. None if the picture shows no run
 
     @property
     def reached(self) -> bool:
-        """Whether the run that the picture shows was here."""
+        """Whether the picture shows a run, and the run reached this node or took this edge."""
         return self.mark is not None and self.mark.reached
 
     @property
     def pale(self) -> bool:
-        """Whether the picture shows a run that was never here."""
+        """Whether the picture shows a run, and the run never reached this node or never took this edge."""
         return self.mark is not None and not self.mark.reached
 
 
 class Node(Shown, frozen=True, kw_only=True):
-    """One state."""
+    """A node of the picture. It shows one state of the machine."""
 
-    id: str  # the state, after the prefix of the branch
+    id: str  # the prefix of the branch, followed by the name of the state
     phase: str
-    path: str = ""  # the part that the state belongs to; empty for none
-    scope: str = ""  # the path of the nested saga around the part; empty at the top
+    path: str = ""  # the path of the part that the state belongs to. Empty for the start and the ends
+    scope: str = ""  # the path of the nested saga that contains the part. Empty if there is none
     caption: str  # the phase in words: ``executing · pivot``
-    title: str = ""  # the part's own name; empty where the caption is enough
+    title: str = ""  # the part's own name. Empty for the start and the ends
     notes: tuple[str, ...] = ()  # the lines of small print
-    pivot: bool = False  # whether the part is the go/no-go step
+    pivot: bool = False  # whether the part is the pivot
     forward_only: bool = False  # whether the part is the pivot or comes after it
     ended: bool = False  # whether the state is final
-    numbers: str = ""  # the numbers of many runs, in a few words
-    level: int | None = None  # the class of these numbers in the colour ramp; None: no colour
+    numbers: str = ""  # the statistics of many runs, as text
+    level: int | None = None  # the index of the node's colour in `Theme.ramp`, for statistics. None for no colour
 
 
 class Edge(Shown, frozen=True, kw_only=True):
-    """One transition."""
+    """An edge of the picture. It shows one transition of the machine."""
 
     event: str
     source: str  # the id of the node at which it starts
     target: str  # the id of the node at which it ends
     label: str  # the event in words
     kind: EdgeKind
-    share: float | None = None  # its count, divided by the largest count; None: unknown
+    share: float | None = None  # how often many runs took the edge, divided by the largest such count. None if unknown
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """A nested saga: a frame around the nodes of its parts."""
+    """A nested saga. The picture shows a frame around the nodes of its parts."""
 
-    path: str  # ``shipping.packing``
+    path: str  # the path of the nested saga: ``shipping.packing``
     label: str
-    nodes: tuple[str, ...] = ()  # the ids of the nodes in it and in no inner frame
-    clusters: tuple[Cluster, ...] = ()  # the inner frames
+    nodes: tuple[str, ...] = ()  # the ids of its nodes, except the nodes in an inner cluster
+    clusters: tuple[Cluster, ...] = ()  # the nested sagas inside this one
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a diagram."""
+    """The content of a picture in the detail view. It shows the machine of a saga or of a branch."""
 
     name: str  # the saga's name
     heading: str  # the title
-    subheading: tuple[str, ...] = ()  # a line or two below it
+    subheading: tuple[str, ...] = ()  # the lines below the title
     nodes: tuple[Node, ...]  # the nodes in the machine's order
     edges: tuple[Edge, ...]  # the edges in the machine's order
-    clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
+    clusters: tuple[Cluster, ...] = ()  # the outermost nested sagas, in the machine's order
     children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
     prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
     group: str = ""  # for a branch, the path of its group in the machine around it
-    is_run: bool = False  # whether it shows a run
-    alt: str = ""  # the machine, or the run, in a sentence: the alternative text
-    numbers: tuple[str, str] | None = None  # the meaning of the numbers on the nodes, and of their signs
-    scale: tuple[str, ...] = ()  # the meaning of each colour, the palest first
+    is_run: bool = False  # whether the picture shows a run
+    alt: str = ""  # the alternative text: the machine, or the run, in one or two sentences
+    numbers: tuple[str, str] | None = None  # the meaning of the statistics, and of the signs in them. None without them
+    scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp. The palest colour is first
 
     def without(self, hide: Collection[str]) -> Picture:
-        """A copy of the picture without the elements that *hide* names, as in `Diagram`.
+        """A copy of the picture without the kinds of elements that *hide* names. See the attribute `Diagram.hide`.
 
         The ends and the first part are always shown.
         """
@@ -202,20 +202,20 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def all_nodes(self) -> Iterator[Node]:
-        """The nodes of this picture, then the nodes of its children."""
+        """The nodes of this picture, then the nodes of the branches' pictures."""
         yield from self.nodes
         for child in self.children:
             yield from child.all_nodes()
 
     def all_edges(self) -> Iterator[Edge]:
-        """The edges of this picture, then the edges of its children."""
+        """The edges of this picture, then the edges of the branches' pictures."""
         yield from self.edges
         for child in self.children:
             yield from child.all_edges()
 
 
 def _is_hidden(node: Node, hide: Collection[str], undone: Collection[str]) -> bool:
-    """Whether *hide* names a kind that *node* belongs to.
+    """Whether *node* belongs to one of the kinds of elements that *hide* names.
 
     *undone* has the paths of the parts that can be compensated.
     """
@@ -251,7 +251,7 @@ def picture_of(machine: CompiledMachine, name: str, *, marks: Marks | None = Non
 
 
 def describe(machine: CompiledMachine, name: str) -> str:
-    """A description of the machine, in one or two sentences."""
+    """One to three sentences that describe the machine of the saga *name*, for an alternative text."""
     paths = [part.path for part in machine.parts]
     back = [part.path for part in reversed(machine.parts) if part.compensatable]
     pivot = next((part.path for part in machine.parts if part.pivot), None)
@@ -306,7 +306,7 @@ def _edges(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterab
 
 
 def _clusters(nodes: Sequence[Node]) -> tuple[Cluster, ...]:
-    """The frames of nested sagas, from the scopes of the nodes."""
+    """The outermost nested sagas that contain *nodes*, found from `Node.scope`."""
     inside: dict[str, list[str]] = {}
     for node in nodes:
         scopes = scopes_of(node.scope)
@@ -365,13 +365,16 @@ def saga_picture(
 
 
 def _counted(branches: Iterable[Run]) -> str:
-    """The number of branches in each state, as text."""
+    """The number of branches in each state, as text: ``1 stuck · 2 done``."""
     counts = Counter(map(became, branches))
     return " · ".join(f"{counts[state]} {state}" for state in StepState if state in counts)
 
 
 def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
-    """The pictures of branches. Items with the same course share one picture; its title says how many there are."""
+    """Yield the pictures of the branches of all groups and choices.
+
+    Items of a group with the same transitions share one picture, whose title has the number of these items.
+    """
     if run is not None and run.branches is None:
         return
     for path, branches in saga.branches.items():
@@ -388,10 +391,13 @@ def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
 
 
 def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
-    """The runs of a branch by name: one run, or one run for each item."""
+    """The runs of the branch *name* in the group *path*, by name of the branch or index of the item.
+
+    The run is None if the picture shows no run.
+    """
     if run is None or run.branches is None:
         return {name: None}
     begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}
     if name == EACH and begun:
-        return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # 2 before 10
+        return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # item 2 comes before item 10
     return {name: begun.get(name, NOT_BEGUN)}

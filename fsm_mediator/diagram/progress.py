@@ -1,4 +1,4 @@
-"""Progress: the state of each step in a run, from the run's records. For the steps view. Draws nothing."""
+"""Progress: the state of each step in a run, calculated from the run's records for the steps view. Draws nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 
 class StepState(enum.StrEnum):
-    """The state of a step in a run. Worse states come first."""
+    """The state of a step, or of a branch, in a run. The first member is the worst state."""
 
     STUCK = "stuck"
     FAILED = "failed"
@@ -47,23 +47,26 @@ class StepState(enum.StrEnum):
 
 
 class StepMark(msgspec.Struct, frozen=True, kw_only=True):
-    """The mark of a run on a step. In a group over items, one mark is for the step in all branches."""
+    """The mark of a run on a step, or on a branch.
 
-    state: StepState = StepState.NEVER  # the worst state, if there are several branches
-    counts: tuple[tuple[StepState, int], ...] = ()  # the number of branches in each state
-    attempts: int = 0  # the number of attempts to execute the step
-    seconds: float | None = None  # total seconds of executing, probing, retrying and waiting. None if it never ended
-    leftover: bool = False  # whether it has, or may have, an effect that nothing undoes
-    errors: tuple[str, ...] = ()  # without repetitions
+    A step in a group over items is executed once for each item. It has one mark for all items.
+    """
+
+    state: StepState = StepState.NEVER  # the worst state of the step for any item
+    counts: tuple[tuple[StepState, int], ...] = ()  # for several items: the number of items in each state
+    attempts: int = 0  # the number of attempts to execute the step. For several items, the largest number
+    seconds: float | None = None  # the seconds of executing, probing, retrying and waiting. None if none of these ended
+    leftover: bool = False  # whether the step has, or may have, an effect that the saga will not undo
+    errors: tuple[str, ...] = ()  # the errors of the step, without repetitions
 
     @property
     def is_silent(self) -> bool:
-        """Whether there is nothing to show, because the step was never reached or nothing is known about it."""
+        """Whether a picture shows no words for this mark: the step was never reached, or its state is not known."""
         return self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover
 
     @property
     def note(self) -> str:
-        """A summary in a few words."""
+        """A summary in a few words, for example the state, the number of attempts and the time. Empty if silent."""
         if self.is_silent:
             return ""
         if len(self.counts) > 1:
@@ -77,7 +80,7 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def became(run: Run) -> StepState:
-    """The state of a whole branch."""
+    """The state of a whole branch. *run* is the run of the branch."""
     if not run.state:
         return StepState.NEVER
     if run.state == SUCCEEDED:
@@ -110,7 +113,10 @@ _BECOMES: Final = {
 
 
 def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
-    """The marks of *run* on each part, by path. If *undone*, completed steps count as left over."""
+    """The marks of *run* on each part, by path.
+
+    *undone* is whether *run* is a branch and its group was given up. If so, steps that are still done are leftovers.
+    """
     marks = marks_of(machine, run.records, run.state)
     states: dict[str, StepState] = {}
     for record in run.records:
@@ -137,7 +143,7 @@ def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) 
 
 
 def merged(marks: Sequence[StepMark]) -> StepMark:
-    """One mark for a step, merged from the marks of the step in all branches of a group over items."""
+    """One mark for a step in a group over items. *marks* has the mark of the step for each item."""
     if len(marks) == 1:
         return marks[0]
     counts = Counter(mark.state for mark in marks)

@@ -1,4 +1,4 @@
-"""Rendering: Graphviz draws the DOT, with pygraphviz if it is installed, otherwise with the command ``dot``."""
+"""Rendering: let Graphviz draw a DOT text, through pygraphviz if it is installed, otherwise by the command ``dot``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DPI: Final = 144
 """The resolution of PNGs, in dots per inch."""
 
 _SECONDS: Final = 120
-_one_at_a_time = threading.Lock()  # Graphviz keeps its state in globals
+_one_at_a_time = threading.Lock()  # Graphviz has global variables, so two threads must not draw at the same time
 
 
 def draw(dot: str, kind: str) -> bytes:
-    """The drawing of *dot* by Graphviz, as ``svg``, ``png`` or ``pdf``.
+    """Let Graphviz draw the text *dot*, and return the content of the file. *kind* is ``svg``, ``png`` or ``pdf``.
 
     Raises:
-        MissingExtraError: Neither pygraphviz nor a ``dot`` is installed.
+        MissingExtraError: Neither pygraphviz nor the command ``dot`` is installed.
         MediatorError: Graphviz failed.
     """
     if kind == "png":
@@ -64,7 +64,7 @@ def _draw_by_command(dot: str, kind: str) -> bytes:
 
 
 def svg_of(dot: str, alt: str) -> str:
-    """The DOT drawn as an SVG. The SVG has an alternative text, tooltips as titles, and the digest of the DOT."""
+    """Let Graphviz draw the text *dot* as an SVG with the alternative text *alt*, tooltips, and a digest of *dot*."""
     return normalise_svg(draw(dot, "svg").decode(), alt, digest_of(dot))
 
 
@@ -74,7 +74,7 @@ _LINK: Final = re.compile(r'<g id="a_[^"]*"><a(?: xlink:title="([^"]*)")?>')
 
 
 def normalise_svg(svg: str, alt: str, digest: str) -> str:
-    """Graphviz's SVG without Graphviz's version, with tooltips as titles, and with *alt* and *digest*."""
+    """Change an SVG of Graphviz: remove Graphviz's version, write tooltips as titles, and add *alt* and *digest*."""
     svg = _SHEET.sub("", _VERSION.sub("", svg))
     svg = _LINK.sub(lambda found: f"<g><title>{found.group(1) or ''}</title>", svg).replace("</a>\n</g>", "</g>")
     svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")

@@ -1,8 +1,8 @@
-"""Staleness: the difference between a committed file and the current diagram.
+"""Staleness: the difference between a diagram's file in a repository and the current diagram.
 
-Text formats are compared directly. SVGs are compared by the digest of their DOT, because different versions of
-Graphviz draw different SVGs. If the digests differ, the difference of the tooltips is reported. Graphviz is not
-needed.
+Text formats are compared directly. For an SVG, the digest of its DOT text is compared, because different versions of
+Graphviz draw different SVGs. If the digests differ, the differences between the tooltips are reported. Graphviz is
+not needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsm_mediator.diagram.text import clean, digest_of
 from fsm_mediator.errors import DefinitionError
 
 COMPARED: Final = ("dot", "mmd", "md", "svg")
-"""The formats that can be compared, by suffix."""
+"""The suffixes of the files that can be compared."""
 
 _DIGEST: Final = re.compile(r'<svg [^>]*data-dot="([0-9a-f]+)"')
 _MOVES: Final = "<style>@keyframes "
@@ -32,7 +32,7 @@ def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> 
     Args:
         path: The file.
         diagram: The diagram that the file should show.
-        animate: Whether an SVG should be animated. None to expect the same as in the file.
+        animate: Whether the SVG should be animated. None if it should be animated exactly if the file is.
 
     Raises:
         DefinitionError: The file's format cannot be compared.
@@ -59,7 +59,10 @@ def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> 
 
 
 def text_difference(path: Path, there: str, wanted: str) -> list[str]:
-    """The difference between two texts, as the lines of a unified diff."""
+    """The difference between the text *there* and the text *wanted*, as the lines of a unified diff.
+
+    *path* is the name of the file in the diff.
+    """
     names = (f"{path} (as it is)", f"{path} (as it should be)")
     return list(difflib.unified_diff(there.splitlines(), wanted.splitlines(), *names, lineterm="", n=0))
 
@@ -74,5 +77,5 @@ def _tooltips_of_diagram(frames: Sequence[Diagram]) -> list[str]:
 
 
 def _lines(texts: Iterable[str]) -> list[str]:
-    """The lines of *texts*, sorted, because Graphviz uses its own order."""
+    """All lines of *texts*, sorted and without repetitions. They are sorted because Graphviz uses its own order."""
     return sorted({line for text in texts for line in text.splitlines() if line.strip()})

@@ -1,4 +1,4 @@
-"""The steps view as DOT, with all positions. Graphviz only draws."""
+"""The steps view as DOT. The text has the positions of all elements, so Graphviz only draws them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SIGNS: Final = {
     StepState.WAITING: "‖ ",
     StepState.RUNNING: "▶ ",
 }
-"""The sign before a step's state, so that a reader can tell states apart without colour."""
+"""The sign that is written before each state of a step, for readers who do not see colours."""
 
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
 
 def steps_lines(picture: FlowPicture, layout: Layout, theme: Theme, legend: bool | None = None) -> list[str]:
-    """The picture as the lines of a graph in DOT."""
+    """The lines of the DOT text of *picture*, without the first and the last line of the graph."""
     return list(_Writer(picture, layout, theme, legend).lines())
 
 
@@ -42,7 +42,7 @@ class _Writer(Canvas):
         self.steps = {box.id: box for box in picture.all_nodes()}
 
     def lines(self) -> Iterator[str]:
-        """The lines between the braces."""
+        """The lines of the DOT text between the opening and the closing brace of the graph."""
         layout, picture = self.layout, self.picture
         yield from self.head()
         for frame in layout.frames:
@@ -57,7 +57,7 @@ class _Writer(Canvas):
                 yield self._end(name, area)
             elif not is_frame(step):
                 yield self._step(step, area)
-            else:  # an invisible node, at which the lines of a group end
+            else:  # a group has an invisible node, because an edge in DOT needs a node at each end
                 how = f"style=invis id={dot_id(name)}"
                 yield self.shape(name, Box(area.left, area.top, 1, 1), how)
         for number, shape in enumerate(layout.shapes):
@@ -76,7 +76,7 @@ class _Writer(Canvas):
         yield from map(self._route, sorted(layout.routes, key=lambda route: bool(route.edge.reached)))
 
     def _paint(self, shape: Shape) -> str:
-        """The look of a fork, a join, a choice, or the double line after the pivot."""
+        """The DOT attributes of a fork, a join, a choice, or a line after the pivot."""
         theme = self.theme
         colour = theme.pale if _is_pale(self.steps[shape.step].mark) else theme.edges[EdgeKind.FORWARD]
         if shape.kind == "choice":
@@ -101,7 +101,10 @@ class _Writer(Canvas):
         yield from self.cluster(area, paint, step.tooltip if step is not None else "a nested saga")
 
     def _cards(self, name: str, area: Box, step: StepBox) -> Iterator[str]:
-        """The two cards behind a box that make it a stack, on the side without lines."""
+        """The two boxes behind the box of a group over items, which make it look like a stack of cards.
+
+        They stick out on the side of the box that has no lines.
+        """
         line, _ = paint_of(step, self.theme)
         paint = f'shape=box style="rounded,filled" color="{line}" fillcolor="{self.theme.ground}" penwidth=0.9'
         for by in (6, 3):
@@ -158,7 +161,7 @@ class _Writer(Canvas):
         return self.shape(name, area, f"{how} id={dot_id(name)}")
 
     def _meanings(self) -> Iterator[tuple[str, bool]]:
-        """Yield each entry of the legend, and whether this picture needs the entry."""
+        """Yield each entry of the legend, and whether this picture has an element that the entry explains."""
         shown = list(self.steps.values())
         if self.picture.numbers is not None:
             yield self.picture.numbers[1], True
@@ -196,7 +199,7 @@ class _Writer(Canvas):
 
 
 def paint_of(step: StepBox, theme: Theme) -> Paint:
-    """The colours of a step: its line and its background."""
+    """The colours of the line and the background of a step's box."""
     inner = shown_mark(step)
     if inner.numbers is not None:
         return Paint(theme.faint, theme.ground if inner.level is None else theme.ramp[inner.level])

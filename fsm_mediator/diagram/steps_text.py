@@ -19,9 +19,9 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
-    """The picture as a Mermaid flowchart.
+    """The text of a Mermaid flowchart that shows *picture*.
 
-    If the chart is too large for Mermaid, it has only some branches of each group.
+    If the chart would be too large for Mermaid, it has at most `MOST_BRANCHES` branches of each group.
     """
     chart = _Chart(picture, theme, direction)
     text = chart.text()
@@ -31,7 +31,10 @@ def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
 
 
 def _with_few(flow: Flow) -> Flow:
-    """The steps with only the first branches of each group, and a note with the number of branches left out."""
+    """A copy of *flow* with at most `MOST_BRANCHES` branches in each group.
+
+    A group from which branches are left out gets a note with their number.
+    """
     boxes = []
     for box in flow.boxes:
         few = tuple(msgspec.structs.replace(each, flow=_with_few(each.flow)) for each in box.branches[:MOST_BRANCHES])
@@ -54,7 +57,7 @@ class _Chart:
         self.links: list[str] = []
 
     def text(self) -> str:
-        """The whole chart."""
+        """The text of the whole chart."""
         head = chart_head(self.picture, self.direction)
         for number, half in enumerate(self.picture.halves):
             if self.picture.beside is not None:
@@ -87,7 +90,7 @@ class _Chart:
         for line in flow.lines:
             source, target = line.source, line.target
             if group and not ({source, target} <= known):
-                continue  # a branch begins and ends with its group
+                continue  # the lines into a branch and out of it are drawn by `_branch`
             arrow = "-.->" if line.back else "-->"
             colour = self.theme.edges[EdgeKind.BACKWARD if line.back else EdgeKind.FORWARD]
             self._line(f"{self.names[source]} {arrow} {self.names[target]}", colour, line.reached, line.share)
@@ -135,13 +138,17 @@ class _Chart:
 
 
 def _ends(picture: FlowPicture) -> list[str]:
-    """The ids of the start and of the ends."""
+    """The ids of the start, of the end ``succeeded`` and, if the saga can fail, of the end ``failed``."""
     ends = [PENDING, SUCCEEDED, *([FAILED] if picture.flow.fails else [])]
     return [picture.flow.prefix + end for end in ends]
 
 
 def steps_table(picture: FlowPicture) -> str:
-    """A table with a row for each step, in order. The steps of a branch follow their group, one level deeper."""
+    """A Markdown table with a row for each step, in the order of execution.
+
+    The steps of a branch come after their group. Their numbers show the level: ``2a.1`` is the first step of the first
+    branch of step 2.
+    """
     head = ["#", "step", "what", "undone by", "attempts"]
     if picture.is_run:
         head += ["state", "errors"]

@@ -14,13 +14,13 @@ from fsm_mediator.states import EVENTS
 
 
 def transitions_table(picture: Picture) -> str:
-    """A table with a row for each edge of *picture*."""
+    """A Markdown table with a row for each edge of *picture*, which is a transition of the machine."""
     rows = [(edge.source, edge.event, edge.target, EVENTS[edge.event]) for edge in picture.all_edges()]
     return markdown_table(("from", "event", "to", "what it does"), rows)
 
 
 def records_table(records: Sequence[Record]) -> str:
-    """A table with a row for each record of a run, and the time since the first record."""
+    """A Markdown table with a row for each record of a run. A row has the time since the first record."""
     head = ("record", "after", "from", "event", "to", "attempt", "why")
     return markdown_table(head, [_row(record, record.at - records[0].at) for record in records])
 
@@ -33,7 +33,7 @@ def _row(record: Record, after: float) -> tuple[str, ...]:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """*rows* as a Markdown table under *head*."""
+    """A Markdown table. *head* has the titles of the columns, and each of *rows* has the texts of its cells."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += (f"| {' | '.join(map(_cell, row))} |" for row in rows)
     return "\n".join([*lines, ""])
@@ -45,7 +45,7 @@ _HARMLESS: Final = re.compile(r"[A-Za-z0-9 .,%]*|[A-Za-z][A-Za-z0-9]*(?:[_.]+[A-
 
 
 def _cell(text: str) -> str:
-    """*text* as the text of a cell, without markup and links."""
+    """*text* as the content of a cell. It is escaped, so that Markdown shows it as it is, without markup and links."""
     plain = re.sub(r"\s+", " ", clean(text)).strip()
     if _HARMLESS.fullmatch(plain):
         return plain

@@ -1,6 +1,7 @@
-"""Text for pictures: cleaned, shortened, measured and escaped. This module does not depend on sagas.
+"""Clean, shorten, measure and escape the texts of pictures. This module does not depend on sagas.
 
-Names of steps are checked when a saga is defined. Labels of callbacks, errors, reasons and ids can be any text.
+The names of steps contain no special characters, because the definition of a saga checks them. The labels of
+callbacks, errors, reasons and ids can be any text.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Final
 MOST_ALT: Final = 300
 """The maximum number of characters of an alternative text."""
 
-# Characters that XML cannot hold (controls, lone surrogates, non-characters) or that make text read backwards.
+# Characters that XML does not allow (controls, lone surrogates, non-characters), and characters that reverse the
+# direction of the text after them.
 _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _SPACES: Final = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """*text* with a replacement for each character that XML cannot hold, or that reverses the text after it."""
+    """*text* with ``U+FFFD`` for each character that XML does not allow, or that reverses the text after it."""
     if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -38,9 +40,10 @@ def shorten(text: str, most: int) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """A list of names, with at most *most* characters. It contains only whole names, and always the last name.
+    """*names* as one text of at most *most* characters, separated by commas.
 
-    If the list is too long, names in the middle are left out, and the text says how many.
+    If the text would be too long, whole names before the last name are left out, and the text says how many. If even
+    the first and the last name do not fit, characters are left out: see `shorten`.
     """
     whole = ", ".join(names)
     if len(whole) <= most:
@@ -71,7 +74,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 
 def fitted(words: str, size: float, bold: bool, room: float) -> str:
-    """*words* on one line of at most *room* points. Longer words are cut: see `shorten`."""
+    """*words* on one line that is at most *room* points wide. If they are wider, their middle is left out."""
     most = len(words)
     while most > 2 and width(shorten(words, most), size, bold) > room:
         most -= 1
@@ -92,12 +95,12 @@ def seconds(value: float) -> str:
 
 
 def numbers(values: Sequence[int]) -> str:
-    """A short text for sorted numbers: ``3``, ``3, 5``, ``3 … 11``."""
+    """Sorted numbers as a short text: all of them if there are at most two (``3, 5``), else a range (``3 … 11``)."""
     return ", ".join(map(str, values)) if len(values) < 3 else f"{values[0]} … {values[-1]}"
 
 
 _PLAIN: Final = re.compile(r"[\w\n :;,.'()!?\-→·…+*/=]*")
-"""Text that needs no escapes except for newlines. Nearly every text is of this kind."""
+"""A pattern for text in which only newlines must be escaped in DOT. Nearly every text matches."""
 
 
 def dot_text(text: str) -> str:

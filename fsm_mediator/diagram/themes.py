@@ -1,6 +1,6 @@
-"""Themes: the looks of phases and of kinds of edges.
+"""Themes: the look of the nodes of each phase, and of the edges of each kind.
 
-Shapes, line styles and signs repeat the meaning of the colours.
+Every meaning of a colour is also shown by a shape, a line style or a sign, for readers who do not see colours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fsm_mediator.states import (
 ThemeName = Literal["light", "dark", "auto", "red"]
 
 Pair = tuple[str, str]
-"""A colour in the light theme and the same colour in the dark theme."""
+"""Two colours for the same purpose: the first in the light theme, the second in the dark theme."""
 
 
 class Paint(NamedTuple):
@@ -37,22 +37,22 @@ class Paint(NamedTuple):
 
 
 class NodeLook(NamedTuple):
-    """The look of the nodes of a phase."""
+    """The look of all nodes of one phase."""
 
-    sign: str  # before the caption
-    shape: str  # Graphviz's
-    style: str  # likewise
-    brackets: tuple[str, str]  # Mermaid's shape
+    sign: str  # the sign before the caption
+    shape: str  # the shape in Graphviz
+    style: str  # the style in Graphviz
+    brackets: tuple[str, str]  # the brackets around a label in Mermaid, which select the shape
     line: Pair
     ground: Pair
 
 
 class EdgeLook(NamedTuple):
-    """The look of the edges of a kind."""
+    """The look of all edges of one kind."""
 
-    style: str  # Graphviz's
-    pen: float  # likewise
-    arrow: str  # Mermaid's
+    style: str  # the line style in Graphviz
+    pen: float  # the line width in Graphviz, in points
+    arrow: str  # the arrow in Mermaid
     colour: Pair
 
 
@@ -60,18 +60,18 @@ class Theme(NamedTuple):
     """The colours of a picture."""
 
     name: str
-    ground: str  # behind everything
+    ground: str  # the background of the whole picture
     ink: str  # text
     faint: str  # small print
-    pale: str  # the lines of what a run never reached
-    pale_ink: str  # its text
-    forward_band: str  # behind the forward lane
-    back_band: str  # behind the lane of compensation
-    frame: str  # around nested sagas
-    here: str  # the ground of a run's current node
-    ramp: tuple[str, ...]  # the grounds of steps by their numbers, the least first
-    nodes: dict[str, Paint]  # by phase
-    edges: dict[EdgeKind, str]
+    pale: str  # the lines of elements that a run never reached
+    pale_ink: str  # the text of elements that a run never reached
+    forward_band: str  # the background of the forward lane
+    back_band: str  # the background of the lane of compensation
+    frame: str  # the frames around nested sagas
+    here: str  # the background of a run's current node
+    ramp: tuple[str, ...]  # the backgrounds of steps with statistics, from the lowest value to the highest
+    nodes: dict[str, Paint]  # the colours of nodes, by phase
+    edges: dict[EdgeKind, str]  # the colours of edges, by kind
 
 
 _COLOURS: Final = {
@@ -92,9 +92,9 @@ RAMP: Final[tuple[Pair, ...]] = (
     ("#f99c38", "#784d04"),
     ("#ea7a1e", "#985304"),
 )
-"""The colours from the smallest to the largest numbers.
+"""The background colours of steps with statistics, from the lowest value to the highest.
 
-The colours differ in lightness, for readers who do not see all hues. Text is readable on each of them.
+The colours differ in lightness, for readers who cannot distinguish all hues. Text is readable on each of them.
 """
 
 _GROUND, _FAINT = _COLOURS["ground"], _COLOURS["faint"]
@@ -131,7 +131,7 @@ EDGES: Final[dict[EdgeKind, EdgeLook]] = {
 
 
 def _theme(name: str, column: int) -> Theme:
-    """The theme made from one column of the tables: 0 for light, 1 for dark."""
+    """The theme *name*, made from one colour of each `Pair`. *column* is 0 for the light colour, 1 for the dark one."""
     return Theme(
         name,
         **{part: pair[column] for part, pair in _COLOURS.items()},
@@ -149,16 +149,16 @@ RED: Final = LIGHT._replace(
     nodes={phase: paint._replace(line="#d1121f") for phase, paint in LIGHT.nodes.items()},
     edges=dict.fromkeys(LIGHT.edges, "#d1121f"),
 )
-"""For a run that should be impossible: its path is red, and everything else is pale."""
+"""The theme for a run that should be impossible: the path of the run is red, and everything else is pale."""
 
 AUTO: Final = LIGHT._replace(name="auto")
-"""The light theme, as an SVG that becomes dark on a dark page."""
+"""The light theme, for an SVG that becomes dark on a dark page."""
 
 THEMES: Final[dict[ThemeName, Theme]] = {"light": LIGHT, "dark": DARK, "auto": AUTO, "red": RED}
 
 
 def dark_sheet() -> str:
-    """The style sheet for SVGs of the theme `AUTO`. It makes the SVG dark if the reader's page is dark."""
+    """The ``<style>`` element for SVGs of the theme `AUTO`. It makes the SVG dark if the reader's page is dark."""
     pairs = [*_COLOURS.values(), *RAMP, *(look.colour for look in EDGES.values())]
     pairs += [pair for look in NODES.values() for pair in (look.line, look.ground)]
     kinds = ("fill", "stroke")

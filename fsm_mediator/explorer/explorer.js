@@ -1,4 +1,4 @@
-// Lays out what `view` says, and hands back what was pressed; what follows is decided in Python.
+// Shows the data `view`, and sends each pressed button to Python, which decides the result.
 // Texts are set as text, never as markup; the picture is parsed as XML, in which no script runs.
 
 const COLUMNS = [
@@ -13,13 +13,13 @@ function make(tag, attributes = {}, ...children) {
     if (value === true) element.setAttribute(name, "");
     else if (value !== false) element.setAttribute(name, value);
   }
-  // JupyterLab would take keys for its own shortcuts; it looks for this on the very element that has the focus.
+  // This attribute keeps JupyterLab from using keys for its own shortcuts. It must be on the element with the focus.
   if (tag === "button" || tag === "input" || "tabindex" in attributes) element.setAttribute("data-lm-suppress-shortcuts", "");
   element.append(...children);
   return element;
 }
 
-// A name that may break where a person would break it.
+// A name in which a line can break at the places where a person would break it.
 function breaking(name) {
   return name.split(/(?<=[._])/).flatMap((piece) => [piece, make("wbr")]);
 }
@@ -98,7 +98,7 @@ function journal(view) {
   return [table(["no.", "at", "what is recorded"], rows)];
 }
 
-// Not `disabled`, which would take the focus away from whoever just pressed it.
+// The attribute `disabled` is not used, because a disabled button loses the focus when a person has just pressed it.
 function able(can, ...buttons) {
   for (const button of buttons) button.setAttribute("aria-disabled", String(!can));
 }

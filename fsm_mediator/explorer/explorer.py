@@ -1,6 +1,6 @@
 """The explorer: a person chooses the next event of a saga, and the saga's own rules decide the result.
 
-This module has no widgets and no HTML, and calls no steps. The module `view` and the front ends are for the display.
+This module has no widgets and no HTML, and calls no steps. The module `view` prepares the data that front ends show.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SAGA_ID: Final = "explored"
 TOOK: Final = 0.05
-"""Seconds that every action takes, on the explorer's own clock. A wait takes its own time."""
+"""The number of seconds that an action takes on the explorer's own clock, unless `_duration` knows a better number."""
 
 
 class Explorer:
@@ -53,10 +53,10 @@ class Explorer:
 
     Attributes:
         saga: The saga.
-        moments: The state of the saga at the beginning and after each event.
-        position: The index of the shown moment.
-        view: ``detail`` or ``steps``.
-        theme: ``light`` or ``dark``.
+        moments: The moment at the beginning, and the moment after each event.
+        position: The index of the shown moment in *moments*.
+        view: The view of the diagram: ``detail`` or ``steps``.
+        theme: The theme of the diagram: ``light`` or ``dark``.
     """
 
     def __init__(self, saga: Saga, *, view: View = DETAIL, theme: ThemeName = LIGHT, strict: bool = False) -> None:
@@ -74,24 +74,24 @@ class Explorer:
         self.theme: ThemeName = LIGHT
         self.show(view=view, theme=theme)
 
-    # Playing
+    # Methods that play the saga.
 
     @property
     def now(self) -> Moment:
-        """The shown moment."""
+        """The moment that is shown: the element of `moments` at `position`."""
         return self.moments[self.position]
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Every event that can happen at the shown moment. Empty only if no event can ever happen again."""
+        """The choices at the shown moment: every event that can happen. Empty if no event can ever happen again."""
         return tuple(starmap(_choice, self._possible()))
 
     def choose(self, what: int | str) -> Moment:
         """Let an event happen at the shown moment, and drop all later moments.
 
         Args:
-            what: The number of a choice, from 1, or its label. The label of any other action that `verify` tries is
-                accepted too.
+            what: The number of a choice (the first of `choices` has the number 1), or its label. The label of an action
+                that only `verify` tries is accepted too.
 
         Returns:
             The moment after the event.
@@ -111,17 +111,20 @@ class Explorer:
         return found[0]
 
     def play(self, path: Iterable[str]) -> Explorer:
-        """Choose several labels in order. You can pass the path of a verifier's counterexample.
+        """Choose several labels in order. *path* can be the path of a verifier's counterexample.
 
         Raises:
-            RefusedError: An event cannot happen at its place in the path. The events before it have happened.
+            RefusedError: An event cannot happen at its position in the path. The events before it have happened.
         """
         for label in path:
             self.choose(label)
         return self
 
     def go(self, position: int) -> None:
-        """Show another moment, without dropping any moment. A position out of range means the first or last moment."""
+        """Show the moment with the index *position*. All moments are kept.
+
+        A negative position means the first moment, and a position that is too large means the last moment.
+        """
         self.position = min(max(position, 0), len(self.moments) - 1)
         self._changed()
 
@@ -143,7 +146,10 @@ class Explorer:
         self._changed()
 
     def _possible(self, actions: ActionModel | None = None) -> list[tuple[Action, Moment]]:
-        """Every action that can happen at the shown moment, and the moment that follows it by the saga's rules."""
+        """Every action that can happen at the shown moment, each with the moment after it.
+
+        If the saga's own functions decide something during the action, each possible decision is an element of its own.
+        """
         return [
             (action, attrs.evolve(after, label=f"{action.label}{decided}"))
             for action in (actions or self._actions).at(self.now.execution, self.now.ledger)
@@ -161,16 +167,16 @@ class Explorer:
                 at = max(at, execution.history[-1].at)
             while execution.advance(at) is not None:
                 pass
-        execution.drain_consumed()  # a driver does the same after the commit
+        execution.drain_consumed()  # a driver calls this too, after it has committed the records
         records = tuple(execution.history[before.seq :])
         ledger = self._actions.after(action.ledger, spawned_by(execution, records))
         return Moment(action.label, execution, ledger, records)
 
-    # Looking
+    # Methods that show the moment.
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome that a caller would get at the shown moment."""
+        """The outcome of the execution at the shown moment."""
         return self.now.execution.outcome()
 
     @property
@@ -180,11 +186,11 @@ class Explorer:
 
     @property
     def ledger(self) -> tuple[Entry, ...]:
-        """For each part, at the shown moment: its real effect, and the effect that the saga believes in."""
+        """The entry of each part at the shown moment: its real effect, and the effect that the saga believes in."""
         return ledger_of(self.now.execution, self.now.ledger)
 
     def diagram(self) -> Diagram:
-        """The diagram of the shown moment."""
+        """The diagram of the saga's execution at the shown moment."""
         moment, key = self.now, (self.view, self.theme)
         if key not in moment.diagrams:
             run = Run(saga_id=SAGA_ID, state=moment.execution.state, records=self.journal)
@@ -192,7 +198,7 @@ class Explorer:
         return moment.diagrams[key]
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call *changed* after every change of the moment, the view or the theme."""
+        """Call *changed* after every change of the shown moment, of the view or of the theme."""
         self._watchers.append(changed)
 
     def _changed(self) -> None:
@@ -201,7 +207,7 @@ class Explorer:
 
     @cached_property
     def widget(self) -> ExplorerWidget:
-        """The anywidget for notebooks.
+        """The widget that shows this explorer in a notebook.
 
         Raises:
             MissingExtraError: anywidget is not installed.
@@ -256,14 +262,14 @@ def explore(
 
     Args:
         saga: The saga.
-        path: The labels of the first choices, or the path of a counterexample.
-        view: ``detail`` or ``steps``.
-        theme: ``light`` or ``dark``. It is used until the notebook's own theme is known.
-        strict: Also offer steps that raise after their effect without reporting doubt, which is against the rules.
+        path: The labels of the choices that are made first, for example the path of a verifier's counterexample.
+        view: The view of the diagram: ``detail`` or ``steps``.
+        theme: The theme of the diagram: ``light`` or ``dark``. It is used until the notebook's own theme is known.
+        strict: Whether a step may also raise after its effect without reporting doubt, which is against the rules.
 
     Raises:
         DefinitionError: *saga* is not a saga, or there is no such view or theme.
-        RefusedError: A choice in *path* cannot happen at its place.
+        RefusedError: A choice in *path* cannot happen at its position.
     """
     explorer = Explorer(saga, view=view, theme=theme, strict=strict)
     if not isinstance(path, Iterable) or isinstance(path, str):
@@ -278,7 +284,10 @@ def _choice(action: Action, moment: Moment) -> Choice:
 
 
 def _duration(action: Action, before: Execution) -> float:
-    """The seconds that *action* takes. A wait sets its own end."""
+    """The number of seconds that *action* takes on the explorer's clock.
+
+    It is 0 for the end of a wait, because the wait itself sets the time at which it ends.
+    """
     effect = before.effect
     if effect is None:
         return TOOK

@@ -15,7 +15,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class KnownEffect(enum.StrEnum):
-    """The belief of a saga about the effect of a part."""
+    """The state of a part's effect according to the saga's records."""
 
     NOTHING = "nothing yet"
     DONE = "done"
@@ -26,18 +26,18 @@ class KnownEffect(enum.StrEnum):
 
 @attrs.frozen
 class Entry:
-    """One part in the ledger.
+    """The entry of one part in the ledger.
 
     Attributes:
         path: The path of the part.
         effect: Whether the part really has an effect now.
-        belief: The effect that the saga believes in.
+        belief: The effect that the part has according to the saga's records.
         left_over: Whether the outcome lists the part as a leftover, because no compensation will undo its effect.
-        running: Whether an abandoned thread of the part may still be running.
-        here: Whether the saga is in a state of this part.
+        running: Whether a thread that executes the part may still be running after the saga stopped waiting for it.
+        here: Whether the current state of the saga belongs to this part.
         undoable: Whether the part can be compensated.
         waits: Whether the part is a signal or a sleep, which have no effect.
-        branches: The status of each branch, by name, if the part is a group whose branches exist.
+        branches: The name and the status of each branch, if the part is a group whose branches exist. Otherwise empty.
     """
 
     path: str
@@ -62,14 +62,14 @@ class Entry:
 
     @property
     def effect_in_words(self) -> str:
-        """The effect of the part, in words."""
+        """The real effect of the part as text: ``an effect``, ``no effect`` or, for a signal or a sleep, ``a wait``."""
         if self.waits:
             return "a wait"
         return "an effect" if self.effect else "no effect"
 
 
 def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
-    """The entries for *execution*, with the real effects from *ledger*."""
+    """The entry of each part of *execution*, in the saga's order. *ledger* has the real effects."""
     believed = beliefs(execution.history)
     left_over = execution.leftovers if execution.ended else ()
     current = execution.machine.places[execution.state].part
@@ -92,7 +92,7 @@ def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
 
 
 def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
-    """The belief of a saga about each part that *records* name."""
+    """For each part that *records* name, by path: what the records say about its effect."""
     known: dict[str, KnownEffect] = {}
     for record in records:
         path = record.step

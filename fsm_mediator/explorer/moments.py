@@ -1,4 +1,4 @@
-"""Moments: the states that an explorer has passed through, and the choices in each state, as plain data."""
+"""Plain data of the explorer: a `Moment` is a state of the played saga, and a `Choice` is an action that can follow."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 @attrs.frozen
 class Choice:
-    """An action that can happen now.
+    """An action that can happen at the shown moment.
 
     Attributes:
-        label: The action in words, such as ``charge times out, after its effect``. If a deciding function of the saga
-            would be called, the label also has its answer. The function is not called; each answer is a choice.
+        label: The action in words, such as ``charge times out, after its effect``. If the saga has a function that
+            decides at this point, the function is not called. There is one choice for each answer of the function, and
+            the label contains the answer.
         who: The origin of the action: ``participant``, ``driver``, ``others`` or ``person``.
         event: The event that the action causes in the machine. Empty if the action causes no transition.
-        nature: The kind of the transition. None if the action causes no transition.
+        nature: The kind of the transition's edge in a diagram. None if the action causes no transition.
         leads_to: The state of the saga after the action, in words.
-        state: The state of the saga after the action.
+        state: The name of the saga's state after the action.
     """
 
     label: str
@@ -35,13 +36,14 @@ class Choice:
 
 @attrs.frozen(eq=False)
 class Moment:
-    """The state of a played saga after an action.
+    """The state of a played saga after an action, or at the beginning.
 
     Attributes:
-        label: The label of the action; empty at the beginning.
+        label: The label of the action. Empty at the beginning.
         execution: The execution in this state.
         ledger: The effects that really happened. The execution cannot see them.
-        records: The records of the execution in the journal.
+        records: The records that the action added to the journal.
+        diagrams: The diagrams of this moment that have been made, by view and theme.
     """
 
     label: str

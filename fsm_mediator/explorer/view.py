@@ -1,7 +1,7 @@
 """The view: the data for a front end of the explorer, as plain JSON, and the messages from the front end.
 
-A front end has no logic. It shows the data of `view_of`, and each pressed button becomes a message to `take`. This
-module makes no HTML: its texts are not escaped, and the front end must show them as text.
+A front end has no logic. It shows the result of `view_of`, and sends each pressed button as a message to `take`. This
+module makes no HTML. Its texts are not escaped, so the front end must show them as text.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ WHO: Final = {
     OTHERS: "From outside",
     PERSON: "A person",
 }
-"""The heading above the buttons, by the origin of their choices."""
+"""For each origin of actions (see `Choice.who`), the heading above the buttons of its choices."""
 
 
 class Play(Protocol):
-    """The part of an `Explorer` that a front end needs."""
+    """The methods and attributes of an `Explorer` that a front end needs."""
 
     saga: Saga
     moments: list[Moment]
@@ -41,29 +41,29 @@ class Play(Protocol):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The actions that can happen now."""
+        """The actions that can happen at the shown moment."""
 
     def diagram(self) -> Diagram:
-        """The diagram of the shown moment."""
+        """The diagram of the saga's execution at the shown moment."""
 
     def choose(self, what: int | str) -> Moment:
-        """Let an action happen."""
+        """Let the action with this number or label happen at the shown moment, and return the moment after it."""
 
     def go(self, position: int) -> None:
-        """Show another moment."""
+        """Show the moment with this index."""
 
     def restart(self) -> None:
-        """Go back to the beginning."""
+        """Go back to the beginning, and drop all later moments."""
 
     def show(self, *, view: View | None = None, theme: ThemeName | None = None) -> None:
         """Show the diagram in another view or theme."""
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call *changed* after every change."""
+        """Call *changed* after every change of the shown moment, of the view or of the theme."""
 
 
 def view_of(play: Play) -> dict[str, Any]:
-    """The view of the shown moment."""
+    """The data that a front end shows for the shown moment. The result can be written as JSON."""
     moment = play.moments[play.position]
     execution = moment.execution
     return {
@@ -85,9 +85,10 @@ def view_of(play: Play) -> dict[str, Any]:
 
 
 def take(play: Play, message: Mapping[str, Any]) -> None:
-    """Execute a message of a front end.
+    """Change the explorer as the message of a front end requests.
 
-    A message that comes too late changes nothing. This happens if a button is pressed twice, or if a front end is slow.
+    A choice changes nothing if the explorer has left the moment at which the button was shown. This happens if a person
+    presses a button twice, or if a front end is slow.
 
     Raises:
         RefusedError: The message is malformed.
@@ -109,7 +110,7 @@ def take(play: Play, message: Mapping[str, Any]) -> None:
 
 
 def _sentence(moment: Moment) -> str:
-    """A sentence that describes the moment."""
+    """One or two sentences: the action before the moment, and the state of the saga with its leftovers."""
     leftovers = moment.execution.outcome().leftovers
     now = f"Now: {place_in_words(moment.execution.state)}"
     now += f"; left over: {', '.join(leftovers)}." if leftovers else "."
@@ -117,7 +118,7 @@ def _sentence(moment: Moment) -> str:
 
 
 def _groups(choices: tuple[Choice, ...], state: str) -> list[dict[str, Any]]:
-    """The choices, grouped by their origin."""
+    """The buttons for *choices*, grouped by the origin of the action. *state* is the state of the shown moment."""
     groups = {title: [_button(each, state) for each in choices if each.who == who] for who, title in WHO.items()}
     return [{"title": title, "choices": buttons} for title, buttons in groups.items() if buttons]
 

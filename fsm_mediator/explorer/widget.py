@@ -9,7 +9,7 @@ import traitlets
 
 from fsm_mediator.explorer.view import Play, take, view_of
 
-if TYPE_CHECKING:  # its metaclass has no type annotations
+if TYPE_CHECKING:  # type checkers cannot use the real class, because its metaclass has no type annotations
 
     class AnyWidget(traitlets.HasTraits):
         """The base class `anywidget.AnyWidget`, as type checkers see it."""
@@ -23,7 +23,7 @@ _HERE: Final = files("fsm_mediator.explorer")
 
 
 class ExplorerWidget(AnyWidget):
-    """Shows an explorer in a notebook. The front end gets only the data of `view_of`."""
+    """Shows an explorer in a notebook. The front end gets only the result of `view_of`."""
 
     _esm = (_HERE / "explorer.js").read_text(encoding="utf-8")
     _css = (_HERE / "explorer.css").read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Observers: functions that are called with each record after its commit, in order, at most once per record."""
+"""Observers: functions that a driver calls with each record after its commit, in order and at most once per record."""

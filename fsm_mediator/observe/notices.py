@@ -1,4 +1,4 @@
-"""Notices: a notice reports that a driver begins or stops driving an execution. Records do not show this."""
+"""Notices: a notice reports that a driver begins or stops driving an execution. No record reports this."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
         saga_id: The id of the execution.
         saga: The saga's definition.
         acceptance: The opening of the execution.
-        state: The current state of the execution.
+        state: The state of the execution at the time of the notice.
         at: The time of the notice, in seconds since the epoch.
         opens: Whether a caller has just started the execution and waits for it.
         error: The error that ended the stint. None if there was no error.
-        previous: At the beginning of a stint, the trace context of the previous stint, in any process. None if there is
-            none.
-        causes: At the beginning of a stint, the trace contexts of the items in the execution's inbox.
+        previous: At the beginning of a stint, the trace context of the previous stint, in any process. None if no trace
+            context was journaled.
+        causes: At the beginning of a stint, the trace contexts of the items in the execution's inbox. Empty otherwise.
     """
 
     kind: str

@@ -14,13 +14,13 @@ from fsm_mediator.redaction import Pattern, Redaction
 class Observer(Protocol):
     """Any callable that takes a `Record`.
 
-    The driver of an execution calls the observer with each record after the record is durable. The calls are in order.
-    Each record is passed at most once; after a crash, no call is repeated. An observer should return quickly. Its
-    exceptions are logged, once for each execution, and have no other effect.
+    The driver of an execution calls the observer with each record when the record is durable. The calls for an
+    execution are in the order of its records. Each record is passed at most once: after a crash, no call is repeated.
+    An observer should return quickly. Its exceptions are logged, once for each execution, and have no other effect.
     """
 
     def __call__(self, record: Record, /) -> object:
-        """Process *record*."""
+        """Process *record*, which is already durable. The result is ignored."""
 
 
 class LoggingObserver:
@@ -34,7 +34,7 @@ class LoggingObserver:
         level: The log level of transitions without an error.
         trouble_level: The log level of failed attempts and of steps without attempts left.
         stuck_level: The log level of executions that become stuck and wait for a person.
-        redact: Patterns of texts to hide in error messages: see `Redaction`.
+        redact: Patterns for the texts to hide in error messages: see `Redaction`.
 
     Raises:
         DefinitionError: *logger* is not a logger, a level is not a number, or a pattern cannot be used.
@@ -62,7 +62,7 @@ class LoggingObserver:
         self._redaction = Redaction(redact)
 
     def __call__(self, record: Record) -> None:
-        """Log *record*."""
+        """Write one log line about *record*."""
         if record.target.startswith("stuck"):
             level = self.stuck_level
         else:
@@ -95,20 +95,20 @@ class LoggingObserver:
 
 
 class RecordingObserver:
-    """Stores every record, for tests.
+    """An observer that stores every record, for tests.
 
     Attributes:
-        records: The records, in the order of the calls.
+        records: The records, in the order in which they were passed.
     """
 
     def __init__(self) -> None:
         self.records: list[Record] = []
 
     def __call__(self, record: Record) -> None:
-        """Store *record*."""
+        """Add *record* to `records`."""
         self.records.append(record)
 
     @property
     def events(self) -> list[tuple[str, str | None]]:
-        """The event and the step of each record."""
+        """The event and the step of each record, in the order of `records`."""
         return [(record.event, record.step) for record in self.records]

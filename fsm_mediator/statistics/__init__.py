@@ -1,4 +1,4 @@
-"""Statistics: numbers about many executions in a journal, such as durations and failure rates of a saga's steps."""
+"""Statistics about many executions in a journal, such as the durations and failure rates of a saga's steps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FailureGroup", "SagaNumbers", "StateNumbers", "Statistics", "StepNumbers", "StepStatistics"]
 
-# Importing these names loads the drawing code, which a mediator that only counts does not need.
-if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
+# These names are imported at their first use, because they load the drawing code, which counting does not need.
+if not TYPE_CHECKING:  # hidden from type checkers: a module with __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Statistics": "fsm_mediator.statistics.statistics"})

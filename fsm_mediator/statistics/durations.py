@@ -1,4 +1,4 @@
-"""Durations: stores any number of durations as a few hundred counts, and computes percentiles from the counts.
+"""Durations: store any number of durations as a few hundred counts, and compute percentiles from the counts.
 
 Source: "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with Relative-Error Guarantees" (Masson, Rim and Lee,
 VLDB 2019).
@@ -15,13 +15,16 @@ ERROR: Final = 0.01
 """The maximum relative difference between a percentile and the real duration of that rank."""
 
 SHORTEST: Final = 1e-6
-"""Seconds. A shorter duration counts as this duration."""
+"""The shortest duration that is distinguished, in seconds. A shorter duration counts as this duration."""
 
 _GROWTH: Final = math.log((1 + ERROR) / (1 - ERROR))
 
 
 def size_of(seconds: float) -> int:
-    """The number of a duration's size class. Durations below `SHORTEST`, even negative ones, count as `SHORTEST`."""
+    """The number of the size class of a duration. A higher class has longer durations.
+
+    Durations below `SHORTEST`, even negative ones, count as `SHORTEST`.
+    """
     return math.ceil(math.log(max(seconds, SHORTEST)) / _GROWTH)
 
 
@@ -29,26 +32,27 @@ class Durations(msgspec.Struct):
     """Durations in seconds, counted by size class.
 
     Attributes:
-        counts: The number of durations in each size class. Each size is two per cent larger than the previous size.
+        counts: The number of durations in each size class, by the number of the class. The durations in a class are two
+            per cent longer than the durations in the class before.
     """
 
     counts: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
-        """Count one duration."""
+        """Count one duration of *seconds* seconds."""
         self.count(size_of(seconds), 1)
 
     def count(self, size: int, count: int) -> None:
-        """Count *count* durations of one size class: see `size_of`."""
+        """Count *count* durations of the size class *size*: see `size_of`."""
         self.counts[size] = self.counts.get(size, 0) + count
 
     @property
     def samples(self) -> int:
-        """The number of added durations."""
+        """The number of all counted durations."""
         return sum(self.counts.values())
 
     def percentile(self, percent: float) -> float | None:
-        """The *percent*-th percentile of the durations, in seconds, within one per cent.
+        """The *percent*-th percentile of the durations, in seconds, with an error of at most one per cent.
 
         None if there are no durations.
         """

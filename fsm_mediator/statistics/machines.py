@@ -1,4 +1,4 @@
-"""The counts of one machine's executions, added up record by record. Independent of journals and pictures."""
+"""Count the executions of one machine, from their records. This module knows neither journals nor pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Period(msgspec.Struct, frozen=True):
         return self.since <= at < self.until
 
     def meets(self, begin: float, end: float) -> bool:
-        """Whether the time from *begin* to *end* overlaps the period."""
+        """Whether the time span from *begin* to *end* overlaps the period."""
         return end >= self.since and begin < self.until
 
 
@@ -40,19 +40,19 @@ DOUBT: Final = "doubt"
 
 
 class Moved(Protocol):
-    """The fields of a record that the counts need."""
+    """The fields of a record that `samples` reads."""
 
     @property
     def event(self) -> str:
-        """The event."""
+        """The name of the transition, one of the machine's events."""
 
     @property
     def source(self) -> str:
-        """The state before the record."""
+        """The state that was left."""
 
     @property
     def target(self) -> str:
-        """The state after the record."""
+        """The state that was entered."""
 
     @property
     def at(self) -> float:
@@ -60,21 +60,21 @@ class Moved(Protocol):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the step is in doubt."""
+        """Whether the step may have had an effect, according to all that is known after this record."""
 
 
 def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[float, str, str, float]]:
-    """The samples of the records of one execution: time, kind, name, seconds.
+    """Yield the samples of one execution, as (time, kind, name, seconds). A sample is one occurrence to count.
 
-    The kinds:
+    *time* is the time of the occurrence, and *seconds* is a duration. The kinds of samples are:
 
-    - ``state``: the time that the execution was in a state.
-    - ``move``: a transition was made (``event source target``).
+    - ``state``: the execution left the state *name* after *seconds*.
+    - ``move``: the transition *name* (``event source target``) happened.
     - ``doubt``: an attempt to execute the step *name* ended in doubt.
-    - ``run``: the time from the acceptance to an end.
-    - ``part``: the time to execute a step, wait or group, without its compensation.
+    - ``run``: the execution ended, *seconds* after its acceptance.
+    - ``part``: the step, wait or group *name* was completed or given up after *seconds*, without its compensation.
 
-    If *records* grow, the samples so far stay the same, and new samples follow them.
+    More *records* of the same execution only add samples at the end.
     """
     entered = begun = accepted_at
     for record in records:
@@ -97,14 +97,14 @@ def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[floa
 
 
 class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of one step, wait or group.
+    """The statistics of one step, wait or group, which is called the part here.
 
     Attributes:
         samples: The number of times that the part was completed or given up.
         failures: The number of times that the part was given up.
         retries: The number of attempts that followed a failed attempt.
-        p50: The median of the time for the part, in seconds, with retries and waits. None without samples.
-        p95: The 95th percentile of the same time. None without samples.
+        p50: The median duration of the part in seconds, including retries and waits. None without samples.
+        p95: The 95th percentile of this duration. None without samples.
         now: The number of executions that are in the part now.
         stuck: The number of executions that are stuck in the part now.
     """
@@ -125,10 +125,10 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         executions: The number of executions with a record in the period.
         now: The number of executions in each state. For ``succeeded`` and ``failed``, only executions that ended in
             the period.
-        runs: The times from acceptance to end.
-        states: The times spent in each state, by state.
-        parts: The times to execute each step, wait or group, by path.
-        moves: The number of times that each transition was made, by ``event source target``.
+        runs: The durations from acceptance to end, in seconds.
+        states: The durations of the stays in each state, by state.
+        parts: The durations of each step, wait or group, by path.
+        moves: The number of times that each transition happened, by ``event source target``.
         doubts: The number of attempts that ended in doubt, by the path of the step.
     """
 
@@ -141,12 +141,15 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
     doubts: dict[str, int] = {}
 
     def place(self, entry: Entry, period: Period) -> None:
-        """Count the state that an execution is in."""
+        """Add an execution to `now`, the number of executions in each state.
+
+        An execution that ended outside of *period* is not counted.
+        """
         if not is_ended(entry.state) or period.has(entry.changed_at):
             self.now[entry.state] = self.now.get(entry.state, 0) + 1
 
     def add(self, accepted_at: float, records: Iterable[Record], period: Period) -> None:
-        """Count the records of one execution. Pass all its records; only records in *period* become samples."""
+        """Count the samples of one execution that are in *period*. *records* must be all its records."""
         counted = False
         for at, kind, name, seconds in samples(accepted_at, records):
             if period.has(at):
@@ -155,7 +158,10 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         self.executions += counted
 
     def count_sample(self, kind: str, name: str, size: int, count: int) -> None:
-        """Count *count* equal samples: see `samples`."""
+        """Add *count* samples of the same kind and name to the counts. *size* is the size class of their durations.
+
+        See `samples` and `size_of`.
+        """
         if kind == RUN:
             self.runs.count(size, count)
         elif kind == STATE:
@@ -168,7 +174,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
             self.doubts[name] = self.doubts.get(name, 0) + count
 
     def step(self, path: str) -> StepStatistics:
-        """The numbers of the part at *path*."""
+        """The statistics of the part at *path*."""
         took = self.parts.get(path, Durations())
         here = {state: count for state, count in self.now.items() if path_of(state) == path}
         return StepStatistics(
@@ -182,7 +188,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         )
 
     def count(self, events: Collection[str], path: str) -> int:
-        """The number of times that one of *events* left a state of the part at *path*."""
+        """The number of transitions that had one of *events* and left a state of the part at *path*."""
         total = 0
         for move, count in self.moves.items():
             event, source, _ = move.split(" ")

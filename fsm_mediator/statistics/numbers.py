@@ -1,4 +1,4 @@
-"""SagaNumbers: statistics of one saga's executions, as numbers that you can store and compare."""
+"""SagaNumbers: statistics about the executions of one saga, as data that you can store and compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPAN: Final = 3600
 """The length of the time spans in which samples are counted, in seconds. The spans are whole hours in UTC."""
 
 FARTHEST: Final = 2**52
-"""Seconds since the epoch. A later time counts as this time."""
+"""The latest time that is distinguished, in seconds since the epoch. A later time counts as this time."""
 
 
 FAILING: Final = (FAILED, STUCK, STUCK_EXECUTING, RETRYING, COMPENSATING, RETRYING_COMPENSATION)
@@ -39,14 +39,15 @@ FAILING: Final = (FAILED, STUCK, STUCK_EXECUTING, RETRYING, COMPENSATING, RETRYI
 
 
 class StateNumbers(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of one state.
+    """The statistics of one state.
 
     Attributes:
         now: The number of executions in the state. For an end state, only executions that ended in the period.
         count: The number of times that executions left the state.
-        p50: The median time in the state, in seconds, within one per cent. None if no execution left it.
-        p95: The 95th percentile of the same time.
-        maximum: The maximum of the same time.
+        p50: The median duration of a stay in the state, in seconds, with an error of at most one per cent. None if no
+            execution left the state.
+        p95: The 95th percentile of this duration.
+        maximum: The maximum of this duration.
     """
 
     now: int
@@ -57,7 +58,7 @@ class StateNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of one step, wait or group.
+    """The statistics of one step, wait or group, which is called the part here.
 
     Attributes:
         samples: The number of times that the part was completed or given up.
@@ -67,9 +68,10 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
         doubts: The number of attempts that ended in doubt.
         doubt_rate: The share of attempts that ended in doubt. None without attempts.
         retries: The number of attempts that followed a failed attempt.
-        p50: The median of the time for the part, in seconds, with retries and waits, within one per cent.
-        p95: The 95th percentile of the same time.
-        maximum: The maximum of the same time.
+        p50: The median duration of the part in seconds, including retries and waits, with an error of at most one per
+            cent. None without samples.
+        p95: The 95th percentile of this duration.
+        maximum: The maximum of this duration.
         now: The number of executions that are in the part now.
         stuck: The number of executions that are stuck in the part now.
     """
@@ -89,7 +91,9 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
-    """Executions that failed, are stuck or wait for a retry at the same step with the same type of error.
+    """The number of executions that are in a failing state with the same step and the same type of error.
+
+    The failing states are those of `FAILING`: for example failed, stuck or waiting for a retry.
 
     Attributes:
         step: The path of the step.
@@ -103,7 +107,7 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
 
 class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of a saga's executions.
+    """The statistics of a saga's executions.
 
     Attributes:
         saga: The name of the saga.
@@ -111,14 +115,14 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
         since: Only records from this time on are counted, in seconds since the epoch. It is a full hour in UTC. None
             for all.
         ended: The number of executions that ended.
-        p50: The median time from acceptance to end, in seconds, within one per cent.
-        p95: The 95th percentile of the same time.
-        maximum: The maximum of the same time.
-        states: The numbers of each state that an execution is in or has left.
-        steps: The numbers of each step, wait and group, by its path.
+        p50: The median duration from acceptance to end, in seconds, with an error of at most one per cent.
+        p95: The 95th percentile of this duration.
+        maximum: The maximum of this duration.
+        states: The statistics of each state that an execution is in or has left, by state.
+        steps: The statistics of each step, wait and group, by its path.
         failures: The failures by step and error type. The largest group comes first.
-        age: The seconds since the side store was filled. 0 if no newer records are missing. The age is not part of the
-            JSON, and is ignored in comparisons.
+        age: The seconds since the side store had counted all records. 0 if it has counted all records now. The age is
+            not part of the JSON, and is ignored in comparisons.
     """
 
     saga: str
@@ -134,16 +138,16 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
     age: float = 0.0
 
     def to_json(self) -> str:
-        """The numbers as JSON without `age`, always in the same order."""
+        """The statistics as JSON, without `age`. Equal statistics have the same text."""
         fields = {name: value for name, value in msgspec.to_builtins(self).items() if name != "age"}
         return json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SagaNumbers:
-        """Read the text of `to_json`.
+        """Read statistics that `to_json` has written.
 
         Raises:
-            JournalError: The text is not a text of `to_json`.
+            JournalError: `to_json` cannot have written the text.
         """
         try:
             return msgspec.json.decode(text, type=cls)
@@ -159,17 +163,17 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_failing(state: str) -> bool:
-    """Whether an execution in this state counts among the failures."""
+    """Whether an execution in this state counts as a failure: see `FAILING`."""
     return phase_of(state) in FAILING
 
 
 def span_of(at: float) -> int:
-    """The number of the time span that contains *at*."""
+    """The number of the time span that contains the time *at*. The span from the epoch on has the number 0."""
     return int(min(max(at, -float(FARTHEST)), float(FARTHEST)) // SPAN)
 
 
 def first_span(since: float | None) -> int | None:
-    """The number of the first counted time span. None if all spans are counted.
+    """The number of the first time span that is counted if *since* is given. None if all spans are counted.
 
     Raises:
         DefinitionError: *since* is not a time.
@@ -188,14 +192,14 @@ def numbers_from(
     groups: Iterable[tuple[str, str, int]],
     age: float = 0.0,
 ) -> SagaNumbers:
-    """Compute the numbers from counts.
+    """Compute the statistics of a saga from counts.
 
     Args:
         saga: The name of the saga.
-        version: The version. None for all versions.
+        version: The version of the counted executions. None for all versions.
         first: The number of the first counted time span. None for all spans.
         machine: The counts.
-        groups: The failures, as (step, error, number of executions).
+        groups: The failing executions, as (step, error type, number of executions).
         age: The age of the counts, in seconds.
     """
     nothing = Durations()
@@ -247,7 +251,7 @@ def _step(machine: MachineStatistics, path: str) -> StepNumbers:
 
 
 def read_numbers(journal: Journal, saga: str, version: str | None, first: int | None) -> SagaNumbers:
-    """The numbers of a saga, computed from all its records. An execution that cannot be read is left out.
+    """The statistics of a saga, computed from all its records. An execution that cannot be read is left out.
 
     Args:
         journal: The journal.

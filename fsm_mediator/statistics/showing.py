@@ -1,4 +1,4 @@
-"""Showing: chooses the numbers for the boxes of a picture, and writes them in words."""
+"""Choose the statistics for the boxes of a picture, and write them in words."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from fsm_mediator.statistics.machines import MachineStatistics, StepStatistics
 Show = Literal["p50", "p95", "failures", "now"]
 
 LEAST_SAMPLES: Final = 20
-"""The minimum number of samples for a colour. With fewer samples a number may be chance, so it is only written."""
+"""The minimum number of samples for which a box gets a colour.
+
+With fewer samples, a value may be chance. Then the value is written, but has no colour.
+"""
 
 _PLAIN: Final = f"no colour: fewer than {LEAST_SAMPLES}"
 _NOTHING: Final = MachineStatistics()
 
 
 class _Shown(NamedTuple):
-    """A kind of numbers that a picture can show."""
+    """A statistic that a picture can show on its steps, such as ``p95``."""
 
-    heading: str  # the name of the numbers
+    heading: str  # the name of the statistic in a few words
     legend: str  # the meaning of signs in the notes, and of boxes without a colour
-    note: Callable[[StepStatistics], str]  # the words in a box
-    value: Callable[[StepStatistics], float | None]  # the value that the box's colour shows
-    words: Callable[[float], str]  # a value in words
-    kinds: frozenset[Kind]  # the kinds of parts that have a colour
+    note: Callable[[StepStatistics], str]  # returns the text in a step's box
+    value: Callable[[StepStatistics], float | None]  # returns the value that the box's colour shows
+    words: Callable[[float], str]  # writes a value in words
+    kinds: frozenset[Kind]  # the kinds of parts whose boxes have a colour
 
 
 def rounded(value: float) -> str:
-    """Seconds in words, with two significant digits, because percentiles are not more precise."""
+    """*value*, a number of seconds, in words with two significant digits. Percentiles are not more precise."""
     figure, unit = seconds(value).split()
     return f"{float(f'{float(figure):.2g}'):g} {unit}"
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with two significant digits."""
+    """*share* as text in per cent, with two significant digits: ``1.5 %`` for 0.015."""
     return f"{float(f'{100 * share:.2g}'):g} %"
 
 
@@ -48,7 +51,7 @@ def _took(name: Literal["p50", "p95"]) -> _Shown:
         took: float | None = getattr(step, name)
         return "no samples" if took is None else f"{rounded(took)} · n {step.samples:,}"
 
-    # Waits have no colour. Compared with a long wait, every step would look fast.
+    # Waits have no colour, because every step would look fast beside a long wait.
     return _Shown(
         f"{name}: {name[1:]} of 100 took at most",
         f"n: how many   {_PLAIN}, or a wait",
@@ -91,14 +94,14 @@ SHOWN: Final[Mapping[Show, _Shown]] = {
         frozenset({Kind.STEP, Kind.SIGNAL, Kind.SLEEP}),
     ),
 }
-"""The kinds of numbers that a picture can show, by name."""
+"""The statistics that a picture can show, by name."""
 
 
 def numbers_of(saga: Saga, machines: Mapping[str, MachineStatistics], show: Show, about: Sequence[str]) -> Numbers:
-    """The numbers of the kind *show* for every step of *saga* and of its branches.
+    """The statistic *show* for every step of *saga* and of its branches. *about* has the lines below the title.
 
     Raises:
-        DefinitionError: There is no such kind of numbers.
+        DefinitionError: There is no such statistic.
     """
     if show not in SHOWN:
         raise DefinitionError(f"cannot show {show!r}; there are {', '.join(SHOWN)}")
@@ -129,7 +132,7 @@ def _numbers(part: Part, step: StepStatistics, show: Show, shown: _Shown) -> Ste
 
 
 def definitions_in(saga: Saga, prefix: str = "") -> Iterator[tuple[str, Saga]]:
-    """Yield *saga* and the sagas of its branches, each with the prefix of its ids in a picture."""
+    """Yield *saga* and the sagas of all its branches. Each comes after the prefix that its ids have in a picture."""
     yield prefix, saga
     for group, branches in saga.branches.items():
         for name, branch in branches.items():

@@ -1,4 +1,4 @@
-"""Batch: counts a batch of journal changes in one transaction of a side store."""
+"""Batch: counts a number of changes of a journal, in one transaction of a side store."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fsm_mediator.statistics.numbers import span_of
 from fsm_mediator.statistics.side_tables import Tables
 
 _LOADED: Final = 500
-"""The number of executions that one query reads. Every version of SQLite allows 999 parameters in a statement."""
+"""The maximum number of executions that one query reads. SQLite always allows 999 parameters in a statement."""
 
 
 class _Made(NamedTuple):
-    """The fields of a record that the store keeps."""
+    """The fields of a record that a side store keeps. `samples` reads them."""
 
     event: str
     source: str
@@ -33,7 +33,7 @@ class _Made(NamedTuple):
 
 
 class _Row:
-    """The fields of an execution that the store keeps."""
+    """The fields of an execution that a side store keeps."""
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.saga_id, self.definition, self.is_branch, self.accepted_at, *more = row
@@ -41,19 +41,19 @@ class _Row:
         self.history: list[tuple[int, float]] = msgspec.json.decode(history)
 
     def values(self, number: int) -> tuple[Any, ...]:
-        """The values of the row for the database."""
+        """The values of the database row for the execution with this number."""
         history = msgspec.json.encode(self.history).decode()
         where = self.saga_id, self.definition, self.is_branch, self.accepted_at, self.state, self.changed_at
         return number, *where, self.error, self.step, self.failed_step, self.is_final, history
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """The key under which the execution is counted."""
+        """The key of the counter in which the execution is counted: definition, state, error, step and time span."""
         return self.definition, self.is_branch, self.state, self.error, self.step, span_of(self.changed_at)
 
 
 class Batch:
-    """Changes that are counted in one transaction."""
+    """Counts changes of a journal in one transaction of a side store."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -67,7 +67,7 @@ class Batch:
         self._places: Counter[tuple[Any, ...]] = Counter()
 
     def count(self, moves: Sequence[Move]) -> None:
-        """Count *moves*, and write the resulting counts."""
+        """Count the changes *moves*, and write the new counts to the tables."""
         self._load({move.execution for move in moves})
         later: dict[int, list[Move]] = {}
         for move in moves:
@@ -94,7 +94,7 @@ class Batch:
         self._tables.keep_ids([(number, row.saga_id) for number, row in kept if number not in self._kept])
 
     def _load(self, numbers: Iterable[int]) -> None:
-        """Read the rows of these executions."""
+        """Read the rows of the executions with these numbers from the tables into this batch."""
         ordered = sorted(numbers)
         for at in range(0, len(ordered), _LOADED):
             some = ordered[at : at + _LOADED]
@@ -113,7 +113,7 @@ class Batch:
         self._places[row.place] += 1
 
     def _add(self, number: int, moves: Sequence[Move]) -> None:
-        """Count further records of an execution."""
+        """Count the new records *moves* of the execution with this number."""
         row = self._rows.get(number)
         if row is None or not moves:
             return
@@ -132,7 +132,7 @@ class Batch:
             self._samples[key] += 1
 
     def _forget(self, number: int) -> None:
-        """Subtract a deleted execution from the counts."""
+        """Subtract the execution with this number from the counts, because the journal has deleted it."""
         row = self._rows.get(number)
         if row is None:
             return

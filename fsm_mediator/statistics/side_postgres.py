@@ -1,6 +1,6 @@
 """PostgresHome: a side store in a separate schema of the journal's database. Needs the extra ``postgres``."""
 
-# ruff: noqa: S608 - statements are put together from constants; values are always parameters
+# ruff: noqa: S608 - the statements are made only from constants; values are always parameters
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fsm_mediator.journal.rows import is_text
 from fsm_mediator.statistics.side_tables import FORMAT
 
 _SHORT: Final = 3
-"""The minimum number of characters of a text that the text index can find."""
+"""The minimum length of a text that the text index can find. A shorter text is searched without the index."""
 
 NAMES: Final = ("place", "definitions", "moves", "executions", "ids", "samples", "places")
 
 MARK: Final = "side_store"
-"""The table with the format of a side store. A schema without this table is no side store."""
+"""The name of the table that has the format of a side store. A schema without this table is no side store."""
 
 TABLES: Final = f"""
     CREATE TABLE {MARK} (format int NOT NULL);
@@ -104,13 +104,13 @@ _WITH_SHORT_TEXT: Final = f"""
 
 
 class StoredJournal(Protocol):
-    """A journal in a PostgreSQL database. ``__getattr__`` may provide the members."""
+    """The methods of a journal on PostgreSQL that a side store needs. The journal may wrap another journal."""
 
     def identity(self) -> str:
-        """A text that no other journal in this database has. The query uses a connection of the journal."""
+        """A text that identifies the journal among all journals in this database. Uses a connection of the journal."""
 
     def may_read(self, schema: str, table: str) -> bool:
-        """Whether the table exists and the database user may read it. The query uses a connection of the journal."""
+        """Whether the table exists and the database user may read it. Uses a connection of the journal."""
 
     @property
     def side_connections(self) -> Connections:
@@ -118,23 +118,26 @@ class StoredJournal(Protocol):
 
 
 class PostgresTables:
-    """The `Tables` in a schema. Statements do not name the schema, because each transaction sets the search path."""
+    """The tables of a side store in the schema *schema*.
+
+    The statements do not name the schema, because each transaction sets the search path.
+    """
 
     def __init__(self, session: Session, schema: str) -> None:
         self._connection = session.connection
         self._schema = schema
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """As `Tables.read`."""
+        """Execute a query with the parameters *values*, and return its rows: see `Tables.read`."""
         return self._connection.execute(statement.replace("?", "%s").encode(), values).fetchall()
 
     def write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """As `Tables.write`."""
+        """Execute *statement* once for each of *rows*: see `Tables.write`."""
         with self._connection.cursor() as cursor:
             cursor.executemany(statement.replace("?", "%s").encode(), list(rows))
 
     def with_text(self, text: str, below: int, limit: int) -> list[tuple[int, str, str, str]]:
-        """As `Tables.with_text`."""
+        """The newest executions with *text* in their id: see `Tables.with_text`."""
         if not is_text(text):
             return []
         if len(text) < _SHORT:
@@ -142,20 +145,23 @@ class PostgresTables:
         return self.read(WITH_TEXT, (text, below, text, limit))
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """As `Tables.keep_ids`."""
+        """Add executions, as (number, id), to the text index."""
         self.write(_KEEP_ID, rows)
 
     def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """As `Tables.remove_ids`."""
+        """Remove executions, as (number, id), from the text index."""
         self.write(_REMOVE_ID, rows)
 
     def are_made(self) -> bool:
-        """As `Tables.are_made`."""
+        """Whether tables of this format exist and can be read."""
         may_read = bool(self._connection.execute(MAY_READ, (self._schema, MARK)).fetchall())
         return may_read and self.read(f"SELECT format FROM {MARK}") == [(FORMAT,)]
 
     def make(self) -> None:
-        """As `Tables.make`. Existing tables of this format are only emptied, so that their access rights remain."""
+        """Create empty tables: see `Tables.make`.
+
+        If tables of this format exist, their rows are deleted and the tables are kept, so that access rights remain.
+        """
         if self.are_made():
             for name in NAMES:  # TRUNCATE would wait for readers, and remove rows from their snapshots
                 self._connection.execute(f"DELETE FROM {name}".encode())
@@ -175,7 +181,7 @@ class PostgresTables:
 
 
 class PostgresHome:
-    """The `Home` of a side store in the database of a PostgreSQL journal.
+    """The place of a side store in the database of a PostgreSQL journal: a schema of its own.
 
     Args:
         journal: The journal.
@@ -188,7 +194,7 @@ class PostgresHome:
 
     @property
     def name(self) -> str:
-        """The schema, and the database without its password."""
+        """The name of the schema and the address of the database, without the password."""
         return f"schema {self.schema} of {self._connections.address.shown}"
 
     def is_there(self) -> bool:
@@ -196,7 +202,7 @@ class PostgresHome:
         return self._journal.may_read(self.schema, MARK)
 
     def source(self) -> str:
-        """The identity of the journal."""
+        """A text that identifies the journal: see `StoredJournal.identity`."""
         return self._journal.identity()
 
     def now(self) -> float:
@@ -206,15 +212,16 @@ class PostgresHome:
 
     @contextmanager
     def reading(self) -> Iterator[PostgresTables]:
-        """As `Home.reading`."""
+        """Open a transaction for reading, and yield its tables: see `Home.reading`."""
         with self._opened("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY") as tables:
             yield tables
 
     @contextmanager
     def writing(self) -> Iterator[PostgresTables]:
-        """As `Home.writing`. An advisory lock makes other writers wait, even before the tables exist.
+        """Open a transaction for writing, and yield its tables: see `Home.writing`.
 
-        A commit does not wait for the disk. If the server crashes, the next refresh counts the lost changes again.
+        An advisory lock makes other writers wait, even before the tables exist. The commit does not wait for the disk.
+        If the server crashes, the next refresh counts the lost changes again.
         """
         with self._opened("SET LOCAL synchronous_commit = off") as tables:
             tables.read("SELECT 1 FROM pg_advisory_xact_lock(?::int, 0)", (lock_class(self.schema),))

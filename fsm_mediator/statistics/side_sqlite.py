@@ -18,7 +18,7 @@ APPLICATION_ID: Final = 0x66736D73  # "fsms"
 ENDING: Final = ".stats.db"
 
 _SHORT: Final = 3
-"""The minimum number of characters of a text that the text index can find."""
+"""The minimum length of a text that the text index can find. A shorter text is searched without the index."""
 
 TABLES: Final = """
     CREATE TABLE place (
@@ -91,40 +91,40 @@ _WITH_SHORT_TEXT: Final = """
 
 
 class SQLiteTables:
-    """The `Tables` in a file."""
+    """The tables of a side store in a SQLite file, within one transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """As `Tables.read`."""
+        """Execute a query with the parameters *values*, and return its rows: see `Tables.read`."""
         return self._connection.execute(statement, values).fetchall()
 
     def write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """As `Tables.write`."""
+        """Execute *statement* once for each of *rows*: see `Tables.write`."""
         self._connection.executemany(statement, rows)
 
     def with_text(self, text: str, below: int, limit: int) -> list[tuple[int, str, str, str]]:
-        """As `Tables.with_text`."""
+        """The newest executions with *text* in their id: see `Tables.with_text`."""
         if len(text) < _SHORT:
             return self.read(_WITH_SHORT_TEXT, (below, text, limit))
         phrase = '"' + text.replace('"', '""') + '"'
         return self.read(_WITH_TEXT, (phrase, below, text, limit))
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """As `Tables.keep_ids`."""
+        """Add executions, as (number, id), to the text index."""
         self.write(_KEEP_ID, rows)
 
     def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """As `Tables.remove_ids`."""
+        """Remove executions, as (number, id), from the text index."""
         self.write(_REMOVE_ID, rows)
 
     def are_made(self) -> bool:
-        """As `Tables.are_made`."""
+        """Whether tables of this format exist and can be read."""
         return self._ids() == (APPLICATION_ID, FORMAT)
 
     def make(self) -> None:
-        """As `Tables.make`."""
+        """Delete all existing tables of a side store, and create empty tables: see `Tables.make`."""
         every = self.read("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql IS NOT NULL")
         if every and self._ids()[0] != APPLICATION_ID:
             raise JournalError("the file of the side store is that of another application; move it away")
@@ -142,13 +142,13 @@ class SQLiteTables:
 
 
 class SQLiteHome:
-    """The `Home` of a side store in a file beside a SQLite journal.
+    """The place of a side store for a SQLite journal: a file beside the journal's file.
 
     Args:
-        path: The path of the journal.
+        path: The path of the journal's file.
 
     Attributes:
-        path: The path of the store.
+        path: The path of the store's file.
     """
 
     def __init__(self, path: str) -> None:
@@ -158,7 +158,7 @@ class SQLiteHome:
 
     @property
     def name(self) -> str:
-        """The path of the store."""
+        """The path of the store's file, for messages."""
         return str(self.path)
 
     def is_there(self) -> bool:
@@ -166,26 +166,26 @@ class SQLiteHome:
         return self.path.exists()
 
     def source(self) -> str:
-        """The inode number of the journal's file."""
+        """The inode number of the journal's file, as text. Another file at the same path has another number."""
         return str(Path(self._source).stat().st_ino)
 
     def now(self) -> float:
-        """The time by the clock of this machine."""
+        """The time in seconds since the epoch, by the clock of this machine."""
         return time.time()
 
     @contextmanager
     def reading(self) -> Iterator[SQLiteTables]:
-        """As `Home.reading`."""
+        """Open a transaction for reading, and yield its tables: see `Home.reading`."""
         with self._opened("ro") as connection:
-            connection.execute("BEGIN")  # all reads see the same snapshot
+            connection.execute("BEGIN")  # so that all reads see the same snapshot
             yield SQLiteTables(connection)
 
     @contextmanager
     def writing(self) -> Iterator[SQLiteTables]:
-        """As `Home.writing`. If the file does not exist, it is created."""
+        """Open a transaction for writing, and yield its tables: see `Home.writing`. A missing file is created."""
         with self._opened("rw") as connection:
             connection.execute("BEGIN IMMEDIATE")
-            yield SQLiteTables(connection)  # an error closes the connection, which undoes the transaction
+            yield SQLiteTables(connection)  # if the block raises, the connection is closed without a commit
             connection.execute("COMMIT")
 
     @contextmanager

@@ -1,10 +1,11 @@
 """SideStore: counts of a journal's executions, in a separate file (SQLite) or a separate schema (PostgreSQL).
 
-The store is filled by following the journal. No driver writes to the store. You can delete its file, or drop its
-schema, at any time: ``fsm-mediator stats --refresh`` builds the store again from the journal.
+A refresh reads the new changes of the journal and adds them to the counts. Drivers do not write to the store. You can
+delete its file, or drop its schema, at any time: ``fsm-mediator stats --refresh`` builds the store again from the
+journal.
 
-This module reads the changes of the journal, and computes results from the counts. The modules ``side_sqlite`` and
-``side_postgres`` have the connections, locks and tables for one database each.
+This module reads the changes of the journal, and computes results from the counts. The connections, locks and tables
+are in the modules ``side_sqlite`` and ``side_postgres``.
 """
 
 from __future__ import annotations
@@ -34,26 +35,26 @@ BATCH: Final = 5000
 """The maximum number of changes that are counted in one transaction."""
 
 FRESH: Final = 60.0
-"""The maximum `SideStore.age`, in seconds, at which the counts of a store are used."""
+"""The maximum age of a store, in seconds, at which commands and pages use its counts. See `SideStore.age`."""
 
 LOOKS: Final = 20
-"""The maximum number of times that a refresh reads again because open transactions hold changes back."""
+"""The maximum number of times that a refresh reads the journal again because open transactions hold changes back."""
 
 PAUSE: Final = 0.05
-"""Seconds for which a refresh waits before it reads again."""
+"""The number of seconds for which a refresh waits before it reads the journal again."""
 
 RARELY: Final = 10
-"""While no store exists, the pause of a daemon is this many times as long."""
+"""While no store exists, the pause between two checks by `filling` is multiplied by this number."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class _Place(NamedTuple):
-    """The part of a journal that a store has counted.
+    """The position in a journal up to which a store has counted the changes.
 
     Attributes:
         cursor: The cursor of the last counted change.
-        at: A time, in seconds since the epoch. All changes before this time are counted. 0 if the store was never
+        at: The time, in seconds since the epoch, before which all changes are counted. 0 if the store was never
             complete.
     """
 
@@ -62,13 +63,13 @@ class _Place(NamedTuple):
 
 
 class SideStore:
-    """The side store of a journal.
+    """The counts of a journal's executions, stored outside of the journal. See this module's docstring.
 
     Args:
         journal: The journal.
         home: The place of the tables.
-        clock: Returns the time, in seconds since the epoch. None for the clock of *home*.
-        sleep: Waits for a number of seconds.
+        clock: A function that returns the time, in seconds since the epoch. None for the clock of *home*.
+        sleep: A function that waits for a number of seconds.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class SideStore:
 
     @property
     def exists(self) -> bool:
-        """Whether the store exists, and was complete for this journal at least once."""
+        """Whether the store exists, and has counted all changes of this journal at least once."""
         return self._filled() is not None
 
     def refresh(self, progress: Callable[[], object] | None = None, *, looks: int = LOOKS) -> int:
@@ -100,8 +101,8 @@ class SideStore:
         counts as incomplete until a later refresh finds that they have ended.
 
         Args:
-            progress: Called after each transaction.
-            looks: The maximum number of times to read again because changes are held back.
+            progress: A function that is called after each transaction.
+            looks: The maximum number of times to read the journal again because changes are held back.
 
         Raises:
             JournalError: The journal cannot be followed, or the store cannot be written.
@@ -124,11 +125,11 @@ class SideStore:
                 self._sleep(PAUSE)
 
     def _count_page(self, begun: float, newest: int) -> tuple[int, bool]:
-        """Count the next changes, in one transaction.
+        """Count the next changes of the journal, at most `BATCH`, in one transaction.
 
         Args:
-            begun: A time, in seconds since the epoch.
-            newest: The number of the last change at the time *begun*.
+            begun: The time at which the refresh began, in seconds since the epoch.
+            newest: The number of the journal's last change at the time *begun*.
 
         Returns:
             The number of changes, and whether all changes before the time *begun* are counted now.
@@ -138,25 +139,28 @@ class SideStore:
             if place is None:
                 tables.make()
                 place = _Place()
-            decided = self._journal.decided()  # before the changes are read
+            decided = self._journal.decided()  # this must be read before the changes
             moves = self._journal.moves(place.cursor, BATCH)
             Batch(tables).count(moves)
             cursor = moves[-1].cursor if moves else place.cursor
             is_complete = len(moves) < BATCH and (decided >= newest or not self._journal.is_changed(cursor))
             at = place.at
-            if is_complete and not begun < at <= self._clock():  # otherwise another process filled it later
+            if is_complete and not begun < at <= self._clock():  # another process may have stored a later time
                 at = begun
             tables.write(sql.SET_PLACE, [(cursor, at, self.home.source())])
         return len(moves), is_complete
 
     def rebuild(self, progress: Callable[[], object] | None = None) -> int:
-        """Delete all counts, then call `refresh`."""
+        """Delete all counts and count the whole journal again. Returns the number of changes, as `refresh`."""
         with self.home.writing() as tables:
             tables.make()
         return self.refresh(progress)
 
     def age(self) -> float:
-        """The seconds since the store was complete. 0 if it is complete now. Infinity if it was never complete."""
+        """The number of seconds since the store had counted all changes. 0 if it has counted all changes now.
+
+        Infinity if it has never counted all changes.
+        """
         place = self._filled()
         return math.inf if place is None else self._age(place)
 
@@ -164,19 +168,20 @@ class SideStore:
         return max(0.0, self._clock() - place.at) if self._journal.is_changed(place.cursor) else 0.0
 
     def is_fresh(self) -> bool:
-        """Whether the store is recent enough to look up counts and texts in it."""
+        """Whether the age of the store is at most `FRESH` seconds, so that its counts can be used."""
         place = self._filled()
         return place is not None and self._age(place) <= FRESH
 
     def is_just_filled(self, seconds: float) -> bool:
-        """Whether the store was complete less than *seconds* ago."""
+        """Whether the store had counted all changes less than *seconds* ago."""
         place = self._filled()
         return place is not None and 0 <= self._clock() - place.at < seconds
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
-        """As `FindingJournal.count`.
+        """The number of executions that match *chosen*, by the key *by* (``state``, for example), as in the journal.
 
-        None if the filter has attributes, a parent, a text or roots alone, because the store has no counts for these.
+        None if the filter has attributes, a parent or a text, or excludes branches, because the store has no counts for
+        these.
         """
         if chosen.attributes or chosen.parent is not None or chosen.text is not None or chosen.roots:
             return None
@@ -195,7 +200,10 @@ class SideStore:
         return found
 
     def numbers(self, saga: str, version: str | None, first: int | None) -> SagaNumbers:
-        """As `read_numbers`."""
+        """The statistics of the executions of *saga*. *version* is None for all versions.
+
+        *first* is the number of the first counted time span. None for all spans.
+        """
         with self.home.reading() as tables:
             place = self._place(tables)
             machine, groups = _counted(tables, saga, version, first)
@@ -204,7 +212,7 @@ class SideStore:
         return numbers_from(saga, version, first, machine, failures, age)
 
     def machine(self, saga: str, version: str) -> MachineStatistics:
-        """All counts of the executions of one definition."""
+        """The counts of all executions of one definition: a version of a saga or of a branch."""
         with self.home.reading() as tables:
             return _counted(tables, saga, version, None)[0]
 
@@ -213,14 +221,14 @@ class SideStore:
 
         Args:
             text: The text.
-            below: The result has only executions with a number below this number.
+            below: Only executions with a number below this number are returned.
             limit: The maximum number of executions.
         """
         with self.home.reading() as tables:
             return tables.with_text(text, below, limit)
 
     def _filled(self) -> _Place | None:
-        """The part of the journal that is counted. None if the store was never complete."""
+        """The position up to which the journal is counted. None if the store has never counted all changes."""
         if not self.home.is_there():
             return None
         with self.home.reading() as tables:
@@ -228,7 +236,7 @@ class SideStore:
         return place if place is not None and place.at > 0 else None
 
     def _place(self, tables: Tables) -> _Place | None:
-        """The part of the journal that is counted. None if the store has another journal or format."""
+        """The position up to which the journal is counted. None if the tables are of another journal or format."""
         found = tables.read(sql.PLACE) if tables.are_made() else []
         if not found:
             return None
@@ -238,7 +246,7 @@ class SideStore:
 
 
 def _conditions(chosen: Filter) -> tuple[str, list[Any]]:
-    """The conditions of a filter except its period, as SQL and its parameters."""
+    """The conditions of a filter, except its period, as SQL text and the parameters of this text."""
     where = [f"p.definition IN ({sql.OF_SAGA})"]
     values: list[Any] = [chosen.saga, chosen.saga, chosen.version, chosen.version]
     if chosen.states:
@@ -256,7 +264,11 @@ def _conditions(chosen: Filter) -> tuple[str, list[Any]]:
 
 
 def _bounds(chosen: Filter) -> tuple[tuple[float, float], ...]:
-    """The complete time spans within the period of a filter, and the rest of the period before and after the spans."""
+    """The period of a filter in three pieces, each from its beginning to its end.
+
+    The first piece has the whole time spans in the period, as numbers of spans. The other two pieces have the rest of
+    the period before and after these spans, as times.
+    """
     since, until = -math.inf if chosen.since is None else chosen.since, chosen.until
     low = -(2**62) if chosen.since is None else span_of(since) + bool(since % SPAN)
     high = 2**62 if until is None else span_of(until)
@@ -270,7 +282,7 @@ def _bounds(chosen: Filter) -> tuple[tuple[float, float], ...]:
 def _counted(
     tables: Tables, saga: str, version: str | None, first: int | None
 ) -> tuple[MachineStatistics, Counter[tuple[str, str]]]:
-    """The counts of a saga's executions, and the number of failures by step and error."""
+    """The counts of a saga's executions, and the number of failing executions by (step, error)."""
     machine = MachineStatistics()
     groups: Counter[tuple[str, str]] = Counter()
     lowest = -(2**62) if first is None else first
@@ -287,7 +299,7 @@ def _counted(
 
 
 def side_store_of(journal: Any, clock: Callable[[], float] | None = None) -> SideStore | None:
-    """The side store of a journal, even if it does not exist yet. None if this journal cannot have a side store."""
+    """The side store of *journal*, which need not exist yet. None if this kind of journal cannot have a side store."""
     if not is_counted(journal):
         return None
     stored: Any = journal
@@ -304,13 +316,13 @@ def side_store_of(journal: Any, clock: Callable[[], float] | None = None) -> Sid
 
 
 def filled_store_of(journal: Any) -> SideStore | None:
-    """The side store of a journal. None if it does not exist."""
+    """The side store of *journal*. None if it does not exist, or has never counted all changes."""
     store = side_store_of(journal)
     return store if store is not None and store.exists else None
 
 
 def fresh_store_of(journal: Any) -> SideStore | None:
-    """The side store of a journal. None if it does not exist or is not fresh."""
+    """The side store of *journal*. None if it does not exist, or is older than `FRESH` seconds."""
     store = side_store_of(journal)
     return store if store is not None and store.is_fresh() else None
 
@@ -347,7 +359,7 @@ def _fill(store: SideStore, ended: threading.Event, every: float) -> None:
             if is_there and not store.is_just_filled(every):
                 store.refresh(looks=1)
             logged = ""
-        except JournalError as error:  # an error in counting must not stop the daemon
+        except JournalError as error:  # an error of the side store must not end the daemon
             if is_there and str(error) != logged:
                 logged = str(error)
                 logger.warning("the side store is not filled: %s", error)

@@ -1,7 +1,8 @@
-"""The protocols for the tables of a side store and for their place, and the SQL that counts.
+"""The protocols `Tables` and `Home` for the tables of a side store, and the SQL statements that count.
 
-Every database executes the same SQL, in which ``?`` is a parameter. The classes `SQLiteHome` and `PostgresHome` have
-the code for one database each: the definitions of the tables, the search for texts, connections and locks.
+All databases execute the same SQL statements, in which ``?`` is a parameter. The code for SQLite alone is in
+`SQLiteHome`, and the code for PostgreSQL alone is in `PostgresHome`: the definitions of the tables, the search for
+texts, connections and locks.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 FORMAT: Final = 2
-"""The number of the format of the tables. A store with another format is built again."""
+"""The version number of the tables' format. A store whose tables have another format is built again."""
 
 
 class Tables(Protocol):
-    """The tables of a store, within one transaction."""
+    """The tables of a side store, within one transaction of the database."""
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows of a query."""
+        """Execute a query with the parameters *values*, and return its rows."""
 
     def write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement once for each row of values."""
+        """Execute *statement* once for each of *rows*, which have its parameters."""
 
     def with_text(self, text: str, below: int, limit: int) -> list[tuple[int, str, str, str]]:
-        """As `SideStore.with_text`."""
+        """The newest *limit* executions with *text* in their id and a number below *below*.
+
+        An execution is returned as (number in the journal, id, saga, version).
+        """
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
         """Add executions, as (number, id), to the text index."""
@@ -44,26 +48,29 @@ class Tables(Protocol):
 
 
 class Home(Protocol):
-    """A place for the tables of a store."""
+    """The place of the tables of a side store: a file, or a schema of a database."""
 
     @property
     def name(self) -> str:
-        """The place, as text for people."""
+        """The file or the schema as text, for messages."""
 
     def is_there(self) -> bool:
         """Whether a store exists. It may have any format, and may belong to another journal."""
 
     def source(self) -> str:
-        """A text that identifies the journal. If another journal replaces the journal, the text changes."""
+        """A text that identifies the journal. It changes if another journal takes the place of the journal."""
 
     def now(self) -> float:
-        """The time in seconds since the epoch, by a clock that all processes with this store share."""
+        """The time in seconds since the epoch, by a clock that all processes that use this store share."""
 
     def reading(self) -> AbstractContextManager[Tables]:
-        """The tables for reading. All reads see the same snapshot."""
+        """Open a transaction for reading, and yield its tables. All reads see the same snapshot."""
 
     def writing(self) -> AbstractContextManager[Tables]:
-        """The tables, in one transaction that is committed when the block ends. Other writers wait for its end."""
+        """Open a transaction for writing, and yield its tables. Other writers wait until it ends.
+
+        The transaction is committed at the end of the block. If the block raises, it is rolled back.
+        """
 
 
 PLACE: Final = "SELECT cursor, at, source FROM place"

@@ -1,4 +1,4 @@
-"""Statistics: numbers about a saga's executions, read from a journal or a JSON file, and drawn on the saga's steps."""
+"""Statistics about a saga's executions, which are read from a journal or a JSON file and drawn on the saga's steps."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from fsm_mediator.statistics.machines import MachineStatistics, Period, StepStat
 from fsm_mediator.statistics.showing import Show, definitions_in, numbers_of, rounded
 
 FORMAT: Final = 1
-"""The number of the JSON's format."""
+"""The version number of the JSON file's format."""
 
 MOST_NAMED: Final = 20
-"""The maximum number of unreadable executions that are named. All of them are counted."""
+"""The maximum number of unreadable executions whose ids are stored. `Unreadable.count` counts all of them."""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """Executions with records that cannot be read.
+    """The executions that are not counted because their records cannot be read.
 
     Attributes:
         count: The number of these executions.
-        named: The ids of the first of these executions, each with the reason.
+        named: The id of each of the first `MOST_NAMED` of these executions, with the reason.
     """
 
     count: int = 0
@@ -44,7 +44,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class _File(msgspec.Struct, kw_only=True):
-    """The content of the JSON file."""
+    """The content of the JSON that `Statistics.to_json` writes."""
 
     format: int = FORMAT
     saga: str
@@ -58,7 +58,7 @@ class _File(msgspec.Struct, kw_only=True):
 
 @attrs.frozen(eq=False, repr=False)
 class Statistics:
-    """Numbers about a saga's executions: the durations and failures of its steps, and the current states.
+    """Statistics about a saga's executions: the durations and failures of its steps, and the current states.
 
     ::
 
@@ -67,8 +67,8 @@ class Statistics:
         stats.diagram("p95")
 
     Attributes:
-        saga: The definition on which the numbers are drawn.
-        version: The version of the executions.
+        saga: The definition whose steps are drawn with the statistics.
+        version: The version of the counted executions.
         since: Only records from this time on are counted, in seconds since the epoch. None to begin with the first
             record.
         until: Only records before this time are counted. None to include the last record.
@@ -95,7 +95,7 @@ class Statistics:
         until: float | None = None,
         progress: Callable[[], object] | None = None,
     ) -> Self:
-        """Read the executions of *saga* in its version, and their branches, from a journal.
+        """Count the executions of *saga* in its version, and their branches, in a journal.
 
         The journal is read page by page, so it may have any size. An execution that cannot be read is counted in
         `unreadable`.
@@ -103,9 +103,9 @@ class Statistics:
         Args:
             saga: The definition.
             journal: The journal, or its path or URL.
-            since: Only records from this time on are samples, in seconds since the epoch.
-            until: Only records before this time are samples. The states of executions are always the current states.
-            progress: Called after each execution.
+            since: Only records from this time on are counted, in seconds since the epoch. None to begin with the first.
+            until: Only records before this time are counted. The states of executions are always the current states.
+            progress: A function that is called after each execution.
 
         Raises:
             DefinitionError: *since* or *until* is not a number, or *until* is not after *since*.
@@ -143,11 +143,12 @@ class Statistics:
 
     @classmethod
     def from_json(cls, saga: Saga, source: str | bytes | Path) -> Self:
-        """Read the output of `to_json`, from the text itself or from a file.
+        """Read statistics that `to_json` has written.
 
         Args:
-            saga: The definition on which the numbers are drawn. Its version may differ from that of the numbers.
-            source: The text, or the `Path` of the file.
+            saga: The definition whose steps are drawn with the statistics. It may have another version than the counted
+                executions.
+            source: The JSON text, or the `Path` of a file with it.
 
         Raises:
             DefinitionError: The file cannot be read, or it does not have statistics of this saga.
@@ -178,7 +179,7 @@ class Statistics:
         )
 
     def to_json(self) -> str:
-        """The numbers as JSON, for a build that has no journal. It has no payloads, results or errors."""
+        """The statistics as JSON, for a build that has no journal. The JSON has no payloads, results or errors."""
         file = _File(
             saga=self.saga.name,
             version=self.version,
@@ -192,7 +193,7 @@ class Statistics:
 
     @property
     def steps(self) -> dict[str, StepStatistics]:
-        """The numbers of each step, wait and group, by its id in pictures: ``charge``, ``fulfil.pack/weigh``."""
+        """The statistics of each step, wait and group, by its id in pictures: ``charge``, ``fulfil.pack/weigh``."""
         nothing = MachineStatistics()
         return {
             prefix + part.path: self.machines.get(definition.name, nothing).step(part.path)
@@ -203,17 +204,17 @@ class Statistics:
     def diagram(
         self, show: Show = "p95", *, view: View = STEPS, beside: Statistics | None = None, **look: Unpack[Look]
     ) -> Diagram:
-        """A diagram of the saga's steps with their numbers. The more executions took a line, the wider the line is.
+        """A diagram of the saga's steps with their statistics. The more executions took a line, the wider the line is.
 
-        A number with fewer than 20 samples has no colour.
+        A step whose value comes from fewer than 20 samples has no colour.
 
         Args:
-            show: ``p50`` or ``p95`` for this percentile of the durations, in seconds. ``failures`` for the share of
-                failures, and retries. ``now`` for the number of executions in each step.
+            show: The statistic on each step. ``p50`` and ``p95`` are percentiles of its durations. ``failures`` is the
+                share of failures, with the number of retries. ``now`` is the number of executions in the step.
             view: ``steps``, or ``detail`` for every state and the number of times that each transition was made.
             beside: Statistics of another period or version. They are drawn to the right of the steps view with the same
                 colours. If both pictures are too wide together, the second is drawn below.
-            look: Attributes of `Diagram`.
+            look: Other attributes of `Diagram`, such as the theme.
 
         Raises:
             DefinitionError: *show* or *view* has an unknown value.
@@ -223,7 +224,7 @@ class Statistics:
         return Diagram(self.saga, view=view, numbers=numbers, beside=other, **look)
 
     def _about(self) -> Iterator[str]:
-        """The lines below the title of a picture."""
+        """Yield the lines below the title of a picture: version, number of executions, durations and period."""
         whole = self.machines.get(self.saga.name, MachineStatistics())
         p50, p95 = whole.runs.percentile(50), whole.runs.percentile(95)
         yield f"version {self.version} · {whole.executions:,} executions"
@@ -236,7 +237,7 @@ class Statistics:
             yield f"{self.unreadable.count:,} cannot be read and are left out: {', '.join(self.unreadable.named)}"
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """The diagram of the 95th percentiles, for a notebook."""
+        """The MIME bundle for a notebook: the diagram of the 95th percentiles, and a line of text."""
         return {**self.diagram()._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
@@ -250,7 +251,7 @@ def _day(time: float) -> str:
 
 @contextmanager
 def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
-    """The journal. If *journal* is a path, it is opened for reading and closed at the end."""
+    """Yield *journal*. If it is a path or a URL, it is opened for reading, and closed at the end of the block."""
     if not isinstance(journal, (str, os.PathLike)):
         yield open_journal(journal)
         return
@@ -259,7 +260,7 @@ def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
 
 
 def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: Period) -> None:
-    """Count one execution.
+    """Add one execution to the counts *machine*.
 
     Raises:
         JournalError: The records of the execution cannot be read.
@@ -267,5 +268,5 @@ def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: P
     machine.place(entry, period)
     accepted_at = entry.acceptance.at
     if entry.seq and period.meets(accepted_at, entry.changed_at):
-        # Other processes may have written newer records since then. They lead to another state, so they are left out.
+        # Records that were written after *entry* was read are left out, because they lead to another state.
         machine.add(accepted_at, journal.records(entry.saga_id)[: entry.seq], period)

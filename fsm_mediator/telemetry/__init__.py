@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["SagaFilter", "Telemetry", "log_context"]
 
-if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
+if not TYPE_CHECKING:  # hidden from type checkers: a module with __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Telemetry": "fsm_mediator.telemetry.spans"})

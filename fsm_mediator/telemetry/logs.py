@@ -1,4 +1,4 @@
-"""Logs: adds the execution and the step to each log record that a step makes, with any logger. Needs no extra."""
+"""Logs: add the id of the execution and the path of the step to each log record that a step writes. Needs no extra."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _attempt: contextvars.ContextVar[Context | None] = contextvars.ContextVar("fsm_m
 
 @contextlib.contextmanager
 def log_context(context: Context) -> Iterator[None]:
-    """Makes the current attempt known to `SagaFilter`. Pass it to a mediator as ``around=[log_context]``.
+    """Let `SagaFilter` know the current attempt. Pass this function to a mediator as ``around=[log_context]``.
 
-    `Telemetry` does the same, so that a mediator with `Telemetry` does not need this function.
+    A mediator with `Telemetry` does not need this function, because `Telemetry` does the same.
     """
     token = _attempt.set(context)
     try:
@@ -27,7 +27,7 @@ def log_context(context: Context) -> Iterator[None]:
 
 
 class SagaFilter(logging.Filter):
-    """Adds ``saga_id`` and ``step`` (the step's path) to log records. Outside of an attempt, both are None.
+    """Adds the fields ``saga_id`` and ``step`` (the step's path) to log records. Outside of an attempt, both are None.
 
     Add this filter to a handler, not to a logger: a logger's filter does not see the records of its child loggers. The
     filter lets every record pass, and does not overwrite existing fields.

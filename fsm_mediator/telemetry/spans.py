@@ -1,9 +1,11 @@
-"""Telemetry: metrics, and a span for each stint of an execution and for each attempt. Uses only OpenTelemetry's API.
+"""Telemetry: metrics, a span for each attempt, and a span for each stint. Uses only OpenTelemetry's API.
 
 A stint is the time in which one driver drives an execution without a break. No span lasts longer than a stint, because
-a span is exported only when it ends. A span that is open for days is not visible, and a crash loses open spans.
-A stint without a caller or a parent's stint has its own trace. Its span links to the trace in which the execution was
-accepted; the context of that trace is journaled. This module never sets the global provider.
+a span is exported only when it ends: an open span cannot be seen, and a crash loses it.
+
+If a caller waits for the execution, or if the parent of a branch is in a stint, the span of the stint is part of their
+trace. Any other stint has its own trace. Its span then links to the trace in which the execution was accepted; the
+context of that trace is journaled. This module never sets the global provider.
 """
 
 from __future__ import annotations
@@ -32,16 +34,16 @@ except ImportError as _error:
     raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from _error
 
 NAME = "fsm_mediator"
-"""The name of the tracer and of the meter, and the prefix of the names of attributes and instruments."""
+"""The name of the tracer and of the meter, and the prefix of the names of all attributes and instruments."""
 
 OUTCOMES = {"execute": "executed", "compensate": "compensated", "probe": "probed", "decide": "decided"}
-"""The outcome of an attempt that returns a value, by its verb."""
+"""The outcome of an attempt that returned, by the verb of the attempt."""
 
 _propagator = TraceContextTextMapPropagator()
 
 
 class _Stint:
-    """An open span of a stint, and the data that its attempts need."""
+    """The open span of a stint, and the data that the spans of the stint's attempts need."""
 
     def __init__(self, notice: Notice, span: trace.Span) -> None:
         self.saga = notice.saga
@@ -55,11 +57,11 @@ class Telemetry:
     Pass it to the mediator twice: ``Mediator(checkout, around=[telemetry], observers=[telemetry])``.
 
     Args:
-        tracer_provider: Makes the tracer. If None, the global provider at the time when the first span begins.
-        meter_provider: Makes the meter. If None, the global provider.
+        tracer_provider: The provider of the tracer. If None, the global provider at the time of the first span.
+        meter_provider: The provider of the meter. If None, the global provider.
         record_exceptions: Whether the span of a failed attempt has the message and the traceback of the step's error.
-        redact: Patterns of values to hide in messages and tracebacks: see `Redaction`. Their field names are
-            ``message`` and ``traceback``.
+        redact: Patterns for the texts to hide in messages and tracebacks: see `Redaction`. The field names ``message``
+            and ``traceback`` hide the whole text.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.
@@ -92,13 +94,13 @@ class Telemetry:
         self._stints = {}
 
     def carrier(self) -> dict[str, str] | None:
-        """The context of the caller's trace, to journal with a new execution. None if the caller has no trace."""
+        """The context of the caller's trace, to be journaled with a new execution. None if the caller has no trace."""
         carrier: dict[str, str] = {}
         _propagator.inject(carrier)
         return carrier or None
 
     def carrier_of_stint(self, saga_id: str) -> dict[str, str] | None:
-        """The context of the execution's open span, to journal with its records. None if no span is open."""
+        """The context of an execution's open span, to be journaled with its records. None if no span is open."""
         stint = self._stints.get(saga_id)
         if stint is None:
             return None
@@ -106,7 +108,7 @@ class Telemetry:
         _propagator.inject(carrier, trace.set_span_in_context(stint.span, otel_context.Context()))
         return carrier or None
 
-    # Stints
+    # The spans of stints.
 
     def notice(self, notice: Notice) -> None:
         """Begin or end the span of a stint, the time in which one driver drives an execution. See `Notice`."""
@@ -119,7 +121,7 @@ class Telemetry:
         parent = self._stints.get(acceptance.parent or "")
         links = []
         if notice.opens:
-            context = otel_context.get_current()  # the caller waits until the stint ends
+            context = otel_context.get_current()  # the caller waits, so the span is part of the caller's trace
         elif parent is not None:
             context = trace.set_span_in_context(parent.span, otel_context.Context())
         else:
@@ -134,7 +136,7 @@ class Telemetry:
     def _end(self, notice: Notice) -> None:
         stint = self._stints.pop(notice.saga_id, None)
         if stint is None:
-            return  # the span began before a fork
+            return  # the span began before a fork and belongs to the parent process
         span = stint.span
         if span.is_recording():
             span.set_attribute(f"{NAME}.state", notice.state)
@@ -167,7 +169,7 @@ class Telemetry:
         elif phase in ENDED:
             self._duration.record(record.at - stint.accepted_at, {**attributes, f"{NAME}.state": phase})
 
-    # Attempts
+    # The spans of attempts.
 
     @contextlib.contextmanager
     def _attempt(self, context: Context) -> Iterator[None]:
@@ -205,7 +207,7 @@ class Telemetry:
             span.end()
 
     def _exception(self, error: Exception) -> dict[str, str]:
-        """The attributes of an exception by OpenTelemetry's conventions, with secrets redacted."""
+        """The attributes that describe *error*, with the names of OpenTelemetry's conventions and without secrets."""
         failure, hidden = Failure.of(error), self._redaction.field
         return {
             "exception.type": failure.type,
@@ -215,7 +217,7 @@ class Telemetry:
 
 
 def _links(kind: str, carriers: Iterable[Mapping[str, str]]) -> list[trace.Link]:
-    """Links to the spans of the journaled contexts *carriers*."""
+    """Links to the spans with the journaled contexts *carriers*. *kind* is an attribute of each link."""
     contexts = (_propagator.extract(carrier, otel_context.Context()) for carrier in carriers)
     spans = (trace.get_current_span(context).get_span_context() for context in contexts)
     return [trace.Link(span, {f"{NAME}.link": kind}) for span in spans if span.is_valid]
@@ -234,5 +236,5 @@ def _outcome(stint: _Stint | None, context: Context, error: BaseException) -> st
 
 
 def _kind(error: BaseException) -> str:
-    """The class name of an error. Unlike messages, class names have few different values, as a metric needs."""
+    """The class name of *error*. A metric needs attributes with few different values, and messages have too many."""
     return type(error).__qualname__

@@ -1,4 +1,4 @@
-"""Steps that take effect once, in transactions of the user's own database.
+"""Transactional steps: steps that take effect exactly once, in transactions of the user's own database.
 
 ```python
 tx = Transactions.sqlalchemy(engine)

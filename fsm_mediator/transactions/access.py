@@ -1,4 +1,4 @@
-"""Access: executes statements on the tables of `Transactions` in the user's database."""
+"""Access: execute statements on the tables of `Transactions` in the user's database."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 class Access:
-    """Executes statements on the tables of `Transactions`, and makes transactions in the user's database.
+    """Executes statements on the tables of `Transactions`, and runs transactions in the user's database.
 
     Attributes:
         database: The user's database.
-        tables: The names of the tables, and the statements.
+        tables: The names of the tables, and the SQL statements on them.
     """
 
     def __init__(self, database: Database, tables: Tables) -> None:
@@ -24,7 +24,7 @@ class Access:
         self.tables = tables
 
     async def query(self, session: Any, statement: str, **values: Any) -> Any:
-        """Execute a statement of `Tables` with parameters *values*, and return its rows."""
+        """Execute *statement*, a statement of `Tables`, with the parameters *values*, and return its rows."""
         return await self.database.query(session, self.tables.in_dialect(statement, self.database.dialect), values)
 
     async def transact(
@@ -38,7 +38,7 @@ class Access:
         Args:
             work: A function that gets the session. If it raises, the transaction is rolled back.
             isolation: The isolation level. None for the default level of the database.
-            commit: A function that commits the session. None for the `commit` of the database.
+            commit: A function that commits the transaction of a session. None for `Database.commit`.
         """
         session = await self.database.begin(isolation)
         try:

@@ -1,4 +1,4 @@
-"""Creates and drops the tables of `Transactions` in Alembic migrations.
+"""Create and drop the tables of `Transactions` in Alembic migrations.
 
 ```python
 from alembic import op
@@ -29,7 +29,7 @@ def create_tables(op: Any, **names: Unpack[TableNames]) -> None:
 
     Args:
         op: ``alembic.op``.
-        **names: ``table``, ``outbox`` and ``schema``, as in `Transactions`.
+        **names: The names ``table``, ``outbox`` and ``schema``, if `Transactions` gets other names than the defaults.
 
     Raises:
         DefinitionError: A name is not a plain identifier, or the database is neither PostgreSQL nor SQLite.
@@ -50,7 +50,7 @@ def drop_tables(op: Any, **names: Unpack[TableNames]) -> None:
 
 
 def include_name(**names: Unpack[TableNames]) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
-    """A filter for ``context.configure(include_name=include_name())`` in ``env.py``.
+    """A filter that hides the tables from Alembic: ``context.configure(include_name=include_name())`` in ``env.py``.
 
     Without this filter, ``--autogenerate`` proposes to drop the tables, because no model defines them.
 

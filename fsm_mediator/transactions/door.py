@@ -29,16 +29,17 @@ from fsm_mediator.transactions.tables import BEGUN, DONE
 T = TypeVar("T")
 
 REPEATS: Final = 10
-"""The maximum number of times that a transaction is tried if the database aborts it because of another transaction."""
+"""The maximum number of tries of a transaction that the database aborts because of another transaction."""
 
 
 class Door:
-    """Runs the calls of one step in transactions that also write the step's key.
+    """Calls the functions of one step in transactions that also write the step's key.
 
     Args:
-        access: The user's database, with the tables.
+        access: Access to the user's database and to the tables of `Transactions`.
         isolation: The isolation level of each transaction. None for the default level of the database.
-        patience: The seconds that a probe or a compensation waits for an attempt with an open transaction.
+        patience: The number of seconds for which a probe or a compensation waits for an attempt with an open
+            transaction.
         result: The type of the step's result.
         label: The step's name, for messages.
     """
@@ -59,7 +60,7 @@ class Door:
         """Return the stored result of the step. If there is none, call *work*, store its result and return it.
 
         Raises:
-            StepRejectedError: A probe or a compensation closed the door after this attempt began.
+            StepRejectedError: After this attempt began, a probe or a compensation forbade it to take effect.
             OutcomeUnknownError: The connection was lost during the commit, or *work* ended the transaction.
             RetryAfterError: The database aborted the transaction repeatedly because of other transactions.
         """
@@ -82,7 +83,7 @@ class Door:
             with self._database.guard(session):
                 value = await settled(work(session, payload, context))
             result = self._codec.encode(value, self._what).decode()
-            self._codec.decode(result.encode(), self._result, self._what)  # if it cannot be decoded, roll back
+            self._codec.decode(result.encode(), self._result, self._what)  # an error here rolls the transaction back
             if not await self._query(session, self._tables.keep, key=key, result=result, transaction=taken[0][0]):
                 raise OutcomeUnknownError(
                     f"{context.step!r} ended the transaction of its attempt: its earlier statements are committed "
@@ -93,7 +94,7 @@ class Door:
         return self._decoded(await self._transaction(attempt))
 
     async def probe(self, _payload: Any, context: Context) -> Happened | NotHappened:
-        """Whether `execute` took effect. If not, no attempt that began before this probe can take effect later.
+        """Whether an attempt took effect. If not, no attempt that began before this probe can take effect later.
 
         Raises:
             AttemptOpenError: An earlier attempt still has an open transaction.
@@ -108,7 +109,7 @@ class Door:
         return NotHappened() if result is None else Happened(self._decoded(result))
 
     async def compensate(self, work: Callable[..., Any], payload: Any, context: Context) -> None:
-        """Call *work* if `execute` took effect and is not undone yet.
+        """Call *work* if an attempt took effect and is not undone yet.
 
         No attempt that began before this call can take effect later.
 
@@ -120,8 +121,9 @@ class Door:
             own = await self._set_lock_timeout(session, self._limit)
             state, result = await self._close(session, context)
             if state == DONE or (result is None and not context.in_doubt):
-                # If there was no row, the saga still knows the effect: the key was pruned, or an operator settled it.
-                await self._set_lock_timeout(session, own)  # the timeout is only for the key's lock
+                # If the key has no row, but the saga knows that the step took effect, the row was pruned or an operator
+                # settled the step. Then *work* is called too.
+                await self._set_lock_timeout(session, own)  # *work* must not run with the short timeout for the key
                 known = context if result is None else msgspec.structs.replace(context, result=self._decoded(result))
                 with self._database.guard(session):
                     await settled(work(session, payload, known))
@@ -132,7 +134,7 @@ class Door:
     async def _set_lock_timeout(self, session: Any, limit: str) -> str:
         """Set the lock timeout of this transaction to *limit*, and return the previous timeout.
 
-        It has no effect on SQLite.
+        On SQLite, nothing is set and the result is empty.
         """
         if self._database.dialect != "postgresql":
             return ""
@@ -140,10 +142,10 @@ class Door:
         return str(before)
 
     async def _close(self, session: Any, context: Context) -> tuple[str, str | None]:
-        """Close the door, unless the step took effect.
+        """Store a fence in the row of the step's key, unless an attempt took effect: see this module's docstring.
 
         Returns:
-            The state of the key, and the result as JSON. The result is None if there was no row.
+            The state of the key, and the result as JSON. The result is None if the key had no row.
 
         Raises:
             AttemptOpenError: An earlier attempt still has an open transaction.
@@ -173,7 +175,7 @@ class Door:
         return self._codec.decode(result.encode(), self._result, self._what)
 
     async def _transaction(self, attempt: Callable[[Any], Any]) -> Any:
-        """Call *attempt* in a transaction. If a concurrent transaction makes the database abort it, try again.
+        """Call *attempt* in a transaction. If the database aborts it because of another transaction, try again.
 
         Raises:
             RetryAfterError: The database aborted the transaction `REPEATS` times.
@@ -193,5 +195,5 @@ class Door:
             await self._database.commit(session)
         except Exception as error:
             if conflicts(error) or is_lock_timeout(error):
-                raise  # the transaction was rolled back
+                raise  # in this case it is certain that the transaction was rolled back
             raise OutcomeUnknownError(f"the commit gave no answer: {error}") from error

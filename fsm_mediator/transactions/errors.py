@@ -6,15 +6,15 @@ from fsm_mediator.error_types import MediatorError, StepRejectedError
 
 
 class TransactionError(StepRejectedError):
-    """A transactional step tried to end its transaction, or ran inside another transaction. It had no effect."""
+    """A transactional step tried to end its transaction, or ran inside another transaction. The step had no effect."""
 
 
 class AttemptOpenError(MediatorError):
-    """An earlier attempt of the step still has an open transaction. It is not yet known whether it will commit."""
+    """An earlier attempt of the step still has an open transaction. Whether it will commit is not known yet."""
 
 
 def conflicts(error: BaseException) -> bool:
-    """Whether the database aborted the transaction because of a concurrent transaction. A retry can then help."""
+    """Whether *error* says that a concurrent transaction made the database abort the transaction. A retry can help."""
     return any(
         getattr(each, "sqlstate", None) in _CONFLICTS or getattr(each, "sqlite_errorcode", None) == _BUSY_SNAPSHOT
         for each in _layers(error)
@@ -35,10 +35,10 @@ def _layers(error: BaseException) -> tuple[BaseException | None, ...]:
 
 
 _CONFLICTS = ("40001", "40P01")
-"""PostgreSQL's codes for a serialization failure and a deadlock."""
+"""The SQLSTATE codes of PostgreSQL for a serialization failure and for a deadlock."""
 
 _BUSY = (5, 6)
-"""SQLite's codes for a wait for a lock that timed out."""
+"""The primary result codes of SQLite for a wait for a lock that timed out."""
 
 _BUSY_SNAPSHOT = 517
-"""SQLite's code for a transaction that has read data which another transaction has changed since."""
+"""SQLite's code for a transaction that cannot write, because another transaction has changed data that it has read."""

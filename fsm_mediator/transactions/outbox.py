@@ -1,11 +1,12 @@
-"""Outbox: starts, signals and messages that the user's transactions write, and the relay that delivers them.
+"""Outbox: the rows for starts, signals and messages that the user's transactions write, and their delivery by a relay.
 
 A row of the outbox is committed together with the user's own rows, or not at all. A relay first delivers a row and then
-deletes it. So each row is delivered at least once. The mediator ignores a repeated start or signal. Each message has an
+deletes it, so each row is delivered at least once. The mediator ignores a repeated start or signal. Each message has an
 id, so that a consumer can ignore a repeated message.
 
-Only the relay with the lease publishes messages. So two relays do not publish the same messages. Rows are read in the
-order of their numbers. A row is read only if no open transaction can still commit a row with a lower number.
+Only the relay that holds the lease publishes messages, so two relays do not publish the same message at the same time.
+Rows are read in the order of their numbers. A row is read only if no open transaction can still commit a row with a
+lower number.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 Kind: TypeAlias = Literal["start", "signal", "message"]
 
 BATCH: Final = 100
-"""The maximum number of rows that one query reads."""
+"""The maximum number of outbox rows that one query reads."""
 
 LEASE: Final = 10.0
 """The duration of the lease for publishing messages, in seconds. A relay renews the lease after half of this time."""
@@ -42,11 +43,11 @@ Publish: TypeAlias = Callable[[str, Any, str, str], object]
 
 
 class Lag(NamedTuple):
-    """The number of rows in an outbox.
+    """The number and the age of the rows in an outbox.
 
     Attributes:
         waiting: The number of rows that wait for delivery.
-        refused: The number of rows that cannot be delivered. The column ``refused`` has the reason.
+        refused: The number of rows that cannot be delivered. The column ``refused`` of such a row has the reason.
         seconds: The age of the oldest waiting row, in seconds. 0 if no row waits.
     """
 
@@ -74,7 +75,7 @@ class Row(NamedTuple):
 
 
 class _Start(msgspec.Struct):
-    """The body of a row that is a start."""
+    """The body of an outbox row of the kind ``start``."""
 
     payload: msgspec.Raw
     deadline: float | None
@@ -86,7 +87,7 @@ class MediatorLike(Protocol):
 
     @property
     def sagas(self) -> Any:
-        """The registered sagas."""
+        """The sagas that are registered with the mediator."""
 
     def start(
         self,
@@ -97,18 +98,18 @@ class MediatorLike(Protocol):
         deadline: float | None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Accept a new execution of *saga*."""
+        """Accept a new execution of *saga* with the id *saga_id*."""
 
     def signal(self, saga_id: str, name: str, value: Any) -> Any:
-        """Send the signal *name* to an execution."""
+        """Send the signal *name* with *value* to the execution *saga_id*."""
 
 
 class _Lease:
-    """The lease for publishing messages. At any time at most one relay holds it.
+    """The lease for publishing messages, as one relay sees it. At most one relay holds the lease at any time.
 
     Args:
         execute: A function that executes a statement in its own transaction.
-        tables: The tables.
+        tables: The SQL statements on the table of the lease.
     """
 
     def __init__(self, execute: Callable[..., Awaitable[Any]], tables: Tables) -> None:
@@ -126,7 +127,7 @@ class _Lease:
         return await self._ask(self._tables.lease)
 
     async def keep(self) -> bool:
-        """Whether this relay still holds the lease. The method renews the lease after half of its time."""
+        """Return whether this relay still holds the lease. Renew the lease if half of its time has passed."""
         return self.held and (time.monotonic() < self._renew_at or await self._ask(self._tables.renew))
 
     async def _ask(self, statement: str) -> bool:
@@ -135,16 +136,16 @@ class _Lease:
         return self.held
 
     async def release(self) -> None:
-        """Release the lease, so that another relay can publish."""
+        """Release the lease if this relay holds it, so that another relay can publish messages."""
         if self.held:
             await self._execute(self._tables.release, owner=self._owner)
 
 
 class Outbox:
-    """The outbox of one database.
+    """Writes rows to the outbox of one database, and delivers the waiting rows.
 
     Args:
-        access: The database, with the tables.
+        access: Access to the user's database and to the tables of `Transactions`.
         publish: The function that publishes messages. If None, messages wait for a process with such a function.
     """
 
@@ -185,14 +186,13 @@ class Outbox:
         await self._access.query(session, self._tables.put, kind=kind, name=name, key=key, body=body.decode())
 
     async def lag(self) -> Lag:
-        """The numbers of waiting and refused rows in the outbox."""
+        """The number of waiting rows, the number of refused rows, and the age of the oldest waiting row."""
         return Lag(*(await self._whole(self._tables.lag))[0])
 
     async def pass_on(self, mediator: MediatorLike) -> int:
         """Deliver the waiting rows in order, and return the number of delivered or refused rows.
 
-        If a row cannot be delivered now, the later rows with the same key also wait. The next call tries these rows
-        again.
+        If a row cannot be delivered now, this row and all later rows with the same key wait for the next call.
         """
         lease = _Lease(self._whole, self._tables)
         passed, after, held_back = 0, 0, set[str]()
@@ -200,7 +200,7 @@ class Outbox:
             while rows := await self._read(after):
                 publishes = self._publish is not None and any(row.kind == "message" for row in rows)
                 if publishes and not lease.held and await lease.take():
-                    rows = await self._read(after)  # another relay may have published some of these rows meanwhile
+                    rows = await self._read(after)  # another relay may have published some of these rows
                 for row in rows:
                     after = row.number
                     if row.key not in held_back and not await self._pass_row(mediator, row, lease):
@@ -218,7 +218,7 @@ class Outbox:
         return [Row(*row) for row in await self._whole(self._tables.waiting, after=after, limit=BATCH)]
 
     async def _pass_row(self, mediator: MediatorLike, row: Row, lease: _Lease) -> bool:
-        """Deliver one row. Returns False if the row must be tried again later, True if it was delivered or refused."""
+        """Deliver one row. Returns True if it was delivered or refused, and False if it must be tried again later."""
         try:
             if row.kind == "message":
                 if self._publish is None or not await lease.keep():
@@ -231,7 +231,7 @@ class Outbox:
             else:
                 known = [each for each in mediator.sagas if each.name == row.name]
                 if not known:
-                    return False  # another process may know the saga
+                    return False  # a mediator in another process may know the saga
                 begins = self._codec.decode(row.body.encode(), _Start, f"start {row.number}")
                 payload = self._codec.decode(begins.payload, payload_type(known[-1]), f"the payload of {row.key!r}")
                 extra = {"attributes": begins.attributes} if begins.attributes else {}

@@ -1,4 +1,4 @@
-"""Pruning: deletes the keys of ended executions."""
+"""Pruning: delete the keys of transactional steps after their execution has ended."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fsm_mediator.states import ENDED
 from fsm_mediator.transactions.access import Access
 
 BATCH: Final = 500
-"""The maximum number of executions that are processed in one transaction."""
+"""The maximum number of executions whose keys are deleted in one transaction."""
 
 
 class Pruned(NamedTuple):
-    """The result of `Transactions.prune`: numbers of keys and of executions.
+    """The result of `Transactions.prune`.
 
     Attributes:
         deleted: The number of deleted keys.
@@ -28,14 +28,14 @@ class Pruned(NamedTuple):
 
 
 async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pruned:
-    """Delete the keys of ended executions, if the keys are older than *older_than* seconds. As `Transactions.prune`."""
+    """Delete the keys of ended executions that are older than *older_than* seconds. See `Transactions.prune`."""
     total, after = Pruned(0, 0, 0), ""
 
     async def prune_batch(session: Any) -> tuple[Pruned, str]:
-        """Prune the next batch of executions: those with ids above *after*.
+        """Delete the keys of the next `BATCH` executions, in the order of their ids, with ids above *after*.
 
         Returns:
-            The numbers for this batch, and the last id. The id is empty if this was the last batch.
+            The counts for this batch, and its last id. The id is empty if this was the last batch.
         """
         tables = access.tables
         rows = await access.query(session, tables.old, seconds=older_than, after=after, limit=BATCH)

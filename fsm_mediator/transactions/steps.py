@@ -1,4 +1,4 @@
-"""TransactionalStep: writes its effect, its key and its result in one transaction of the user's database."""
+"""TransactionalStep: a step that commits its effect, its key and its result in one transaction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
-    """A step made by `Transactions.step`. Calling it calls the decorated function, with a session that you pass."""
+    """A step that `Transactions.step` makes. To test the decorated function, call the step with your own session."""
 
     probe: Callable[..., Any]
     compensate: Callable[..., Any]
@@ -36,7 +36,7 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         self._door = door
         self._coroutine = coroutine
         super().__init__(self._with_session(function, door.execute), check_name("a step", name), settings)
-        self.execute: Callable[..., Returned_co]  # a function of the payload and the context, not of the session
+        self.execute: Callable[..., Returned_co]  # takes the payload and the context, but no session
         self.__dict__["probe"] = _as_callback(door.probe, coroutine)
 
     def compensation(self, function: F) -> F:
@@ -48,8 +48,8 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         self._attach("compensate", self._with_session(function, self._door.compensate))
         return function
 
-    def probing(self, function: F) -> F:  # noqa: ARG002 - as the method that it overrides
-        """Raise an error, because a transactional step already has a probe: its key shows whether it took effect.
+    def probing(self, function: F) -> F:  # noqa: ARG002 - the overridden method has this parameter
+        """Always raise an error: a transactional step already has a probe, which reads the step's key.
 
         Raises:
             DefinitionError: Always.
@@ -61,9 +61,9 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         return self._function(*args, **kwargs)
 
     def _with_session(self, function: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., Any]:
-        """The step's callback for *function*, with the parameters ``(payload, context)``.
+        """A callback with the parameters ``(payload, context)`` that calls *function* in a transaction.
 
-        It calls *does*, a method of `Door`, which calls *function* with a session.
+        The callback calls *does*, a method of `Door`, which calls *function* with a session.
 
         Raises:
             DefinitionError: *function* is a coroutine function and the sessions are not for coroutines, or the reverse.

@@ -1,6 +1,6 @@
 """The tables of `Transactions` in the user's database, and the statements on them."""
 
-# ruff: noqa: S608 - the names in the statements are checked; values are always parameters
+# ruff: noqa: S608 - the names in the statements are checked identifiers; values are always parameters
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.transactions.databases.base import Dialect
 
 BEGUN: Final = "begun"
-"""The state of a key while the transaction of its attempt is open. Only that transaction sees this state."""
+"""The state of a key while the transaction of an attempt is open. Only this transaction sees the state."""
 
 DONE: Final = "done"
 """The state of a key after its step took effect."""
@@ -21,16 +21,16 @@ TRANSACTION: Final = "this_transaction()"
 """The placeholder in statements for the number of the current transaction."""
 
 BEFORE: Final = "seconds_ago()"
-"""The placeholder in statements for the time that is ``:seconds`` before now."""
+"""The placeholder in statements for the time ``:seconds`` seconds ago."""
 
 SETTLED: Final = "settled()"
-"""The placeholder for the condition that no open transaction can still commit a row with a lower number."""
+"""The placeholder in statements for a condition: no open transaction can still commit a row with a lower number."""
 
 AGE: Final = "age()"
-"""The placeholder for the age of the oldest waiting row of the outbox, in seconds."""
+"""The placeholder in statements for the age of the oldest waiting row of the outbox, in seconds."""
 
 NOW: Final = "seconds_now()"
-"""The placeholder for the time of the database, in seconds since the epoch."""
+"""The placeholder in statements for the time of the database's clock, in seconds since the epoch."""
 
 _IN_POSTGRES: Final = {
     NOW: "extract(epoch FROM clock_timestamp())::float8",
@@ -39,7 +39,7 @@ _IN_POSTGRES: Final = {
     SETTLED: "written_by < pg_snapshot_xmin(pg_current_snapshot())",
     AGE: "COALESCE(extract(epoch FROM now() - min(at) FILTER (WHERE refused IS NULL))::float8, 0)",
 }
-_IN_SQLITE: Final = {  # SQLite has no transaction numbers, and only one writer at a time
+_IN_SQLITE: Final = {  # SQLite has no transaction numbers, and needs none: it has only one writer at a time
     NOW: "((julianday('now') - 2440587.5) * 86400.0)",
     TRANSACTION: "''",
     BEFORE: "datetime('now', '-' || :seconds || ' seconds')",
@@ -48,11 +48,14 @@ _IN_SQLITE: Final = {  # SQLite has no transaction numbers, and only one writer 
 }
 
 CLOSED: Final = "closed"
-"""The state of a key if its step did not take effect or was undone. No attempt up to the fence can take effect."""
+"""The state of a key whose step did not take effect, or was undone.
+
+An attempt can take effect only if its record number is above the fence in the key's row.
+"""
 
 
 class TableNames(TypedDict, total=False):
-    """The names of the tables, as in `Transactions`."""
+    """The keyword arguments of `Transactions` that name the tables."""
 
     table: str
     outbox: str
@@ -60,7 +63,7 @@ class TableNames(TypedDict, total=False):
 
 
 class Tables:
-    """The names of the tables, and the SQL statements on them.
+    """The names of the tables of `Transactions`, and the SQL statements on them.
 
     Args:
         table: The name of the table of keys.
@@ -99,7 +102,7 @@ class Tables:
             f"ON CONFLICT (key) DO UPDATE SET "
             f"fence = CASE WHEN known.fence > excluded.fence THEN known.fence ELSE excluded.fence END, "
             f"result = COALESCE(known.result, 'null') RETURNING state, result"
-        )  # the returned result is NULL only if there was no row before
+        )  # the returned result is NULL only if the key had no row before
         self.lock_timeout = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', :limit, true)"
         self.undo: str = f"UPDATE {done} SET state = '{CLOSED}', at = CURRENT_TIMESTAMP WHERE key = :key"
         self.old: str = (
@@ -125,13 +128,13 @@ class Tables:
 
     @staticmethod
     def in_dialect(statement: str, dialect: Dialect) -> str:
-        """*statement* with its placeholders replaced by the SQL of *dialect*."""
+        """*statement* in which SQL of *dialect* replaces the placeholders."""
         for token, meaning in (_IN_POSTGRES if dialect == "postgresql" else _IN_SQLITE).items():
             statement = statement.replace(token, meaning)
         return statement
 
     def statements(self, dialect: Dialect) -> Sequence[str]:
-        """The statements that create the missing tables. They may be executed repeatedly."""
+        """The SQL statements that create the missing tables. They do nothing if the tables exist."""
         number = (
             "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
             if dialect == "postgresql"
@@ -152,5 +155,5 @@ class Tables:
         )
 
     def drops(self) -> Sequence[str]:
-        """The statements that drop the tables."""
+        """The SQL statements that drop all tables."""
         return [f"DROP TABLE IF EXISTS {table}" for table in (self.done, self.outbox, self.relay)]

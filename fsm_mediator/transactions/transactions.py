@@ -27,13 +27,13 @@ Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 
 class OutboxSettings(TableNames, total=False):
-    """The settings of `Transactions`, besides *patience*."""
+    """The keyword arguments of `Transactions`, except *patience*."""
 
     publish: Publish | None
 
 
 class TransactionsSettings(OutboxSettings, total=False):
-    """All settings of `Transactions`."""
+    """All keyword arguments of `Transactions`."""
 
     patience: float
 
@@ -49,7 +49,8 @@ class Transactions:
         table: The name of the table of keys.
         outbox: The name of the outbox table.
         schema: The schema of both tables on PostgreSQL. None for the first schema of the search path.
-        patience: The seconds that a probe or a compensation waits for an attempt with an open transaction.
+        patience: The number of seconds for which a probe or a compensation waits for an attempt with an open
+            transaction.
         publish: A function ``publish(topic, payload, key, message_id)`` that publishes the messages of `emit`. With an
             `AsyncMediator` it may be a coroutine function. If None, messages wait for a process with such a function.
 
@@ -77,12 +78,13 @@ class Transactions:
     def sqlite3(cls, path: str | Path, *, patience: float = 10.0, **settings: Unpack[OutboxSettings]) -> Transactions:
         """Transactions on a SQLite file. The session of a step is a `sqlite3.Connection`.
 
-        Do not use the file of a journal: only its mediator may write to it.
+        Do not use the file of a journal, because only the journal may write to it.
 
         Args:
-            path: The file.
-            patience: As in `Transactions`. It is also the time to wait for the file's write lock, in seconds.
-            **settings: As in `Transactions`.
+            path: The path of the file.
+            patience: The number of seconds to wait for an attempt with an open transaction, and for the write lock of
+                the file.
+            **settings: The other arguments of `Transactions`, such as *publish*.
         """
         from fsm_mediator.transactions.databases.sqlite import SQLiteDatabase
 
@@ -98,7 +100,7 @@ class Transactions:
             pool: A pool of `psycopg_pool`, or the address of a server. With an address, each transaction opens a new
                 connection.
             asynchronous: Whether the steps are coroutine functions. Pass it only with an address.
-            **settings: As in `Transactions`.
+            **settings: The other arguments of `Transactions`, such as *publish*.
         """
         from fsm_mediator.transactions.databases.psycopg import PsycopgDatabase
 
@@ -110,7 +112,7 @@ class Transactions:
 
         Args:
             engine: An `Engine` or an `AsyncEngine`, for PostgreSQL or SQLite.
-            **settings: As in `Transactions`.
+            **settings: The other arguments of `Transactions`, such as *publish*.
         """
         from fsm_mediator.transactions.databases.sqlalchemy import SQLAlchemyDatabase
 
@@ -122,8 +124,8 @@ class Transactions:
 
         Args:
             using: The alias of the database.
-            **settings: As in `Transactions`. The default names of the tables come from Django's setting
-                ``FSM_MEDIATOR``, a dictionary.
+            **settings: The other arguments of `Transactions`, such as *publish*. If the names of the tables are left
+                out, they come from Django's setting ``FSM_MEDIATOR``, a dictionary.
         """
         from fsm_mediator.transactions.databases.django import DjangoDatabase, names_in_settings
 
@@ -155,13 +157,13 @@ class Transactions:
         exactly once, even after a crash. The step is repeatable and has a probe.
 
         Args:
-            function: The function that performs the step.
+            function: The function that executes the step.
             name: The step's name. The default is the function's name.
             isolation: The isolation level of the step's transactions. None for the default level of the database.
             **settings: Settings of the step. The attributes of `Step` describe them.
 
         Raises:
-            DefinitionError: The signature or a setting is wrong.
+            DefinitionError: The signature of *function* or a setting is wrong.
         """
         if isolation is not None and isolation not in ISOLATION:
             raise DefinitionError(f"tx.step: isolation must be one of {', '.join(ISOLATION)}, not {isolation!r}")
@@ -181,7 +183,7 @@ class Transactions:
 
         return make if function is None else make(function)
 
-    # In the user's own transactions
+    # Calls in the user's own transactions.
 
     def start(
         self,
@@ -203,9 +205,9 @@ class Transactions:
             saga: The saga or its name.
             payload: The payload, which every step gets.
             saga_id: The id of the execution.
-            deadline: Seconds from the start of the execution. If it has not succeeded by then, it compensates. If None,
-                the deadline of the saga applies.
-            attributes: As for `Mediator.start`.
+            deadline: The number of seconds from the start after which the execution compensates if it has not
+                succeeded. If None, the deadline of the saga applies.
+            attributes: Names and values by which the execution can be found later, as for `Mediator.start`.
 
         Returns:
             None. With sessions for coroutines, an awaitable.
@@ -223,7 +225,7 @@ class Transactions:
         """Send a signal after the transaction of *session* is committed. After a rollback, nothing is sent.
 
         Args:
-            session: As for `start`.
+            session: Your open session or connection, as for `start`.
             saga_id: The id of the execution.
             name: The name of the signal.
             value: The value of the signal.
@@ -245,8 +247,8 @@ class Transactions:
         of their commits.
 
         Args:
-            session: As for `start`.
-            topic: The topic to publish to.
+            session: Your open session or connection, as for `start`.
+            topic: The topic to which the message is published.
             payload: The content of the message: plain data, or types that msgspec encodes.
             key: The key of the message.
 
@@ -259,14 +261,14 @@ class Transactions:
         return self._do(self._outbox.put, session, "message", topic, key, payload)
 
     async def pass_on(self, mediator: MediatorLike) -> int:
-        """Deliver the rows of the outbox. Returns the number of delivered or refused rows.
+        """Deliver the waiting rows of the outbox. Returns the number of delivered or refused rows.
 
         The daemon of a mediator with ``relays=[tx]`` calls this method.
         """
         return await self._outbox.pass_on(mediator)
 
     def lag(self) -> Any:
-        """The numbers of waiting and refused rows of the outbox, as a `Lag`.
+        """The number of waiting rows and the number of refused rows in the outbox.
 
         Returns:
             A `Lag`. With sessions for coroutines, an awaitable `Lag`.
@@ -303,7 +305,7 @@ class Transactions:
 
         return look if self.database.asynchronous else lambda: run_blocking(look)
 
-    # The tables
+    # Calls about the tables.
 
     def prune(self, journal: Journal, older_than: float) -> Any:
         """Delete the old keys of ended executions. The journal decides whether an execution has ended.
@@ -329,7 +331,7 @@ class Transactions:
         return ";\n".join(self._access.tables.statements(self.database.dialect)) + ";\n"
 
     def migrate(self) -> Any:
-        """Create the missing tables.
+        """Create the missing tables of `Transactions` in the user's database.
 
         Returns:
             None. With sessions for coroutines, an awaitable.

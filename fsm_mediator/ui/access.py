@@ -1,4 +1,4 @@
-"""Access: an operator's permissions, and the check that a request comes from the monitor's pages."""
+"""Access: the permissions of an operator, and the check that a request comes from a page of the monitor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ SAFETY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""Headers of every response. They allow only the monitor's own scripts and styles, no other host, and no frames."""
+"""The headers of every response. They make a browser load only the monitor's own scripts and styles.
+
+The browser contacts no other host, and does not show the pages in frames of other sites.
+"""
 
 
 def _as_set(names: Iterable[str]) -> frozenset[str]:
@@ -41,11 +44,12 @@ def _as_set(names: Iterable[str]) -> frozenset[str]:
 
 @attrs.frozen
 class Operator:
-    """A user of the monitor.
+    """A user of the monitor, with the user's permissions.
 
     Attributes:
         name: The name that is journaled with each verb.
-        may: The permissions: ``look``, and verbs such as ``retry``. `Operator.acting` grants all permissions.
+        may: The permissions: ``look`` to read the pages, and the names of verbs such as ``retry``. `Operator.acting`
+            returns an operator with all permissions.
 
     Raises:
         DefinitionError: There is no such permission.
@@ -63,16 +67,16 @@ class Operator:
 
     @classmethod
     def acting(cls, name: str) -> Operator:
-        """An operator with all permissions."""
+        """An operator of this name with all permissions."""
         return cls(name, _PERMISSIONS)
 
     def without(self, permissions: Iterable[str]) -> Operator:
-        """The same operator without these permissions."""
+        """A copy of this operator without *permissions*."""
         return attrs.evolve(self, may=self.may - frozenset(permissions))
 
 
 class FormTokens:
-    """Tokens that prove that this monitor rendered a form.
+    """Makes and checks the tokens in forms. A token proves that this monitor rendered the form.
 
     Args:
         secret: The key of the tokens. Processes that serve the same monitor need the same key. None for a random key.

@@ -1,4 +1,4 @@
-"""Auditing: a list of the actions of people on executions, sagas and steps, read from records and notes."""
+"""Auditing: a list of the actions of people and programs, read from the records and notes of a journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import ABANDON
 
 AUDITED: Final = 500
-"""The number of executions that one page of the audit reads."""
+"""The maximum number of executions whose actions are on one page of the audit."""
 
 _PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
 _CANCELLED: Final = Failure.of(SagaCancelledError()).type
@@ -29,14 +29,14 @@ _NOTED: Final = {HOLD: "hold", UNHOLD: "lift the hold", AGAIN: "run again", ACKN
 
 @attrs.frozen
 class Deed:
-    """An action of a person or program.
+    """An action of a person or program on an execution, a saga or a step.
 
     Attributes:
         at: The time of the action, in seconds since the epoch.
-        actor: The name of the person or program; empty if no name was given.
-        subject: The execution, or the saga and step, in words.
-        path: The path of the subject's page, below the root; empty if there is no page.
-        what: The action.
+        actor: The name of the person or program. Empty if no name was given.
+        subject: The id of the execution, or the names of the saga and step.
+        path: The path of the subject's page, relative to the monitor's root. Empty if the subject has no page.
+        what: The action in words.
         why: The reason and other details, redacted.
     """
 
@@ -49,10 +49,10 @@ class Deed:
 
 
 def audit(journal: Journal, redact: Callable[[str], str], after: str | None) -> tuple[list[Deed], str | None]:
-    """One page of actions, the newest first.
+    """One page of actions, with the newest action first.
 
-    A page has the actions on the next `AUDITED` executions below the cursor *after*. The first page also has the
-    actions on sagas and steps, and the batches.
+    A page has the actions on the `AUDITED` executions that come after the cursor *after*. The first page, for which
+    *after* is None, also has the actions on sagas and steps, and the batches.
 
     Returns:
         The actions, and the cursor of the next page. The cursor is None on the last page.
@@ -85,7 +85,7 @@ def _is_cancel(record: Record) -> bool:
 
 
 def _in_words(record: Record) -> tuple[str, str]:
-    """The action and its reason, without the actor, which has its own column."""
+    """The action that *record* shows and its reason, as two texts. The actor is not part of the texts."""
     if _is_cancel(record) and record.error is not None:
         return f"cancel, in {record.step}" if record.step else "cancel", record.error.message
     event = "signal" if record.event == "executed" else record.event.replace("_", " ")

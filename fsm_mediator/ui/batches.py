@@ -1,4 +1,4 @@
-"""Batches: one verb for all executions of a filter. A page asks for confirmation and shows the results."""
+"""Batches: apply one verb to all executions that match a filter. A page asks for confirmation and shows the results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fsm_mediator.ui.offers import Offer, arguments, offer_for_many
 from fsm_mediator.ui.reading import Reader
 
 IN_BULK: Final = ("retry", "resolve", "cancel", "signal", "again", "hold", "unhold", "acknowledge", PRUNE)
-"""The verbs that the pages can give to many executions."""
+"""The verbs that an operator can apply to many executions on the pages."""
 
 MOST: Final = 10_000
-"""The maximum number of executions in one batch of the pages."""
+"""The maximum number of executions in a batch that the pages begin."""
 
 SHOWN: Final = 200
 
 PREVIEWED: Final = 50
-"""The number of executions that are named before a batch is confirmed."""
+"""The maximum number of executions whose ids are shown before an operator confirms a batch."""
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -35,7 +35,7 @@ class Batches:
 
     Args:
         reader: Reads the journal.
-        mediator: Executes the verbs. None if the monitor has no mediator.
+        mediator: The mediator that executes the verbs. None if the monitor has no mediator.
     """
 
     def __init__(self, reader: Reader, mediator: Any) -> None:
@@ -44,22 +44,27 @@ class Batches:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def preview(self, verb: str, asked: Mapping[str, str | None]) -> tuple[int, list[str]]:
-        """The number of executions that match the filter, and the ids of the newest. The count stops above `MOST`."""
+        """The number of executions that match the filter *asked*, and the ids of the newest of them.
+
+        The number is at most ``MOST + 1``. At most `PREVIEWED` ids are returned.
+        """
         _check_filtered(asked)
         newest = self._reader.executions(asked, None, PREVIEWED, verb)
         return self._reader.count_fitting(asked, MOST + 1, verb), [entry.saga_id for entry in newest]
 
     def chosen(self, verb: str, asked: Mapping[str, str | None]) -> list[str]:
-        """The ids of the executions that match the filter, the newest first. At most ``MOST + 1`` ids are read."""
+        """The ids of the executions that match the filter *asked*. The newest is first. At most ``MOST + 1`` ids."""
         _check_filtered(asked)
         return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1, verb)]
 
     def offer(self, verb: str, asked: Mapping[str, str | None]) -> Offer:
-        """The verb with the fields of its form. If the filter names a saga and a step, the fields fit this step."""
+        """The verb and the fields of its form. If the filter *asked* has a saga and a step, the fields fit the step."""
         return offer_for_many(verb, self._reader.part_of(asked.get("saga"), asked.get("version"), asked.get("step")))
 
     async def begin(self, verb: str, asked: Mapping[str, str | None], form: Mapping[str, str], actor: str) -> str:
-        """Store the list of matching executions, start to apply the verb to them, and return the batch's name.
+        """Begin a batch for all executions that match the filter *asked*, and return the name of the batch.
+
+        The ids of the executions are stored in the journal, then the verb is applied in the background.
 
         Raises:
             DefinitionError: Too many executions match, or there is no filter.
@@ -100,11 +105,11 @@ class Batches:
                     pass
             else:
                 await run_in_threadpool(lambda: list(bulk(batch=name)))
-        except MediatorError as error:  # the batch's page shows the rest, and can resume it
+        except MediatorError as error:  # an operator can resume the batch on its page
             logger.warning("batch %r is interrupted: %s", name, error)
 
     def found(self, name: str) -> dict[str, Any]:
-        """The data of a batch's page: the batch and its results.
+        """The data for the page of the batch *name*: the batch, its results, and the process that executes it.
 
         Raises:
             RefusedError: There is no such batch.
@@ -125,7 +130,7 @@ class Batches:
         }
 
     def _words_of(self, batch: Batch) -> list[tuple[str, str]]:
-        """The arguments of a batch, as names and JSON, redacted."""
+        """The name and the redacted JSON of each argument of a batch's verb."""
         try:
             return [(name, self._reader.json_of(value) or "null") for name, value in batch.arguments.items()]
         except JournalError as error:

@@ -1,4 +1,4 @@
-"""Cached: a cache for values that take long to compute. A page shows their age."""
+"""Cached: a cache for values that take long to compute. It returns the age of a value, which the page shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT: Final = 200
 
 
 SHARE: Final = 20
-"""A value is kept for at least this many times the time that it took to compute."""
+"""A value is kept for at least the time that it took to compute, multiplied by this number."""
 
 
 class _Kept(NamedTuple):
@@ -24,9 +24,10 @@ class _Kept(NamedTuple):
 
 
 class Cached:
-    """A cache of values by key. A value is computed in a thread, and requests at the same time share the computation.
+    """A cache of values by key. Values are computed in threads.
 
-    While a value is computed again, requests get the previous value.
+    If several requests need the same value at the same time, it is computed once. While a value is computed again,
+    requests get the previous value.
     """
 
     def __init__(self) -> None:
@@ -34,9 +35,10 @@ class Cached:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def get(self, key: Hashable, compute: Callable[[], Any], *, seconds: float) -> tuple[Any, float]:
-        """The value of *key* and its age in seconds. A value older than *seconds* is computed again in the background.
+        """The value of *key* and its age in seconds. *compute* computes it if the cache does not have it.
 
-        A value that took long to compute is kept longer than *seconds*.
+        If the value is older than *seconds*, it is returned and computed again in the background. A value that took
+        long to compute may be older: see `SHARE`.
 
         Raises:
             Exception: The error of *compute*. Then nothing is cached.

@@ -1,4 +1,4 @@
-"""Logins of ``fsm-mediator ui``. Each login is an ASGI app around the monitor, and finds the operator of a request."""
+"""The logins of ``fsm-mediator ui``. A login is an ASGI app around the monitor that finds the operator of a request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ RIGHTS: Final = (LOOKS, ACTS)
 
 
 def logged_in(request: Request) -> Operator | None:
-    """The operator that a login has found. None if there is none. `Monitor` gets this function as *authorize*."""
+    """The operator that a login has found for *request*. None if no login has found one.
+
+    `Monitor` gets this function as *authorize*.
+    """
     found: Operator | None = request.scope.get(_OPERATOR)
     return found
 
@@ -46,10 +49,10 @@ class OneTimeToken:
 
     Args:
         app: The monitor.
-        operator: The operator who uses the browser.
+        operator: The operator who makes the requests of this browser.
 
     Attributes:
-        token: The token. None after the token was used.
+        token: The token in the URL. None after a browser has used it.
     """
 
     def __init__(self, app: ASGIApp, operator: Operator) -> None:
@@ -59,7 +62,7 @@ class OneTimeToken:
         self._session = secrets.token_urlsafe(24)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request. A request with the token gets a cookie, and a request with it goes to the monitor."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -84,10 +87,10 @@ class PasswordFile:
 
     Args:
         app: The monitor.
-        path: The file. Only its owner may have the permission to read it.
+        path: The path of the file. Only the owner of the file may have permissions for it.
 
     Raises:
-        DefinitionError: Others can read the file, a line is malformed, or the file has no line.
+        DefinitionError: Other users have permissions for the file, a line is malformed, or the file has no line.
         OSError: The file cannot be read.
     """
 
@@ -108,7 +111,7 @@ class PasswordFile:
             raise DefinitionError(f"{path} names no person; write a line NAME:ROLE:PASSWORD, with the role look or act")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request: pass it to the monitor if its name and password are right, else ask for them."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -143,7 +146,7 @@ class ProxyHeader:
         self._header = header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Pass one request to the monitor, with the operator whom the header names."""
         name = Request(scope).headers.get(self._header, "").strip() if scope["type"] == "http" else ""
         operator = Operator.acting(name) if name else None
         await self._app({**scope, _OPERATOR: operator}, receive, send)

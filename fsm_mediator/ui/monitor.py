@@ -1,4 +1,4 @@
-"""Monitor: the ASGI app. It finds the operator of a request, routes the request to a page, and returns HTML."""
+"""Monitor: the ASGI app of the pages. It finds the operator of a request, chooses the page, and returns its HTML."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 
 MOST_BODY: Final = 1_000_000
-"""The maximum number of bytes in a form."""
+"""The maximum number of bytes in the body of a submitted form."""
 
 PageMaker = Callable[[Request], Awaitable[Page]]
 Authorize = Callable[[Request], "Operator | Awaitable[Operator | None] | None"]
@@ -72,7 +72,7 @@ class Monitor:
     ::
 
         def who(request):
-            user = request.user                     # your app's own
+            user = request.user                     # the user that your app has authenticated
             return Operator.acting(user.email) if user.is_staff else None
 
         app.mount("/sagas", Monitor(mediator, authorize=who))
@@ -83,8 +83,8 @@ class Monitor:
         authorize: A function or a coroutine function that is called with each request. It returns the `Operator`, or
             None to answer with status 403.
         read_only: Whether to refuse all verbs from all operators.
-        redact: Called with each text of payloads, results, errors and reasons before it is shown. It returns the text
-            without secrets.
+        redact: A function that returns a text without its secrets. It is called with each text of payloads, results,
+            errors and reasons before the text is shown.
         secret: The key of the tokens in forms. Pass the same key in every process that serves the same pages. If None,
             each process has a random key.
         archive: The folder of an `Archive` whose executions are shown too. None if there is no archive.
@@ -122,7 +122,7 @@ class Monitor:
         self._app = self._routes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request of a browser. Each response gets the security headers."""
         await self._app(scope, receive, _safely(send))
 
     def _routes(self) -> ASGIApp:
@@ -154,7 +154,7 @@ class Monitor:
             ],
         )
 
-    # The operator of a request
+    # The operator of a request.
 
     async def _operator(self, request: Request) -> Operator | None:
         found = self._authorize(request)
@@ -163,7 +163,7 @@ class Monitor:
             return None
         return operator.without(VERBS) if self._read_only else operator
 
-    # Pages
+    # Requests for pages.
 
     async def _show(self, page: PageMaker, request: Request) -> Response:
         operator = await self._operator(request)
@@ -172,7 +172,7 @@ class Monitor:
         return self._answer(request, operator, *await self._made(page, request))
 
     async def _made(self, page: PageMaker, request: Request) -> tuple[Page, int]:
-        """The page and the status code. If the page cannot be made, returns a page with the error message."""
+        """The page and its status code. If making the page fails, the page shows the error message."""
         try:
             return await page(request), 200
         except MediatorError as error:
@@ -204,7 +204,7 @@ class Monitor:
     async def _sheet(self, _request: Request) -> Response:
         return Response(dark_rules(), media_type="text/css", headers={"cache-control": "max-age=3600"})
 
-    # Live
+    # Requests for the events of a page.
 
     async def _events(self, request: Request) -> Response:
         operator = await self._operator(request)
@@ -229,7 +229,7 @@ class Monitor:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
-    # Verbs
+    # Submitted forms.
 
     async def _act(self, request: Request) -> Response:
         verb, saga_id = request.path_params["verb"], request.path_params["saga_id"]
@@ -277,9 +277,10 @@ class Monitor:
     async def _form_for(
         self, request: Request, verb: str | None
     ) -> tuple[Operator | None, dict[str, str], tuple[int, str] | None]:
-        """The operator, the fields of the form, and the refusal as (status, words).
+        """The operator, the fields of the submitted form, and the reason to refuse the form.
 
-        None for the refusal if the form is accepted.
+        The reason is a status code and a message, or None if the form is accepted. *verb* is the verb of the form. None
+        for a batch, whose form has the verb.
         """
         operator = await self._operator(request)
         if operator is None or (operator.may == {LOOK} if verb is None else verb not in operator.may):
@@ -298,7 +299,7 @@ class Monitor:
         return self._answer(request, operator, _message(words), status)
 
     async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the `Mediator` or `AsyncMediator`, and return its result."""
+        """Call the method *name* of the `Mediator` or `AsyncMediator`, and return its result."""
         method = getattr(self._mediator, name)
         if inspect.iscoroutinefunction(method):
             return await method(*args, **kwargs)
@@ -310,7 +311,7 @@ def _message(words: str, back: str = "", title: str = "Not done") -> Page:
 
 
 async def _form_of(request: Request) -> dict[str, str] | None:
-    """The fields of a form. None if the form is too large."""
+    """The fields of the form in *request*. None if the form has more than `MOST_BODY` bytes."""
     body = b""
     async for part in request.stream():
         body += part
@@ -320,7 +321,7 @@ async def _form_of(request: Request) -> dict[str, str] | None:
 
 
 def _readable(journal: Any) -> Journal:
-    """The journal that a monitor without a mediator reads."""
+    """The journal that a monitor without a mediator reads. *journal* is a journal, or its path or URL."""
     return open_for_reading(journal) if isinstance(journal, (str, os.PathLike)) else open_journal(journal)
 
 
@@ -336,7 +337,7 @@ def _safely(send: Send) -> Send:
 
 
 def _templates(clock: Callable[[], float]) -> jinja2.Environment:
-    """The environment of the templates. It escapes all values."""
+    """The Jinja environment of the pages. It escapes all values in the templates."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -354,7 +355,7 @@ def _url(text: str) -> str:
 
 
 def _ago(clock: Callable[[], float], at: float) -> Markup:
-    """The time *at* relative to now, such as "5 s ago" or "in 2 h". The element's title has the exact time."""
+    """A ``<time>`` element with the time *at* relative to now, such as "5 s ago". Its title has the exact time."""
     seconds = clock() - at
     words = f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
     try:

@@ -1,4 +1,4 @@
-"""Offers: the verbs that an execution's machine allows in its current state, with the fields of their forms."""
+"""Offers: the verbs that are allowed for an execution in its current state, with the fields of their forms."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ NO: Final = "no"
 
 @attrs.frozen
 class Field:
-    """A field of a form.
+    """A field in the form of a verb.
 
     Attributes:
         name: The name of the field in the form.
-        label: The words before the field.
-        choices: The values to choose from, as (value, words). If empty, the user writes a text.
+        label: The text before the field.
+        choices: The choices of a list, as (value, text). If empty, the user writes a text.
         json: Whether the text is parsed as JSON. Otherwise the text itself is the value.
         required: Whether the user must fill in the field.
-        hint: The words below the field.
-        value: The initial text.
+        hint: The text below the field.
+        value: The initial content of the field.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Offer:
     """A verb that is allowed for an execution now.
 
     Attributes:
-        verb: The name of the mediator's method.
-        label: The words on the verb's button.
-        does: The effect of the verb, in a sentence.
+        verb: The name of the verb, which is also the name of the mediator's method.
+        label: The text on the verb's button.
+        does: A sentence about the effect of the verb.
         fields: The fields of the verb's form.
     """
 
@@ -74,14 +74,14 @@ class Offer:
 def offers(
     saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note | None = None, *, alerted: bool = False
 ) -> Iterator[Offer]:
-    """The verbs that are allowed for an execution now.
+    """Yield the verbs that are allowed for an execution now, with the fields of their forms.
 
     Args:
         saga: The execution's definition. None if this process does not know it.
         entry: The execution.
         undrivable: The reason why no living driver can drive the execution. None if a driver can drive it.
         hold: The hold that applies to the execution. None if there is no hold.
-        alerted: Whether alerts without an acknowledgement are sent for the execution.
+        alerted: Whether the execution has a problem that causes alerts, and these alerts are not acknowledged.
     """
     branch = is_branch(entry.saga_id)
     if undrivable is not None and not branch and not is_ended(entry.state):
@@ -134,11 +134,11 @@ _WHY_EACH: Final = attrs.evolve(REASON, required=True, hint="It is journaled for
 
 
 def offer_for_many(verb: str, part: Part | None) -> Offer:
-    """A verb for many executions, with the fields of its form.
+    """The verb of a batch, with the fields of its form.
 
     Args:
-        verb: The verb.
-        part: The part that all of these executions are in. None if it is not known.
+        verb: The name of the verb.
+        part: The part that all executions of the batch are in. None if this part is not known.
     """
     label, does = _LABELS[verb]
     path = "the step" if part is None else part.path
@@ -167,10 +167,10 @@ def _settling(part: Part, can: tuple[tuple[str, str], ...]) -> Iterator[Field]:
 
 
 def value_field(name: str, label: str, type: Any) -> Field:
-    """The field for a value of *type*.
+    """The field of a form in which the user enters a value of *type*.
 
-    Booleans and values with fixed choices are selected from a list. Strings are entered as plain text. All other values
-    are entered as JSON.
+    The user selects a boolean, or a value with fixed choices, from a list. The user enters a string as plain text, and
+    any other value as JSON.
     """
     optional = False
     if typing.get_origin(type) in (typing.Union, UnionType):
@@ -198,10 +198,10 @@ def _json(value: Any) -> str:
 
 
 def arguments(offer: Offer, form: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of the verb, from the submitted form.
+    """The arguments of the verb's method, by name, from the fields of the submitted *form*.
 
     Raises:
-        PayloadError: A field is missing, its value is none of the choices, or its text is not JSON.
+        PayloadError: A required field is missing, a value is none of the choices, or a text is not JSON.
     """
     found: dict[str, Any] = {}
     for field in offer.fields:

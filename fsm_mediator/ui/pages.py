@@ -1,4 +1,4 @@
-"""Pages: makes the content of each page, as plain data for its template, and executes the verbs of forms."""
+"""Pages: make the content of each page as data for its template, and execute the verbs of submitted forms."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ from fsm_mediator.ui.reading import LOOKED_AT, Reader, trace_of
 from fsm_mediator.verifier import verify
 
 A_PAGE: Final = 50
-"""The number of executions that a list shows at a time."""
+"""The maximum number of executions on one page of a list."""
 
 FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent", "since", "until")
-"""The filters of the list, as they are named in the URL. A filter must not have the name of a form's property, such as
-``attributes``: in a browser, a field with this name hides the property, and then the page cannot refresh itself.
+"""The names of the filters of a list, as they are in the URL.
+
+A filter must not have the name of a property of HTML forms, such as ``attributes``. In a browser, a field with this
+name would hide the property, and the page could not refresh itself.
 """
 
 VIEWS: Final[tuple[View, ...]] = ("steps", "detail")
@@ -54,19 +56,19 @@ FOR_EVER: Final = float("inf")
 
 @attrs.frozen
 class Page:
-    """The name of a template, and its content."""
+    """The name of a page's template, and the data for the template."""
 
     template: str
     content: Mapping[str, Any]
 
 
 class Pages:
-    """Makes the content of each page.
+    """Makes the content of each page, and executes the verbs of submitted forms.
 
     Args:
         reader: Reads the journal.
-        batches: Starts batches, and reads them.
-        call: Calls a method of the mediator by its name. None if there is no mediator.
+        batches: Starts and resumes batches, and reads their results.
+        call: A function that calls a method of the mediator by its name. None if there is no mediator.
         archive: The folder of the archive. None if no archive is shown.
     """
 
@@ -84,7 +86,7 @@ class Pages:
         self.batches = batches
 
     async def now(self, _request: Request) -> Page:
-        """The start page: first executions in trouble, then each machine with the number of executions per state."""
+        """The start page: the executions in trouble, then each machine with the number of executions in each state."""
         troubled = await run_in_threadpool(self._reader.troubled)
         counts, age = await self._counts()
         machines = [
@@ -102,7 +104,7 @@ class Pages:
         )
 
     async def _counts(self) -> tuple[Mapping[tuple[str, str], Counter[str]], str]:
-        """The counts of all machines, and their age in words."""
+        """The number of executions in each state, by saga and version, and the age of these numbers in words."""
         (counts, lag), age = await self._cache.get("counts", self._reader.counts, seconds=COUNTS_KEPT)
         return counts, _age(lag, age)
 
@@ -123,7 +125,7 @@ class Pages:
         return known[-1] if known else None
 
     async def runs(self, request: Request) -> Page:
-        """The newest executions that match the filters in the URL."""
+        """The page with the newest executions that match the filters in the URL."""
         asked = {name: request.query_params.get(name, "").strip() or None for name in FILTERS}
         wanted, after = request.query_params.get("id", "").strip(), request.query_params.get("after") or None
         if wanted:
@@ -140,7 +142,7 @@ class Pages:
         return Page("runs.html", content)
 
     async def run(self, request: Request) -> Page:
-        """One execution: its picture, timeline, inbox and branches, and the verbs that are allowed now."""
+        """The page of one execution: its picture, timeline, inbox and branches, and the verbs that are allowed now."""
         return await self._run_page(self._reader, request.path_params["saga_id"], request)
 
     async def _run_page(self, reader: Reader, saga_id: str, request: Request) -> Page:
@@ -164,7 +166,7 @@ class Pages:
             return None
         try:
             return await self._call("preview", saga_id)
-        except MediatorError:  # the state has changed meanwhile; submitting the form will report this
+        except MediatorError:  # the execution has just changed its state. If the form is submitted, this is reported
             return None
 
     def _read_run(self, reader: Reader, saga_id: str) -> dict[str, Any]:
@@ -194,9 +196,12 @@ class Pages:
         }
 
     async def _picture_of(self, reader: Reader, entry: Entry, view: View, at: str) -> tuple[Any, int]:
-        """The picture of an execution at frame number *at*, and the number of the last frame."""
+        """The picture of an execution after its *at*-th record, and the number of its records.
+
+        If *at* is not a number, the picture shows the current state. None and 0 if the picture cannot be drawn.
+        """
         saga = reader.saga_of(entry)
-        if saga is None:  # without a definition the page has only the timeline
+        if saga is None:  # if the definition is not known, the page shows only the timeline
             return None, 0
         try:
             way = await run_in_threadpool(run_of, reader.journal, entry, reader.hidden)
@@ -209,7 +214,7 @@ class Pages:
         return await run_in_threadpool(functools.partial(inline_svg, shown, ids=True)), last
 
     async def stuck(self, _request: Request) -> Page:
-        """The executions that wait for a person, grouped by step and cause."""
+        """The page with the executions that wait for a person, grouped by saga, step and error type."""
         return Page("stuck.html", await run_in_threadpool(self._read_stuck))
 
     def _read_stuck(self) -> dict[str, Any]:
@@ -220,14 +225,17 @@ class Pages:
         return {"title": "Stuck", "groups": groups, "redact": reader.redact, "most": most}
 
     def _in_bulk(self, entry: Entry, look: Drivability) -> list[str]:
-        """The verbs for the group of a stuck execution. Other members of the group may have no acknowledgement."""
+        """The verbs for a whole group of stuck executions. *entry* is one execution of the group.
+
+        ``acknowledge`` is included even if *entry* is acknowledged, because other executions of the group may not be.
+        """
         verbs = [each.verb for each in self._offers(self._reader, entry, look) if each.verb != "acknowledge"]
         if verbs and keeps_notes(self._reader.journal):
             verbs.append("acknowledge")
         return [verb for verb in verbs if verb in IN_BULK]
 
     def _offers(self, reader: Reader, entry: Entry, look: Drivability) -> list[Offer]:
-        """The verbs that are allowed for an execution now. The list is empty for archives and without a mediator."""
+        """The verbs that are allowed for an execution now. Empty for an archived execution or without a mediator."""
         if self._call is None or reader is not self._reader:
             return []
         why = look.why_not(entry) if look.is_undrivable(entry) else None
@@ -235,14 +243,14 @@ class Pages:
         return list(offers(reader.saga_of(entry), entry, why, reader.hold_of(entry), alerted=alerted))
 
     async def machines(self, _request: Request) -> Page:
-        """Every saga and version that this process knows or that the journal has."""
+        """The page with every saga and version that this process knows or that the journal has."""
         counts, _ = await self._counts()
         known = {(saga.name, saga.version) for saga in self._reader.sagas}
         listed = [(*key, key in known, counts.get(key, Counter()).total()) for key in sorted({*known, *counts})]
         return Page("machines.html", {"title": "Machines", "machines": listed})
 
     async def machine(self, request: Request) -> Page:
-        """One machine: its statistics, the verifier's report, and the comparison with other versions."""
+        """The page of one machine: its statistics, the verifier's report, and the comparison with other versions."""
         name, version = request.path_params["name"], request.path_params["version"]
         show = request.query_params.get("show", "now")
         saga = self._saga(name, version)
@@ -279,7 +287,10 @@ class Pages:
         return {"version": old.version, "report": str(comparison), "in_flight": flight}
 
     async def archive(self, request: Request) -> Page:
-        """The executions of the archive, file by file, the newest first. With an id, only that execution."""
+        """The page with the executions of the archive. The newest file of the archive is first.
+
+        If the URL has an id, the page of this archived execution.
+        """
         assert self._archive is not None
         wanted, before = request.query_params.get("id", "").strip(), request.query_params.get("before") or None
         if wanted:
@@ -289,7 +300,7 @@ class Pages:
         return Page("archive.html", {"title": "Archive", "lines": lines, "more": query})
 
     async def archived(self, request: Request) -> Page:
-        """One execution of the archive, shown like an execution of the journal (see `run`)."""
+        """The page of one execution of the archive. It looks like the page of an execution in the journal (`run`)."""
         return await self._archived(request.path_params["saga_id"], request)
 
     async def _archived(self, saga_id: str, request: Request) -> Page:
@@ -300,14 +311,14 @@ class Pages:
         return await self._run_page(Reader(found, reader.sagas, reader.redact, reader.clock), saga_id, request)
 
     async def audit(self, request: Request) -> Page:
-        """The actions of people, newest first."""
+        """The page with the actions of people. The newest action is first."""
         after = request.query_params.get("after") or None
         deeds, more = await run_in_threadpool(audit, self._reader.journal, self._reader.redact, after)
         query = None if more is None else urlencode({"after": more})
         return Page("audit.html", {"title": "Audit", "deeds": deeds, "more": query, "after": after})
 
     async def bulk(self, request: Request) -> Page:
-        """The executions that a new batch would have, and the form to confirm the batch."""
+        """The page with the executions that a new batch would have, and with the form that confirms the batch."""
         verb = request.query_params.get("verb", "")
         if verb not in IN_BULK:
             raise DefinitionError(f"no batch gives {verb!r}; there are {', '.join(IN_BULK)}")
@@ -318,17 +329,17 @@ class Pages:
         return Page("bulk.html", content)
 
     async def batch(self, request: Request) -> Page:
-        """A batch and its results."""
+        """The page of one batch, with its results."""
         found = await run_in_threadpool(self.batches.found, request.path_params["name"])
         return Page("batch.html", {"title": "Batch", **found})
 
-    # Verbs
+    # Submitted forms.
 
     async def act(self, verb: str, saga_id: str, form: Mapping[str, str], actor: str) -> str:
-        """Let the mediator execute the verb of a form. *actor* is journaled with the verb.
+        """Let the mediator execute the verb of a submitted form. *actor* is journaled with the verb.
 
         Returns:
-            The id of the execution to show next.
+            The id of the execution whose page is shown next.
 
         Raises:
             RefusedError: The verb is not allowed for the execution now.
@@ -354,11 +365,11 @@ class Pages:
 
 
 def _age(lag: float | None, kept: float) -> str:
-    """The age of counts, in words.
+    """The age of the numbers of executions, in words.
 
     Args:
-        lag: The seconds by which the counts may be out of date. None if they were counted in the journal.
-        kept: The seconds since the counts were read.
+        lag: The seconds by which the side store may be out of date. None if the numbers come from the journal.
+        kept: The number of seconds since the numbers were read.
     """
     source = "counted" if lag is None else "looked up in the side store"
     missing = "" if not lag else f", which lacks the changes of the last {span(lag)}"
@@ -373,11 +384,11 @@ def _by_phase(states: Mapping[str, int]) -> Counter[str]:
 
 
 def _ordered(counts: Mapping[tuple[str, str], Counter[str]]) -> list[tuple[str, str, Counter[str]]]:
-    """The counts of all machines. Machines with more stuck executions come first. The others are ordered by name."""
+    """The name, the version and the counts of each machine, ordered by the number of stuck executions, then by name."""
     ordered = sorted(counts.items(), key=lambda item: (-_by_phase(item[1])["stuck"], item[0]))
     return [(name, version, states) for (name, version), states in ordered]
 
 
 def _touches(record: Any, place: str) -> bool:
-    """Whether a record left or entered *place*: a state, or a step in any of its states."""
+    """Whether *record* left or entered *place*, which is a state or the path of a step."""
     return any(place in (state, path_of(state)) for state in (record.source, record.target))

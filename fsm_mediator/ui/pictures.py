@@ -1,4 +1,4 @@
-"""Pictures: diagrams as SVG, changed so that a page needs no inline styles."""
+"""Pictures: diagrams as SVG without inline styles, which the security headers of the pages forbid."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ WIDTH: Final = 1000
 """The width of a strip, in the units of its SVG."""
 
 LEAST: Final = 6
-"""The minimum width of a record in a strip."""
+"""The minimum width of a bar in a strip, in the units of its SVG."""
 
 
 def inline_svg(diagram: Diagram, *, ids: bool = False) -> Markup:
-    """The SVG of a diagram, for a page. If the diagram cannot be drawn, returns a paragraph with the reason.
+    """The SVG of a diagram, for a page. If the diagram cannot be drawn, a paragraph with the reason.
 
     Args:
-        diagram: The diagram, in the theme ``auto``.
-        ids: Whether the states keep their ids, which clicks on states need. A page can have only one such picture.
+        diagram: The diagram. Its theme must be ``auto``.
+        ids: Whether the elements of the SVG keep their ids, which the page needs to handle clicks on states. A page can
+            have only one such picture.
     """
     try:
         svg = diagram.to_svg()
@@ -41,13 +42,13 @@ def inline_svg(diagram: Diagram, *, ids: bool = False) -> Markup:
 
 
 def dark_rules() -> str:
-    """The style sheet for pictures on a dark page."""
+    """The CSS that gives pictures dark colours if the reader's page is dark."""
     sheet = _TAG.sub("", dark_sheet())
     return sheet.replace("[fill=", "svg [fill=").replace("[stroke=", "svg [stroke=")
 
 
 def strip(records: Sequence[Record], accepted_at: float, now: float | None) -> Markup:
-    """The history of an execution as a strip of bars. Each bar is a state that the execution was in.
+    """An SVG with the history of an execution as a row of bars. Each bar is a state that the execution was in.
 
     The width of a bar grows with the logarithm of the state's duration, so that a wait of days leaves room for attempts
     of milliseconds.
@@ -82,7 +83,7 @@ def strip(records: Sequence[Record], accepted_at: float, now: float | None) -> M
 
 
 def _weight(seconds: float) -> float:
-    """The weight of a duration: 0 up to a millisecond, and 1 more for each further factor of ten."""
+    """The weight of a duration for a bar's width: 0 up to a millisecond, and 1 more for each factor of ten above it."""
     weight = 0.0
     while seconds > 0.001 and weight < 12:
         seconds /= 10

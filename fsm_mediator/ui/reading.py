@@ -1,4 +1,4 @@
-"""Reading: reads the data of the pages from a journal and from the known sagas. It never writes."""
+"""Reading: read the data for the pages from a journal and from the known sagas. This module never writes."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.side_store import filled_store_of, fresh_store_of
 
 OFTEN: Final = 3
-"""A retry counts as trouble if its attempt has this number or a higher number."""
+"""An execution that waits for a retry counts as trouble if this many attempts, or more, have failed."""
 
 OVERDUE: Final = 60.0
-"""Seconds after which an execution that needs a driver but has none counts as trouble."""
+"""The number of seconds after which an execution counts as trouble if it needs a driver and has none.
+
+It also counts as trouble if its deadline has been over for this time.
+"""
 
 UNDRIVEN: Final = "undriven"
 DIED: Final = "died"
@@ -68,7 +71,7 @@ _AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
-"""The format of https://www.w3.org/TR/trace-context/."""
+"""A pattern for a traceparent, in the format of https://www.w3.org/TR/trace-context/."""
 
 
 Redact = Callable[[str], str]
@@ -81,9 +84,9 @@ class Row:
     Attributes:
         entry: The execution's row in the journal.
         words: The execution's state, in words.
-        driver: The driver that owns the execution, in words; empty if there is none.
-        trouble: The execution's trouble, in words. None if no trouble is known.
-        kind: The kind of the trouble. None if no trouble is known.
+        driver: The driver that owns the execution, in words. Empty if no driver owns it.
+        trouble: The problem of the execution, in words. None if no problem is known.
+        kind: The kind of the problem, for example ``stuck``. None if no problem is known.
     """
 
     entry: Entry
@@ -94,7 +97,7 @@ class Row:
 
     @property
     def saga_id(self) -> str:
-        """The execution's id."""
+        """The id of the execution."""
         return self.entry.saga_id
 
     @property
@@ -113,8 +116,8 @@ class Line:
         then: The state after the event, in words.
         details: The error, the reason and other details, redacted.
         after: The time since the previous record, in words.
-        value: The result or value as JSON, redacted; empty if there is none.
-        traceback: The traceback, redacted; empty if there is none.
+        value: The result of a step or the value of a signal as JSON, redacted. Empty if the record has none.
+        traceback: The traceback of the error, redacted. Empty if the record has none.
     """
 
     record: Record
@@ -128,7 +131,10 @@ class Line:
 
 @attrs.frozen
 class Item:
-    """One item in an inbox: its kind, name, reason and value in words, its time, its actor, and its trace and span."""
+    """One item in the inbox of an execution, as a page shows it.
+
+    The reason and the value (as JSON) are redacted. *trace* has the ids of the trace and the span.
+    """
 
     kind: str
     name: str
@@ -144,9 +150,9 @@ class Reader:
 
     Args:
         journal: The journal.
-        sagas: The known definitions. The pages of other sagas have no pictures.
-        redact: Hides secrets in a text.
-        clock: Returns the time, in seconds since the epoch.
+        sagas: The definitions that this process knows. The pages of other sagas have no pictures.
+        redact: A function that returns a text without its secrets.
+        clock: A function that returns the time, in seconds since the epoch.
     """
 
     def __init__(
@@ -162,18 +168,18 @@ class Reader:
         self.branch_names: set[str] = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
 
     def saga_of(self, entry: Entry) -> Saga | None:
-        """The definition of an execution. None if it is not known here."""
+        """The definition of an execution. None if this process does not know it."""
         opened = entry.acceptance
         return self._by_shape.get((opened.saga, opened.version, opened.fingerprint))
 
     def part_of(self, saga: str | None, version: str | None, step: str | None) -> Part | None:
-        """The part at the path *step*, in the newest definition of this saga. None if it is not known here."""
+        """The part at the path *step* in the newest definition of this saga. None if this process does not know it."""
         known = [each for (name, of, _), each in self._by_shape.items() if name == saga and version in (None, of)]
         parts = (part for each in reversed(known) for part in each.parts if part.path == step)
         return next(parts, None)
 
     def entry(self, saga_id: str) -> Entry:
-        """The execution with this id.
+        """The row of the execution with this id.
 
         Raises:
             UnknownExecutionError: The journal has no execution with this id.
@@ -183,10 +189,10 @@ class Reader:
             raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
         return found
 
-    # Lists
+    # Many executions.
 
     def rows(self, entries: Iterable[Entry], look: Drivability | None = None) -> list[Row]:
-        """A row for each execution."""
+        """One `Row` for each execution."""
         look = look or Drivability(self.journal)
         return [self._row(entry, look) for entry in entries]
 
@@ -195,7 +201,7 @@ class Reader:
         return Row(entry, place_in_words(entry.state), driver, *self._trouble_of(entry, look))
 
     def _trouble_of(self, entry: Entry, look: Drivability) -> tuple[str | None, str | None]:
-        """The trouble of an execution in words, and its kind. Both are None if its row shows no trouble."""
+        """The problem of an execution in words, and the problem's kind. Both are None if *entry* shows no problem."""
         if entry.state in ENDED:
             return None, None
         if look.is_undrivable(entry):
@@ -222,14 +228,14 @@ class Reader:
     def executions(
         self, asked: Mapping[str, str | None], after: str | None, limit: int, verb: str | None = None
     ) -> list[Entry]:
-        """The newest executions that match the filter, below the cursor *after*.
+        """The newest executions that match the filter *asked* and come after the cursor *after*.
 
         Args:
             asked: The arguments of `filter_of`, as texts: states such as ``stuck,failed``, and times such as ``2h``
                 (two hours ago) or a date. ``having`` has attributes, such as ``tenant=acme order=17``.
             after: The cursor of the last execution on the previous page.
             limit: The maximum number of executions.
-            verb: The verb of a batch. For ``prune``, only executions that have ended, and no branches.
+            verb: The verb of a batch. For ``prune``, only executions that have ended and are no branches are returned.
 
         Raises:
             DefinitionError: There is no such state, an attribute is not NAME=VALUE, or a time is malformed.
@@ -244,10 +250,10 @@ class Reader:
         return filter_of(**named, state=states or None, attributes=attributes)
 
     def counts(self) -> tuple[dict[tuple[str, str], Counter[str]], float | None]:
-        """The number of executions in each state, by saga and version; and the seconds by which it may be out of date.
+        """The number of executions in each state, by saga and version, and the age of these numbers in seconds.
 
-        If the journal has a side store, the numbers come from that store, however old they are. Otherwise the
-        executions are counted now, and the seconds are None.
+        If the journal has a side store, the numbers come from this store, and may have any age. Otherwise the
+        executions are counted now, and the age is None.
         """
         store = filled_store_of(self.journal)
         if store is not None:
@@ -271,7 +277,7 @@ class Reader:
         return {(str(one.saga), str(one.version)): Counter(journal.count(one, "state")) for one in each}
 
     def numbers(self, saga: Saga) -> tuple[Statistics, float | None]:
-        """The statistics of this version of *saga*, and the seconds by which they may be out of date: see `counts`."""
+        """The statistics of *saga* in its version, and the age of the statistics in seconds, as in `counts`."""
         store = filled_store_of(self.journal)
         if store is None:
             return Statistics.read(saga, self.journal), None
@@ -279,7 +285,7 @@ class Reader:
         return Statistics(saga, saga.version, machines=machines), store.age()
 
     def count_fitting(self, asked: Mapping[str, str | None], most: int, verb: str | None = None) -> int:
-        """The number of executions that match the filter of a batch. The count stops at *most*."""
+        """The number of executions that match the filter *asked* and can get the verb of a batch. At most *most*."""
         chosen = fitting(verb, self._filter_of(asked))
         if not finds(self.journal) or UNDRIVABLE in chosen.states:
             return len(find(self.journal, chosen, None, most))
@@ -288,7 +294,10 @@ class Reader:
         return self.journal.count_after(chosen, None, most) if counted is None else min(sum(counted.values()), most)
 
     def troubled(self) -> list[tuple[str, list[Row]]]:
-        """The executions that are in trouble now, by kind of trouble. The worst kind comes first."""
+        """The executions that have a problem now: for each kind of problem, its title and the rows of its executions.
+
+        The worst kind comes first.
+        """
         look = Drivability(self.journal)
         newest = newest_by_phase(self.journal, _UNFINISHED, LOOKED_AT)
         by_phase = {phase: self.rows(found, look) for phase, found in newest.items()}
@@ -310,7 +319,7 @@ class Reader:
         return [(kind, found) for kind, found in kinds if found]
 
     def last_record(self, entry: Entry) -> Record | None:
-        """The last record of an execution. None if it has no records or they cannot be read."""
+        """The last record of an execution. None if it has no records, or if its records cannot be read."""
         try:
             records = self.journal.records(entry.saga_id)
         except JournalError:
@@ -318,7 +327,10 @@ class Reader:
         return records[-1] if records else None
 
     def stuck_groups(self) -> list[tuple[str, str, str, list[tuple[Entry, Record | None]]]]:
-        """The stuck executions, grouped by saga, step and error type. The largest group comes first."""
+        """The stuck executions, grouped by saga, step and error type. The largest group comes first.
+
+        A group has these three texts, and a list with the row and the last record of each execution.
+        """
         groups: dict[tuple[str, str, str], list[tuple[Entry, Record | None]]] = {}
         for entry in newest_by_phase(self.journal, (STUCK,), LOOKED_AT)[STUCK]:
             last = self.last_record(entry)
@@ -326,17 +338,17 @@ class Reader:
             groups.setdefault((entry.acceptance.saga, path_of(entry.state), cause), []).append((entry, last))
         return sorted(((*key, found) for key, found in groups.items()), key=lambda group: -len(group[3]))
 
-    # One execution
+    # One execution.
 
     def records(self, saga_id: str) -> tuple[list[Record], str | None]:
-        """The records of an execution, and None. If they cannot be read, returns an empty list and the reason."""
+        """The records of an execution, and None. If the records cannot be read, an empty list and the reason."""
         try:
             return self.journal.records(saga_id), None
         except JournalError as error:
             return [], self.redact(str(error))
 
     def lines(self, entry: Entry, records: Sequence[Record]) -> list[Line]:
-        """The timeline of an execution."""
+        """The timeline of an execution: one `Line` for each of *records*."""
         lines, before = [], entry.acceptance.at
         for record in records:
             error = record.error
@@ -355,7 +367,7 @@ class Reader:
         return lines
 
     def inbox(self, saga_id: str) -> list[Item]:
-        """The inbox of an execution."""
+        """The items in the inbox of an execution, as a page shows them."""
         return [self._item(item) for item in self.journal.inbox(saga_id)]
 
     def _item(self, item: InboxItem) -> Item:
@@ -368,14 +380,17 @@ class Reader:
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
 
     def acknowledgement_of(self, entry: Entry) -> Note | None:
-        """The note by which a person has silenced the alerts of an execution in its present state."""
+        """The note with which a person has stopped the alerts of an execution in its current state.
+
+        None if no person has done this, or if the execution has ended.
+        """
         try:
             return None if entry.state in ENDED else acknowledgement_of(self.journal, entry.saga_id)
-        except JournalError:  # its records cannot be read, and its page shows the error
+        except JournalError:  # the records of the execution cannot be read. The page of the execution shows the error
             return None
 
     def is_alerted(self, entry: Entry, look: Drivability) -> bool:
-        """Whether alerts without an acknowledgement can be sent for an execution in its present state."""
+        """Whether an execution has a problem that can cause alerts, and the problem is not acknowledged."""
         if entry.state in ENDED or not keeps_notes(self.journal):
             return False
         if self._trouble_of(entry, look)[1] not in (STUCK, UNDRIVABLE, UNDRIVEN):
@@ -385,7 +400,7 @@ class Reader:
         return self.acknowledgement_of(entry) is None
 
     def hidden(self, record: Record) -> Record:
-        """*record* with its texts redacted. An error's message is redacted alone, and again together with its type."""
+        """*record* with redacted texts. An error's message is redacted twice: alone, and together with its type."""
         error = record.error
         if error is not None:
             whole = self.redact(str(Failure(error.type, self.redact(error.message))))
@@ -393,12 +408,12 @@ class Reader:
         return msgspec.structs.replace(record, error=error, reason=self.redact(record.reason or "") or None)
 
     def notes(self, saga_id: str) -> list[tuple[Note, str, str]]:
-        """The notes about an execution. Each has its redacted value and its redacted reason."""
+        """The notes about an execution: each with its redacted value as JSON, and its redacted reason."""
         found = notes_of(self.journal, saga_id)
         return [(note, self.json_of(note.value), self.redact(note.reason or "")) for note in found]
 
     def json_of(self, value: Any) -> str:
-        """*value* as JSON, redacted; empty for None."""
+        """*value* as JSON, redacted. Empty if *value* is None."""
         if value is None:
             return ""
         return self.redact(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())

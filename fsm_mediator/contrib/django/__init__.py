@@ -1,13 +1,13 @@
-"""Sagas in Django: an app with a system check, a list in the admin and ``manage.py sagas``, and helpers for views.
+"""Sagas in Django: a Django app and helpers for views. The app adds a system check, an admin list and a command.
 
 ::
 
     INSTALLED_APPS = [..., "fsm_mediator.contrib.django"]
     FSM_MEDIATOR_APP = "shop.sagas:mediator"
 
-`json_errors` turns errors of the mediator into JSON responses of a view. Pass `fresh_connections` to
-``Mediator(around=[...])``. This app creates no tables. The tables of transactional steps are created by the app
-``fsm_mediator.transactions.django_app``.
+The command is ``manage.py sagas``. The decorator `json_errors` turns errors of the mediator into JSON responses of a
+view. Pass `fresh_connections` to ``Mediator(around=[...])``. This app creates no tables. The app
+``fsm_mediator.transactions.django_app`` creates the tables of transactional steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shows executions in the admin, read-only. To act on executions, use ``manage.py sagas`` or the monitor."""
+"""Show executions in Django's admin, read-only. To act on executions, use ``manage.py sagas`` or the monitor."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.finding import filter_of, find
 from fsm_mediator.narration import timeline
 
-if TYPE_CHECKING:  # Django has no types
+if TYPE_CHECKING:  # Django has no type annotations
 
     class ModelAdmin:
-        """The members of Django's class that are used here, for type checkers."""
+        """The members of Django's ``ModelAdmin`` that this module uses, for type checkers."""
 
         admin_site: Any
         opts: Any
@@ -31,7 +31,7 @@ else:
     from django.contrib.admin import ModelAdmin
 
 PAGE: Final = 100
-"""The number of executions on one page."""
+"""The maximum number of executions on one page of the list."""
 
 PHASES: Final = ("stuck", "waiting", "failed", "succeeded")
 
@@ -49,19 +49,22 @@ class ExecutionAdmin(ModelAdmin):
         ]
 
     def has_add_permission(self, request: Any) -> bool:  # noqa: ARG002
-        """Always False, because views start sagas."""
+        """Always False: the admin cannot start an execution. Views start sagas."""
         return False
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:  # noqa: ARG002
-        """Always False, because operators use verbs."""
+        """Always False: the admin cannot change an execution. Operators use verbs."""
         return False
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:  # noqa: ARG002
-        """Always False, because retention deletes executions."""
+        """Always False: the admin cannot delete an execution. Retention and ``prune`` delete executions."""
         return False
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:  # noqa: ARG002
-        """The list of executions. ``?state=stuck``, ``?q=`` and ``?after=`` filter it."""
+        """The page with the list of executions.
+
+        In the URL, ``state`` selects a state, ``q`` a text in the id, and ``after`` the page after a cursor.
+        """
         asked = {name: request.GET.get(name) or None for name in ("state", "q", "after")}
         entries: list[Entry] = []
         message = ""
@@ -76,7 +79,7 @@ class ExecutionAdmin(ModelAdmin):
         return self._page(request, "executions", "Executions", shown)
 
     def change_view(self, request: Any, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:  # noqa: ARG002
-        """The state and the timeline of one execution."""
+        """The page with the state and the timeline of one execution."""
         from django.contrib.admin.utils import unquote
 
         journal = self._journal(request)

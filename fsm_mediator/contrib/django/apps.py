@@ -1,4 +1,4 @@
-"""The app's configuration, and its system check."""
+"""The configuration of the Django app, and its system check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fsm_mediator.contrib.django.helpers import SETTING, configured_app
 from fsm_mediator.errors import MediatorError
 from fsm_mediator.journal.memory import MemoryJournal
 
-if TYPE_CHECKING:  # Django has no types
+if TYPE_CHECKING:  # Django has no type annotations
     AppConfig = object
 else:
     from django.apps import AppConfig
@@ -29,7 +29,7 @@ class SagasConfig(AppConfig):
 
 
 def check_app(**_: Any) -> list[checks.CheckMessage]:
-    """Check that the mediator named by the setting can be loaded, and that other processes can read its journal."""
+    """Check that the mediator of the setting can be loaded, and that other processes can read its journal."""
     try:
         app = configured_app()
     except MediatorError as error:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from fsm_mediator.cli.loading import App
 
 SETTING = "FSM_MEDIATOR_APP"
-"""The setting that names the mediator, as ``module:object``."""
+"""The name of Django's setting that names the mediator as ``module:object``."""
 
 
 def json_errors(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of a view: turns errors of the mediator into JSON responses with the matching HTTP status.
+    """A decorator for views. It turns errors of the mediator into JSON responses with the matching HTTP status.
 
-    The error first leaves an open ``transaction.atomic()`` block of the view, and so rolls it back.
+    The error first passes through the view's ``transaction.atomic()`` blocks, so these transactions are rolled back.
     """
     from django.http import JsonResponse
 
@@ -39,7 +39,8 @@ def json_errors(view: Callable[..., Any]) -> Callable[..., Any]:
 def fresh_connections(_context: Context) -> Iterator[None]:
     """Close old database connections around each attempt: ``Mediator(around=[fresh_connections])``.
 
-    Django closes old connections only before and after requests, but steps run in threads that outlive a request.
+    Django closes old connections only before and after requests. But steps run in threads that live longer than a
+    request.
     """
     from django.db import close_old_connections
 
@@ -51,10 +52,10 @@ def fresh_connections(_context: Context) -> Iterator[None]:
 
 
 def configured_app() -> App:
-    """The app named by Django's setting.
+    """The sagas and the journal of the mediator that Django's setting ``FSM_MEDIATOR_APP`` names.
 
     Raises:
-        DefinitionError: The setting is missing, or the named app cannot be loaded.
+        DefinitionError: The setting is missing, or the object that it names cannot be loaded.
     """
     from django.conf import settings
 

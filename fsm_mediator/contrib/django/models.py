@@ -1,4 +1,4 @@
-"""A model without a table. The admin needs it to list executions and to check the permission to view them."""
+"""A model without a table. Django's admin needs it to list executions and to check the permission to view them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-if TYPE_CHECKING:  # Django has no types
+if TYPE_CHECKING:  # Django has no type annotations
     Model = object
 else:
     from django.db.models import Model
@@ -18,7 +18,7 @@ class Execution(Model):
     saga_id: Any = models.CharField(primary_key=True, max_length=255)
 
     class Meta:
-        """The model has no table, and has only the permission to view."""
+        """The options of the model: Django creates no table for it, and only the permission to view it."""
 
         managed = False
         default_permissions: tuple[str, ...] = ("view",)

@@ -1,4 +1,4 @@
-"""The layout of the detail view: every state of every part. Plain geometry; no format, no colour.
+"""The layout of the detail view, which shows every state of every part. Plain geometry; no format, no colour.
 
 The happy path runs down the left side. Failures run to the right and then back up. Each part is a horizontal strip::
 
@@ -58,19 +58,23 @@ from fsm_mediator.states import (
 
 
 def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
-    """The layout of *picture*. The routes are in the order of `Picture.all_edges`.
+    """The positions of all elements of *picture*. The routes are in the order of `Picture.all_edges`.
 
-    *wider* is the number of points by which the layout is wider than necessary.
+    *wider* is a number of points. The layout is wider than necessary by this number.
     """
     beside, below = Strips(picture, 0.0), Strips(picture, 0.0, narrow=True)
     tried = [each.layout() for each in ((beside, below) if below.can_be_narrow else (beside,))]
-    areas = [each.width**2 * each.height for each in tried]  # text is as large as its column is not wide
+    # A picture is scaled to the width of its page, so a wide picture has small text: the width counts twice.
+    areas = [each.width**2 * each.height for each in tried]
     narrow = len(tried) > 1 and areas[1] < (MORE_AREA if beside.has_empty_column else 1) * areas[0]
     return Strips(picture, wider, narrow=narrow).layout() if wider else tried[narrow]
 
 
 class Strips(Lanes):
-    """Places all states of a machine in strips, one strip for each part."""
+    """Places all states of a machine in strips, one strip for each part.
+
+    If *narrow*, the small nodes of a compensation are below the compensating node, else right of it.
+    """
 
     def __init__(self, picture: Picture, wider: float, *, narrow: bool = False) -> None:
         super().__init__(picture, narrow=narrow)
@@ -78,7 +82,8 @@ class Strips(Lanes):
         for child in picture.children:
             self.strips[child.group].branches.append((child, detail_layout(child)))
         self.probes: set[str] = {node.id for node in picture.nodes if node.phase == PROBING}
-        self.covered: int = len(self.all) - self.ends_beside  # how many strips a compensation can be beside
+        # The number of strips, counted from the top, that a box in the lane of compensation can be beside.
+        self.covered: int = len(self.all) - self.ends_beside
         self.scopes: Scopes = Scopes(self.all, self.covered, goes_back=FAILED in self.ends or bool(self.compensated))
 
     @property
@@ -88,26 +93,30 @@ class Strips(Lanes):
 
     @property
     def ends_beside(self) -> bool:
-        """Whether the end ``succeeded`` is beside the last part."""
+        """Whether the end ``succeeded`` is right of the last part and not below it."""
         last = self.all[-1]
         alone = [edge.source for edge in self.picture.edges].count(last.forward.id) == 1
         return alone and not (last.small or last.lower or last.under or last.branches)
 
     @property
     def can_be_narrow(self) -> bool:
-        """Whether small nodes can be below compensations, and either there are few of them, or one for each."""
+        """Whether `detail_layout` also tries a layout with small nodes below the compensating nodes.
+
+        At least one compensating node must have small nodes. Also, either the small nodes fill less than half of a
+        column of their own, or each strip with such small nodes has a compensating node and exactly one small node.
+        """
         unders = [strip for strip in self.all if strip.under]
         plain = not self.scopes.apart and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
         return any(strip.lower is not None for strip in unders) and (plain or self.has_empty_column)
 
     @property
     def has_empty_column(self) -> bool:
-        """Whether the small nodes would fill less than half of a column beside the compensations."""
+        """Whether the small nodes of all compensations would fill less than half of a column right of them."""
         filled = sum(self.sizes[node.id][1] for strip in self.all for node in strip.under)
         return filled < sum(max(self.sizes[strip.forward.id][1], self._room_of_small(strip)) for strip in self.all) / 2
 
     def layout(self) -> Layout:
-        """Place the nodes, then the lines, then the labels. Returns the layout."""
+        """Place the nodes, then the lines of the edges, then the labels. Returns the layout."""
         self._measure()
         self._place()
         for edge in self.picture.edges:
@@ -130,7 +139,7 @@ class Strips(Lanes):
         return out
 
     def _measure(self) -> None:
-        """Find the sizes of the strips, and the x positions that all strips share, from left to right."""
+        """Find the heights of the strips, and the x coordinates that all strips share, from left to right."""
 
         def wide(nodes: Iterable[Node | None]) -> float:
             return max((self.sizes[node.id][0] for node in nodes if node is not None), default=0.0)
@@ -143,7 +152,7 @@ class Strips(Lanes):
         self.small_left: float = self.forward_right + LOOP
         self.small_right: float = self.small_left + small if small else self.forward_right
         self.fork: float = max(self.small_right + FORK, self.forward_right + 46)
-        only_end = FAILED in self.ends and not self.compensated  # in the right lane
+        only_end = FAILED in self.ends and not self.compensated  # the lane of compensation has no compensating node
         rises = any(node.phase in STUCK_PHASES for strip in strips for node in strip.small)
         self.beside_fork: float = self.fork + (BESIDE_PERSON if rises else BESIDE_FORK)
         self.back_left: float = self.fork + (ENTRY_OF_NONE if only_end and not rises else ENTRY)
@@ -160,12 +169,12 @@ class Strips(Lanes):
         if self.narrow:
             self.back_right = max(self.back_right, self.back_left + OFF + RIGHT_OF_LANE + under - LEAST_UNDER / 2 + 24)
         self.lane: float = self.back_left + OFF if self.narrow else (self.back_left + self.back_right) / 2
-        self.around: float = 0.0  # where a line passes a compensation that has its small node below it
+        self.around: float = 0.0  # stays 0.0 if no small node is below a compensating node
         self.words: float = self.lane + 5 if self.compensated else self.fork + (3 if only_end else -8)
         if self.scopes.apart and not self.compensated:
             self.words = self.back_left + 2
         self.under_left: float = self.lane + 20 if only_end else self.back_right + (LOOP if self.compensated else 0.0)
-        if only_end and under:  # the end is as wide as its lane
+        if only_end and under:  # the end ``failed`` is as wide as the lane of compensation
             self.back_right = max(self.back_right, self.under_left + under)
         right = self.under_left + under if under else self.back_right if lower else self.small_right
         if self.narrow:
@@ -179,7 +188,7 @@ class Strips(Lanes):
         self._spread((self.right - right) / (2 if under and not self.narrow else 1))
 
     def _spread(self, spare: float) -> None:
-        """Move the compensating nodes right by *spare* points, and the nodes to their right by twice as much."""
+        """Move the compensating nodes right by *spare* points, and the small nodes right of them by twice as much."""
         self.back_left += spare
         self.back_right += spare
         self.lane += spare
@@ -202,27 +211,28 @@ class Strips(Lanes):
         return max(room)
 
     def _is_extended(self, strip: Strip) -> bool:
-        """Whether small nodes are below all that is given up to a compensation.
+        """Whether the small nodes of *strip* are below all strips that its compensating node is beside.
 
-        If frames have two pieces, lines from below enter the compensation below the frames beside it.
+        This is necessary if a frame has two pieces: lines from parts below enter the compensating node below the
+        frame's first piece, at the node's lower edge.
         """
         below = self.narrow and bool(self.scopes.apart) and not strip.branches
         return below and strip.lower is not None and bool(strip.under)
 
     def _under_height(self, strip: Strip) -> float:
-        """The height of the small nodes below a compensation, side by side, with the labels above them."""
+        """The height of the row of small nodes below a compensating node, with the labels above the row."""
         labels = BELOW + self.more + (len(strip.under) > 1) * (LABEL * LINE + self.more)
         return labels + max(self.sizes[node.id][1] for node in strip.under)
 
     def _above_small(self, node: Node) -> float:
-        """The room above a small node for the label of a line from or to the small node above it."""
+        """The height of the room above *node* for the label of an edge to or from the small node above. 0 if none."""
         joined = node.phase == PROBING or any(
             edge.target == node.id and edge.source in self.probes for edge in self.picture.edges
         )
         return joined * (14.0 + self.more)
 
     def _room_of_small(self, strip: Strip) -> float:
-        """The height of the small nodes of the forward lane, with the lines above and below them."""
+        """The height of all small nodes of *strip* in the forward lane, with room for lines above and below them."""
         if not strip.small:
             return 0.0
         nodes = sum(self.sizes[node.id][1] for node in strip.small) + self.gap * (len(strip.small) - 1)
@@ -230,14 +240,14 @@ class Strips(Lanes):
         return BELOW_TRUNK + nodes + loops + (18 if strip.is_stuck_below else 0)
 
     def _lower_height(self, strip: Strip) -> float:
-        """The height of the compensating node above its small node, in points."""
+        """The minimum height of a compensating node that has small nodes below it, in points."""
         return max(60.0, self.sizes[strip.lower.id][1] if strip.lower is not None else 0.0)
 
     def _place(self) -> None:
         """Place the nodes from the top down."""
         tall = max(self.sizes[identity][1] for identity in self.ends.values())
         self.boxes[self.ends[PENDING]] = Box(self.left + PATH - END / 2, self.head, END, tall)
-        if FAILED in self.ends:  # after the pivot a saga only goes forward
+        if FAILED in self.ends:  # a saga whose first part is the pivot cannot fail
             self.boxes[self.ends[FAILED]] = Box(self.lane - END / 2, self.head, END, tall)
         self.start = self.head + tall
         top = self._below(self.start + 4, None, self.all[0])
@@ -256,7 +266,10 @@ class Strips(Lanes):
         self._place_back()
 
     def _below(self, top: float, strip: Strip | None, following: Strip | None) -> float:
-        """Leave room below *strip* for the sides of frames and for labels. Returns the top of the *following* strip."""
+        """Leave room for the sides of frames and for labels between *strip* and the *following* strip.
+
+        *top* is the lower edge of *strip*. Returns the upper edge of the following strip.
+        """
         here = strip.scopes if strip is not None else ()
         there = following.scopes if following is not None else ()
         shared = common(here, there)
@@ -283,14 +296,14 @@ class Strips(Lanes):
         return end + 17.0 * begin + (11 + self.more * bool(begin) if rises else 4)
 
     def _after(self, strip: Strip) -> float:
-        """The bottom of *strip*, including the lines that join its own line and the frame of its branches."""
+        """The y coordinate below *strip*, below the lines that join its happy path and below its branches."""
         bottom = strip.bottom + 4 + (13 + self.more) * len(strip.joining)
         if strip.group is None:
             return bottom
         return bottom + 12 + strip.group.height + 4
 
     def _group_top(self, strip: Strip) -> float:
-        """The top of the frame of a group's branches."""
+        """The y coordinate of the upper edge of the frame around the branches of *strip*."""
         return strip.bottom + 16 + (13 + self.more) * len(strip.joining)
 
     def _place_strip(self, strip: Strip, top: float) -> None:
@@ -304,7 +317,10 @@ class Strips(Lanes):
             down, before = self.boxes[node.id].bottom, node
 
     def _place_back(self) -> None:
-        """Place what parts are given up to, as tall as these parts are together, and the small nodes beside it."""
+        """Place the end ``failed``, the compensating nodes, and the small nodes of the compensations.
+
+        The end and each compensating node are as tall as all parts that are given up to them.
+        """
         end = 0.0 if self.ends_beside else self.boxes[self.ends[SUCCEEDED]].bottom
         last = self.scopes.reach(-1, self.covered)
         if FAILED in self.ends and last >= 0:
@@ -317,10 +333,10 @@ class Strips(Lanes):
             self._place_under(strip)
 
     def _place_under(self, strip: Strip) -> None:
-        """Place the small nodes of a compensation: right of it, or side by side below it."""
+        """Place the small nodes of a compensation: right of the compensating node, or side by side below it."""
         left, down = self.under_left, strip.top
-        if self.narrow and strip.is_stuck_below:  # it fills the lane
-            if self.scopes.apart:  # the label of its line has no room left of the frame's piece
+        if self.narrow and strip.is_stuck_below:  # the stuck node fills the lane of compensation
+            if self.scopes.apart:  # the label of the line to the stuck node must fit inside the frame's second piece
                 left += LEFT_OF_STUCK
             wide = self.around - 10 - left
             self.boxes[strip.under[0].id] = Box(left, down, wide, strip.height - STUCK_LINES - self.more)
@@ -336,7 +352,10 @@ class Strips(Lanes):
                 down += tall + self.gap
 
     def _stretch(self, identity: str, box: Box, number: int, end: float) -> None:
-        """Make the box of a compensation, or of the end ``failed``, as tall as the parts up to strip *number*."""
+        """Store *box* as the box of a compensation or of the end ``failed``, but down to the bottom of strip *number*.
+
+        If no strip follows, the box goes down to *end* if *end* is lower.
+        """
         last, following = self.all[number], self.all[number + 1 : number + 2]
         bottom = last.bottom
         if (
@@ -344,14 +363,14 @@ class Strips(Lanes):
             and not last.branches
             and any(not self.scopes.all[path].whole for path in self.scopes.closing(last))
         ):
-            bottom = last.low + 6  # lines from the parts below enter it below the frame's piece
+            bottom = last.low + 6  # lines from the parts below enter the box below the frame's first piece
             self.entries[identity] = last.low - 1
         elif not following and not last.branches and not last.has_joining_under:
             bottom = max(bottom, end)
         self.boxes[identity] = box._replace(height=bottom - box.top)
 
     def _place_lower(self, strip: Strip, lower: Node, end: float) -> float:
-        """Place a compensation; return its lower edge, or that of the small node below it."""
+        """Place a compensating node. Returns its lower edge, or the lower edge of the small nodes below it."""
         box = Box(self.back_left, strip.top, self.back_right - self.back_left, 0.0)
         self._stretch(lower.id, box, strip.last, 0.0 if self.scopes.is_framed(strip) else end)
         bottom = self.boxes[lower.id].bottom
@@ -363,7 +382,7 @@ class Strips(Lanes):
         return bottom
 
     def _place_group(self, strip: Strip) -> None:
-        """Place the branches of a group below its strip, and connect them to the strip by a line."""
+        """Place the frame with the branches of a group below its strip, and add a line from the strip to the frame."""
         if strip.group is None:
             return
         left, top = self.left + ASIDE + 12, self._group_top(strip)
@@ -372,7 +391,7 @@ class Strips(Lanes):
         self.out.ties.append([(x, strip.bottom), (x, top)])
 
     def _bands(self) -> Iterable[Band]:
-        """The backgrounds of both lanes. Frames of branches interrupt them."""
+        """The backgrounds of both lanes. Each lane has a gap where the frame of a group's branches is."""
         left, right, middle = -14.0, self.out.width + 14, self.fork - 8
         below = "↑ COMPENSATION" if self.compensated else "GIVEN UP"
         top, first = 0.0, not self.picture.prefix
@@ -399,7 +418,7 @@ class Strips(Lanes):
             yield from self._frames(inner, level + 1)
 
     def _first_piece(self, scope: Scope, level: int) -> Box:
-        """The frame in the forward lane, or in both."""
+        """The rectangle of the frame in the forward lane. If the frame is whole, it spans both lanes."""
         first, last = self.all[scope.first], self.all[scope.last]
         top = first.top - (12 + self.more if first.under else 4) - 17 * (len(first.scopes) - level) - 15
         bottom = last.low - 7 - 8.0 * (level - common(last.scopes, self._following(last)) - 1)
@@ -409,7 +428,7 @@ class Strips(Lanes):
         return Box(left, top, right - left, bottom - top)
 
     def _second_piece(self, scope: Scope, level: int, begins: int) -> Box:
-        """The frame in the lane of compensation."""
+        """The rectangle of the frame's second piece, which is in the lane of compensation."""
         first, last = self.all[begins], self.all[scope.ends]
         beginning, ending = self.scopes.beginning(first), self.scopes.ending(last)
         top = (

@@ -13,11 +13,13 @@ import attrs
 Point = tuple[float, float]
 
 Line = tuple[str, float, bool, str]
-"""A line of the text in a box: its words, its size in points, whether it is bold, and its tone (a name for the colour).
+"""A line of text in a box: its words, its text size in points, whether it is bold, and its tone.
+
+The tone is the name of a colour of the theme, for example ``ink``.
 """
 
 LINE: Final = 1.2
-"""The height of a line, as a multiple of its text size."""
+"""The height of a line of text, divided by its text size."""
 
 
 class Box(NamedTuple):
@@ -40,12 +42,12 @@ class Box(NamedTuple):
 
     @property
     def x(self) -> float:
-        """The x coordinate of the centre."""
+        """The x coordinate of the rectangle's centre."""
         return self.left + self.width / 2
 
     @property
     def y(self) -> float:
-        """The y coordinate of the centre."""
+        """The y coordinate of the rectangle's centre."""
         return self.top + self.height / 2
 
     def moved(self, right: float, down: float) -> Box:
@@ -55,7 +57,7 @@ class Box(NamedTuple):
 
 @attrs.frozen
 class Text:
-    """Words outside of boxes. They begin at *x* and are vertically centred on *y*."""
+    """A text outside of all boxes. It begins at *x*, and the middle of its height is at *y*."""
 
     words: str
     x: float
@@ -66,33 +68,33 @@ class Text:
 
 
 class Label(NamedTuple):
-    """Lines of text centred on a point."""
+    """The lines of text beside an edge. The centre of the text is the point (*x*, *y*)."""
 
     lines: tuple[str, ...]
     x: float
     y: float
     wide: float = 0.0
-    """The width of its longest line; 0: not known."""
+    """The width of the longest line of text, in points. 0 if the width is not known."""
 
     @property
     def right(self) -> float:
-        """Its right edge."""
+        """The x coordinate of the right edge of the text."""
         return self.x + self.wide / 2
 
 
 @attrs.define
 class Route:
-    """The path of the line that shows an edge."""
+    """The line that is drawn for an edge of the picture."""
 
-    edge: Any  # the edge of the picture
-    points: Sequence[Point]  # its corners, from the box it leaves to the box it enters
-    label: Label | None = None  # None if another edge on the same line shows it, or if there is no label
-    own: int | None = None  # the number of points before it joins another edge's line. None if it joins none
-    arrow: bool = True  # whether it ends in an arrow's head
+    edge: Any  # an `Edge` of the detail view, or a `FlowLine` of the steps view
+    points: Sequence[Point]  # the start, the corners and the end of the line
+    label: Label | None = None  # None if the edge has no label, or if another edge that shares its line shows the label
+    own: int | None = None  # the number of points before the line joins another edge's line. None if it joins none
+    arrow: bool = True  # whether the line ends in an arrowhead
 
 
 class Shape(NamedTuple):
-    """A small shape that belongs to a step: a bar, a diamond, or a line after the pivot."""
+    """A small shape that belongs to a step: the bar of a fork, the diamond of a choice, or a line after the pivot."""
 
     kind: str
     step: str
@@ -100,14 +102,20 @@ class Shape(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A frame around *content*: a cluster, the branches of a group, or a nested saga."""
+    """A rectangle around the branches of a group, around one branch, or around a nested saga.
+
+    *content* is the `Cluster` or the `StepBox` that the frame shows, or None.
+    """
 
     content: Any
     box: Box
 
 
 class Band(NamedTuple):
-    """The background of a lane, and the lane's name."""
+    """The coloured background of a lane of the detail view, with the lane's name.
+
+    *back* is True for the lane of compensation, and False for the forward lane.
+    """
 
     box: Box
     label: str
@@ -118,18 +126,18 @@ class Band(NamedTuple):
 class Layout:
     """The positions of all elements of a picture."""
 
-    boxes: dict[str, Box] = attrs.Factory(dict)  # the boxes of nodes, by id
-    lines: dict[str, list[Line]] = attrs.Factory(dict)  # the texts of nodes, by id
-    routes: list[Route] = attrs.Factory(list)  # the lines of edges
-    frames: list[Frame] = attrs.Factory(list)  # the outer ones first
-    bands: list[Band] = attrs.Factory(list)  # the lanes
+    boxes: dict[str, Box] = attrs.Factory(dict)  # the rectangle of each node, by the node's id
+    lines: dict[str, list[Line]] = attrs.Factory(dict)  # the lines of text in each node, by the node's id
+    routes: list[Route] = attrs.Factory(list)  # one line for each edge
+    frames: list[Frame] = attrs.Factory(list)  # in the order in which they are drawn
+    bands: list[Band] = attrs.Factory(list)  # the backgrounds of the lanes
     shapes: list[Shape] = attrs.Factory(list)  # forks, joins, choices, and the lines after a pivot
-    texts: list[Text] = attrs.Factory(list)  # all other words
+    texts: list[Text] = attrs.Factory(list)  # the texts that are neither in a node nor a label
     ties: list[Sequence[Point]] = attrs.Factory(list)  # the lines from a group to the frame of its branches
     width: float = 0.0
     height: float = 0.0
-    down: bool = False  # whether it is one column of steps
-    second: Point | None = None  # the upper left corner of the second picture. None if there is only one
+    down: bool = False  # whether the steps are in one column
+    second: Point | None = None  # the upper left corner of the second picture. None if there is only one picture
 
     def add(self, other: Layout, right: float, down: float) -> None:
         """Add all elements of *other*, moved by *right* and *down* points."""

@@ -1,4 +1,4 @@
-"""The routes of the detail view's lines between nodes that already have positions. This module places only labels."""
+"""Find the route of each edge of the detail view, and the position of its label. The nodes are already placed."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from fsm_mediator.states import (
 
 
 class Lanes(Router):
-    """The strips of a machine, the x positions that its nodes and lines share, and the routes between its nodes."""
+    """The strips of a machine, the x coordinates that all strips share, and the routes between the nodes."""
 
-    left: float  # the left side of the strips
-    right: float  # and the right one
+    left: float  # the x of the left side of all strips
+    right: float  # the x of the right side of all strips
     scopes: Scopes
-    depth: int  # how many nested sagas are in each other
-    small_left: float
-    small_right: float  # the sides of the small nodes of the forward lane
-    fork: float  # the x of the lines from parts that are given up to the next compensation
-    back_left: float  # the left side of the compensating nodes
-    lane: float  # the x of the way back
-    around: float  # the x of a line that passes a compensation with a small node below it
+    depth: int  # the maximum number of nested sagas that contain the same part
+    small_left: float  # the x of the left side of the small nodes in the forward lane
+    small_right: float  # the x of the right side of the widest small node in the forward lane
+    fork: float  # the x of the vertical line from given up parts to the next compensation
+    back_left: float  # the x of the left side of the compensating nodes
+    lane: float  # the x of the way back, the vertical line through the compensating nodes
+    around: float  # the x of lines that pass right of a compensating node whose small nodes are below it
     words: float  # the x at which labels of lines to stuck nodes begin
-    start: float  # the lower edge of the parts that fail the saga without a compensation
-    labels: float
-    labels_end: float  # the room for labels above the first strip
+    start: float  # the y of the lower edge of the end ``failed``, or of ``pending`` if the machine cannot fail
+    labels: float  # the y of the upper edge of the room for labels above the first strip
+    labels_end: float  # the y of the lower edge of the room for labels above the first strip
 
     def __init__(self, picture: Picture, *, narrow: bool) -> None:
         super().__init__(picture)
@@ -47,12 +47,13 @@ class Lanes(Router):
         self.ends: dict[str, str] = {node.phase: node.id for node in picture.nodes if not node.path}
         self.compensated: set[str] = {node.path for node in picture.nodes if node.phase == COMPENSATING}
         self.head: float = HEAD if not picture.prefix else 4.0
-        self.more: float = 10.0 if picture.is_run else 0.0  # a label has the numbers of its records above it
-        self.gap: float = 6.0 + self.more  # between small nodes, one below the other
+        self.more: float = 10.0 if picture.is_run else 0.0  # extra height of a label: a run shows record numbers in it
+        self.gap: float = 6.0 + self.more  # the vertical distance between two small nodes
         for node in sorted(picture.nodes, key=lambda node: ORDER.get(node.phase, 0)):
             if node.path:
                 self._put(node, self.strips[node.path])
-        self.entries: dict[str, float] = {}  # where lines from below enter a box, if not near its lower edge
+        # By node id: the y at which lines from parts below enter the node, for nodes that frames cross.
+        self.entries: dict[str, float] = {}
         self._find_joining()
 
     def _put(self, node: Node, strip: Strip) -> None:
@@ -68,9 +69,9 @@ class Lanes(Router):
             strip.small.append(node)
 
     def _find_joining(self) -> None:
-        """For each part, list the nodes from which the part can succeed, except its first node.
+        """Set `Strip.joining` of each part: the nodes, except the executing node, that lead to the next part or end.
 
-        The list has the small nodes from the last to the first, then the stuck node.
+        The list has the small nodes of the forward lane from the last to the first, then the nodes in `Strip.under`.
         """
         done = {edge.source for edge in self.picture.edges if self._goes_on(edge)}
         for strip in self.all:
@@ -82,7 +83,7 @@ class Lanes(Router):
         return target.phase in (EXECUTING, WAITING, SUCCEEDED) and bool(source.path) and source.path != target.path
 
     def _edge(self, level: int) -> float:
-        """The right side of a frame at nesting depth *level*."""
+        """The x coordinate of a frame's right side. *level* is 1 for an outermost frame, 2 for a frame inside it."""
         return self.right + LEVEL * (self.depth - level + 1)
 
     def _route(self, edge: Edge) -> None:
@@ -94,7 +95,7 @@ class Lanes(Router):
         elif source.phase == PENDING:
             y = (self.labels + self.labels_end) / 2
             self.route(edge, (box.x, box.bottom), (box.x, other.top), at=(box.x + 4, y, 1, 0))
-        elif strip is None:  # a succeeded saga is undone: back into the lane of compensation
+        elif strip is None:  # a succeeded saga is undone: the edge leads from the end into the lane of compensation
             points = self._up(edge, len(self.all), [(box.right, box.y), (self.lane, box.y)])
             at = ((box.right + points[1][0]) / 2, box.y - 3, 0.0, -1.0)
             self.route(edge, *points, at=(box.right + 4, at[1], 1.0, -1.0) if self.scopes.apart else at)
@@ -108,7 +109,7 @@ class Lanes(Router):
             self._route_failed(edge, strip, source)
 
     def _route_within(self, edge: Edge, strip: Strip, source: Node, target: Node) -> None:
-        """Draw an edge between two nodes of one part."""
+        """Add the route of an edge between two nodes of the same part, the part of *strip*."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         forward, lower, small = strip.forward, strip.lower, strip.small
         if source in small and target in small:
@@ -126,7 +127,7 @@ class Lanes(Router):
         elif self.narrow and (source in strip.under or target in strip.under):
             side, node = (-1, target) if source is lower else (1, source)
             y = None
-            if len(strip.under) > 1:  # the labels between the two nodes are one below the other
+            if len(strip.under) > 1:  # the edges of two small nodes have labels here, so one label is below the other
                 high = (LABEL * LINE + self.more) / 2 + 3
                 upper = node.phase == RETRYING_COMPENSATION
                 y = min(box.bottom, other.bottom) + high if upper else max(box.top, other.top) - high
@@ -138,7 +139,7 @@ class Lanes(Router):
             self.horizontal(edge, box.y + 7, below=True)
 
     def _to_trunk(self, strip: Strip, source: Node) -> list[Point]:
-        """The points from a node to the trunk, the line along which the part is given up."""
+        """The points from *source* to the trunk, the horizontal line on which a given up part leaves its strip."""
         box = self.boxes[source.id]
         if source is strip.forward:
             return [(box.right, strip.trunk)]
@@ -148,7 +149,7 @@ class Lanes(Router):
         return [(box.right, box.y), (x, box.y), (x, strip.trunk)]
 
     def _route_executed(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Draw an edge of the happy path: to the next part, or to the end."""
+        """Add the route of an edge on which a part is done. It leads to the next part, or to the end ``succeeded``."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         ends = self.nodes[edge.target].phase == SUCCEEDED
         path = self.left + (ASIDE if ends or strip.group is not None else PATH)
@@ -175,7 +176,10 @@ class Lanes(Router):
         self.route(edge, *start, *end, at=at, own=own_points(start))
 
     def _route_failed(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Draw an edge of a part that is given up: along the trunk, then up to the next compensation or to the end."""
+        """Add the route of an edge on which the part of *strip* is given up.
+
+        The route follows the trunk to the right, then leads up to the next compensation or to the end ``failed``.
+        """
         box, start = self.boxes[edge.source], self._to_trunk(strip, source)
         key, at = None, (self.fork + 4, box.top - 7, 1.0, 1.0)
         if edge.kind is not EdgeKind.PERSON:
@@ -184,7 +188,10 @@ class Lanes(Router):
         self.route(edge, *points, at=at, key=key, own=own_points(start), narrow=key is None)
 
     def _route_compensated(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Draw an edge of the way back: up the lane of compensation, to the next compensation above or to the end."""
+        """Add the route of an edge on which a compensation is done.
+
+        The route leads up the lane of compensation, to the next compensation or to the end ``failed``.
+        """
         box, own = self.boxes[edge.source], None
         start = [(self.lane, box.top)]
         at = (self.lane + 4, self._above(strip), 1.0, 0.0)
@@ -201,14 +208,17 @@ class Lanes(Router):
         self.route(edge, *points, at=at, own=own)
 
     def _above(self, strip: Strip) -> float:
-        """The middle of the room for labels above *strip*."""
+        """The y coordinate of the middle of the room for labels above *strip*."""
         if strip.number == 0:
             return (self.labels + self.labels_end) / 2
         before = self.all[strip.number - 1]
         return (before.labels + before.end) / 2
 
     def _up(self, edge: Edge, number: int, start: list[Point]) -> list[Point]:
-        """The points of a route from *start* in strip *number* up to the edge's target, around obstacles."""
+        """The points *start*, then the corners of a line from there up to the edge's target, around obstacles.
+
+        *number* is the index of the strip in which the line starts.
+        """
         other, path = self.boxes[edge.target], self.nodes[edge.target].path
         first = self.strips[path].number if path else -1
         scopes = self.all[number].scopes if number < len(self.all) else ()

@@ -1,8 +1,8 @@
-"""The frames of nested sagas in the detail view: whole, or a piece in each lane. Plain geometry.
+"""The frames of nested sagas in the detail view: one frame around both lanes, or one piece in each lane.
 
-A compensation is as tall as all parts that are given up to it. If such a part is in another nested saga than the
-compensation, a frame around both lanes would be in the way. The frame then has a piece in the forward lane, and a
-piece around its own compensations, if there are any::
+A compensating node is as tall as all parts that are given up to it. If such a part is in another nested saga than the
+compensating node, a frame around both lanes would cross the node. The frame then has two pieces: one in the forward
+lane, and one around the saga's own compensating nodes, if there are any::
 
     ┌─ inner ─────┐  ┌──────────────┐
     │ ┌─────────┐ │  │ compensating │
@@ -25,22 +25,25 @@ from fsm_mediator.diagram.layout.strips import Strip, common
 
 @attrs.define
 class Scope:
-    """A nested saga: the numbers of the first and last strip of each piece."""
+    """The frame of a nested saga. A strip is given by its index, `Strip.number`."""
 
     path: str
     first: int
     last: int
-    whole: bool  # whether it is one frame around both lanes
-    begins: int | None = None  # the first of its strips with a node in the other lane; None: there is none
-    ends: int = 0  # the last strip that a compensation inside it reaches
+    whole: bool  # whether one frame is around both lanes
+    begins: int | None = None  # the first strip of the piece in the lane of compensation. None if it has no such piece
+    ends: int = 0  # the last strip of the piece in the lane of compensation
 
 
 class Scopes:
-    """All nested sagas of a machine.
+    """The frames of all nested sagas of a machine.
+
+    *covered* is the number of strips, counted from the top, that a box in the lane of compensation can be beside.
+    *goes_back* is whether the machine has such boxes.
 
     Attributes:
-        all: The nested sagas by path, the outer ones first.
-        apart: How many nested sagas with two pieces are in each other.
+        all: The frame of each nested saga, by the saga's path. A saga is before the sagas inside it.
+        apart: The maximum number of frames with two pieces that are around the same part.
     """
 
     def __init__(self, strips: Sequence[Strip], covered: int, *, goes_back: bool) -> None:
@@ -62,7 +65,11 @@ class Scopes:
         self.apart: int = max((sum(path in two for path in strip.scopes) for strip in strips), default=0)
 
     def _is_whole(self, scope: Scope) -> bool:
-        """Whether no compensation reaches into *scope* or out of it; a group's branches need both lanes."""
+        """Whether one frame can be around both lanes.
+
+        Always True if the saga has a group, because the branches need both lanes. Otherwise True if no compensating
+        node of a strip inside the frame is also beside a strip outside, or the other way round.
+        """
         inside = self.strips[scope.first : scope.last + 1]
         if any(strip.group is not None or strip.branches for strip in inside):
             return True
@@ -73,11 +80,13 @@ class Scopes:
         return inside[0].is_in_the_way and all(strip.is_in_the_way for strip in after)
 
     def reach(self, number: int, covered: int) -> int:
-        """The last of the strips after *number* whose failure leads to the same; *number* itself if there is none.
+        """The index of the last strip that a compensating node is beside. At least *number*.
+
+        If a part in one of these strips is given up, its edge leads to this node.
 
         Args:
-            number: A strip with a compensation; -1 for the end ``failed``.
-            covered: How many strips may be reached.
+            number: The index of the node's strip. -1 for the end ``failed``.
+            covered: The number of strips, counted from the top, that a node can be beside.
         """
         if number >= 0 and (self.strips[number].branches or self.strips[number].has_joining_under):
             return number
@@ -93,22 +102,22 @@ class Scopes:
         return number
 
     def closing(self, strip: Strip) -> Sequence[str]:
-        """The nested sagas that end with *strip*."""
+        """The paths of the nested sagas that have their last part in *strip*."""
         return [path for path in strip.scopes if self.all[path].last == strip.number]
 
     def beginning(self, strip: Strip) -> Sequence[str]:
-        """The nested sagas whose piece in the other lane begins with *strip*, the outer ones first."""
+        """The paths of the nested sagas that begin with *strip* in the lane of compensation, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins == strip.number]
 
     def ending(self, strip: Strip) -> Sequence[str]:
-        """The nested sagas whose piece in the other lane ends with *strip*, the outer ones first."""
+        """The paths of the nested sagas that end with *strip* in the lane of compensation, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins is not None and scope.ends == strip.number]
 
     def inside(self, scope: Scope) -> int:
-        """How many nested sagas with two pieces may be inside *scope*, which is one of them."""
+        """The maximum number of frames with two pieces inside the frame *scope*, which has two pieces itself."""
         outer = (path for path in self.all if scope.path.startswith(f"{path}."))
         return self.apart - 1 - sum(not self.all[path].whole for path in outer)
 
     def is_framed(self, strip: Strip) -> bool:
-        """Whether a frame around both lanes is around *strip*."""
+        """Whether *strip* is inside a frame that contains both lanes."""
         return any(self.all[path].whole for path in strip.scopes)

@@ -1,4 +1,4 @@
-"""The words in the frame of a group in the steps view: its title, and the names of its branches."""
+"""The words in the frame of a group in the steps view: the group's title, and the names of its branches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from fsm_mediator.machine.parts import Kind
 
 TIGHT: Final = (14.0, 14.0)
 TIGHT_CHOICE: Final = (20.0, 17.0)
-"""Left and right of the branches of a group, or of a choice, whose names are above them."""
+"""The room left and right of the branches, in points, if the branches' names are above them.
+
+`TIGHT_CHOICE` is for a choice, and `TIGHT` is for any other group.
+"""
 
 _SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
-"""States of a branch that its steps show by themselves."""
+"""The states of a branch that are not written, because the colours of the branch's steps show them."""
 
 
 def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
-    """The words on a branch's line before its first step: its name, and its state."""
+    """The name of a branch and, in a run, its state. Empty if the picture shows no name for the branch.
+
+    A branch over an item has no name. A branch of one step with the branch's name as title does not repeat the name.
+    """
     if box.each:
         return []
     boxes = branch.flow.boxes
@@ -35,15 +41,21 @@ def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
 
 
 def lead_width(picture: FlowPicture, box: StepBox, leads: Collection[Sequence[str]]) -> float:
-    """The room for names of branches left of their first steps."""
+    """The width of the room left of the branches' first steps, in points. It has the branches' names.
+
+    *leads* has the result of `lead_words` for each branch of *box*.
+    """
     lead = max(max(width(words, SMALL, True) for words in each) if each else 0.0 for each in leads)
     if picture.is_run and any(len(branch.flow.boxes) > 1 for branch in box.branches) and not box.each:
-        lead = max(lead, width(StepState.COMPENSATED, SMALL, True))  # the same in every frame of a run
+        lead = max(lead, width(StepState.COMPENSATED, SMALL, True))  # so all frames of an animation have the same width
     return max(24.0, lead + 20)
 
 
 def group_words(box: StepBox, wide: float, note: str | None) -> tuple[list[Text], float]:
-    """The title of a group, its small print and its *note*, and where its branches begin."""
+    """The texts at the top of a group's frame, and the y coordinate of the lowest text.
+
+    The texts are the group's title, its small print, and *note* if it is not None. *wide* is the frame's width.
+    """
     notes = " · ".join(box.notes)
     words = [Text(fitted(box.title, TITLE, True, wide - 24), 12, 13, TITLE, True, "ink")]
     beside = width(words[0].words, TITLE, True) + 20
@@ -60,7 +72,11 @@ def group_words(box: StepBox, wide: float, note: str | None) -> tuple[list[Text]
 
 
 def name_words(lead: Sequence[str], y: float, wide: float | None) -> list[Text]:
-    """The name of a branch and its state: one below the other, or, in a frame that is *wide*, beside each other."""
+    """Place *lead*, a branch's name and its state, at the y coordinate *y*.
+
+    If *wide* is None, the state is below the name. Otherwise *wide* is the width of the frame, and the state is to the
+    right of the name, if it fits.
+    """
     words: list[Text] = []
     x = 10.0
     for number, each in enumerate(lead):

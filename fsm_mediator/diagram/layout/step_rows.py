@@ -1,4 +1,4 @@
-"""The rows of the steps view: their items, and the best line breaks. This module places nothing."""
+"""Break the items of the steps view into rows. This module calculates no positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from fsm_mediator.diagram.layout.step_sizes import FRAME, GAP, PIVOT
 
 @attrs.define
 class Item:
-    """An item of a row: a step, a group, or the end. Lengths are in points."""
+    """An item of a row: a step, a group, or the end ``succeeded``. Lengths are in points.
+
+    Attributes:
+        name: The id of the box, or of the end.
+        box: The step or group. None for the end.
+        width: The width of the item.
+        up: The distance from the item's line up to its upper edge.
+        down: The distance from the item's line down to its lower edge.
+        scopes: The paths of the nested sagas that contain the item. The outermost is first.
+        inner: The layout of a group's frame. None for a step and for the end.
+        x: The left edge.
+        y: The y coordinate of the line that enters the item.
+        row: The index of the item's row.
+    """
 
     name: str
     box: StepBox | None
@@ -28,19 +41,22 @@ class Item:
 
     @property
     def after(self) -> float:
-        """The room to the right of the item, in addition to the gap."""
+        """The width of the room right of the item, in addition to the gap. Only a pivot has such room."""
         return PIVOT if self.box is not None and self.box.pivot else 0.0
 
 
 def broken(items: Sequence[Item], first_room: float, room: float) -> list[list[Item]]:
-    """The items broken into the fewest rows, with rows as even as possible. A break within a nested saga is avoided.
+    """Break *items* into as few rows as possible, and return the rows.
+
+    The rows are as even in width as possible with this number of rows. Breaks inside a nested saga are avoided.
 
     Args:
         items: The items, in the order of reading.
         first_room: The maximum width of the first row, in points.
         room: The maximum width of each other row, in points.
     """
-    best: list[tuple[float, float, int]] = [(0, 0.0, 0)]  # rows, raggedness and the row's first item, for each end
+    # For each number of items: the number of rows, their unevenness, and the index of the last row's first item.
+    best: list[tuple[float, float, int]] = [(0, 0.0, 0)]
     for end in range(1, len(items) + 1):
         choices = []
         for first in range(end - 1, -1, -1):

@@ -1,7 +1,7 @@
-"""The layout of the steps view: rows like lines of text, or one column. Plain geometry; no colours.
+"""The layout of the steps view: steps in rows like words in lines of text, or in one column. No colours.
 
 A group is a frame around its branches, which fork on its left and join on its right. The way back runs below the
-boxes of a row, from each step to the step that is compensated next::
+boxes of a row. It leads from each step to the step that is compensated next::
 
         ┌─────┐   ┌─────┐   ┌ fulfil ────────────┐
      ●──│ one │──▶│ two │──▶┃──[pack]────────────┃──▶ ...
@@ -58,7 +58,10 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE) -> Layout:
-    """The layout of *picture*, at most *width* pixels wide. Two pictures are side by side if they fit."""
+    """The positions of all elements of *picture*, which is at most *width* pixels wide if its words fit.
+
+    If *picture* consists of two pictures to compare, they are side by side if they fit, else one below the other.
+    """
     room = width * 72 / 96 - 2 * PAD
     if picture.beside is None:
         return _Page(picture, direction).layout(room)
@@ -76,11 +79,11 @@ def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE
 
 
 class _Page:
-    """The sizes that are the same for all boxes of a picture."""
+    """The texts of all boxes of a picture, and the width and height that all these boxes have."""
 
     def __init__(self, picture: FlowPicture, direction: str, *, tight: bool = False) -> None:
         self.picture = picture
-        self.tight = tight  # whether names of branches are above them, so that groups in groups are less wide
+        self.tight = tight  # whether the name of a branch is above it and not left of it, so that a group is less wide
         self.down = direction == DOWN
         shown = [box for box in picture.all_nodes() if not is_frame(box)]
         most = MOST_DOWN if self.down else MOST_BOX
@@ -110,7 +113,7 @@ class _Page:
         return text
 
     def layout(self, limit: float) -> Layout:
-        """The layout of the whole picture, at most *limit* points wide."""
+        """The positions of all elements. The layout is at most *limit* points wide if the boxes fit."""
         flow = self.picture.flow
         shares = [_Flow(self, flow, limit * share, whole=True, down=self.down) for share in SHARES]
         layout = least_blank([each.layout() for each in shares])
@@ -122,7 +125,7 @@ class _Page:
 
 
 class _Flow:
-    """The steps of one machine, in rows."""
+    """Places the steps of one machine: of the whole saga (*whole*), or of one branch of a group."""
 
     def __init__(self, page: _Page, flow: Flow, limit: float, *, whole: bool, down: bool = False) -> None:
         self.page, self.flow, self.limit, self.whole, self.down = page, flow, limit, whole, down
@@ -145,7 +148,7 @@ class _Flow:
         return Item(box.id, box, self.page.wide, half, half, scopes)
 
     def layout(self) -> Layout:
-        """Place the rows, then the lines. Returns the layout."""
+        """Place the rows of steps, then the lines between the steps. Returns the layout."""
         rows = self._rows()
         y = 0.0
         for number, row in enumerate(rows):
@@ -168,7 +171,7 @@ class _Flow:
         out.height = max(y, *bottoms) if not self.whole else max(bottoms) + 8
         return out
 
-    # Rows.
+    # Methods that place rows.
 
     def _rows(self) -> list[list[Item]]:
         if self.down:
@@ -177,7 +180,7 @@ class _Flow:
         return broken(self.items, room, room if self.whole else room - CHANNEL)
 
     def _place(self, row: list[Item], top: float, number: int) -> float:
-        """Place a row below *top*. Returns the bottom of the row."""
+        """Place *row*, which has the index *number*, below the y coordinate *top*. Returns the top of the next row."""
         ups, downs = [], []
         x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
         railed = bool(self.backs) and not self.down
@@ -208,7 +211,7 @@ class _Flow:
         return y + max(downs) + gap
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """The number of nested sagas that begin and the number that end in this row, which has one item."""
+        """The number of nested sagas that begin, and that end, in row *number*. Only for rows of one item."""
         here = self.items[number].scopes
         before = self.items[number - 1].scopes if number else ()
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
@@ -255,7 +258,7 @@ class _Flow:
             item.y += down
 
     def _frames(self, rows: list[list[Item]]) -> None:
-        """Add the frames around nested sagas: one for each row that has steps of the saga."""
+        """Add the frames around nested sagas. In rows, a saga has one frame in each row that has steps of the saga."""
         frames: list[tuple[int, Frame, Text]] = []
         lines = [self.items] if self.down else rows
         for row in lines:
@@ -267,7 +270,7 @@ class _Flow:
                 rail = self.page.high / 2 + RAIL if self.backs and not self.down else 0
                 pad = FRAME - 2
                 right_rail = self.page.wide / 2 + RAIL + 4 if self.down and self.backs else 0
-                beside = 12 if self.down else 0  # room for the saga's name beside the way forward
+                beside = 12 if self.down else 0  # room for the saga's name left of the line to its first step
                 left = min(item.x - (FRAME * deeper) - pad for item in inside) - beside
                 right = max(
                     max(item.x + item.width + item.after, item.x + item.width / 2 + right_rail) + FRAME * deeper + pad
@@ -283,10 +286,10 @@ class _Flow:
             self.out.frames.insert(0, frame)
             self.out.texts.append(text)
 
-    # Lines.
+    # Methods that place lines.
 
     def _rail(self, item: Item) -> float:
-        """The y coordinate of the way back in the row of *item*."""
+        """The y coordinate of the line of the way back in the row of *item*."""
         return item.y + self.page.high / 2 + RAIL
 
     def _bottom(self, row: int) -> float:
@@ -297,7 +300,7 @@ class _Flow:
         )
 
     def _far(self, row: int, out: float) -> float:
-        """An x coordinate *out* points to the right of all elements in a row."""
+        """The x coordinate that is *out* points right of all elements in the row with the index *row*."""
         ends = (item.x + item.width + item.after + FRAME * len(item.scopes) for item in self.items if item.row == row)
         return max(ends) + out
 
@@ -306,7 +309,7 @@ class _Flow:
         target = here.get(line.target)
         boxes = self.out.boxes
         if target is None or (line.source not in boxes):
-            return  # the lines at the ends of a branch are its group's
+            return  # `_group` adds the lines into a branch and out of it
         box, into = boxes[line.source], boxes[line.target]
         source = here.get(line.source)
         if self.down:
@@ -328,7 +331,7 @@ class _Flow:
         self.out.routes.append(Route(line, tuple(points)))
 
     def _all_back(self) -> None:
-        """Draw the way back from the last step to the first. A line ends where it joins a line to the same step."""
+        """Add the lines of the way back. A line ends where it joins the line of a later step to the same step."""
         order = {item.name: number for number, item in enumerate(self.items)}
         met: set[str] = set()
         for line in sorted(self.backs, key=lambda each: -order[each.source]):
@@ -398,7 +401,7 @@ class _Flow:
 
 
 def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
-    """A group's frame with its branches, and the distance from its top to the line that enters the frame."""
+    """The layout of a group's frame and its branches, and the distance from the frame's top to the line into it."""
     out = Layout()
     leads = {branch.name: lead_words(branch, box) for branch in box.branches}
     lead, after = lead_width(page.picture, box, leads.values()), 24.0
@@ -427,7 +430,7 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
         join = next((each for each in branch.flow.forward if each.source == last.id), None)
         line = msgspec.structs.replace(line, source=box.id, reached=reached if branch.mark is not None else None)
         out.routes.append(Route(line, ((0, at), (lead + into.left, at))))
-        if join is not None:  # it may be hidden
+        if join is not None:  # None if the picture hides the edge
             join = msgspec.structs.replace(join, target=box.id)
             out.routes.append(Route(join, ((lead + end.right, off), (wide, off)), arrow=False))
         out.texts += name_words(leads[branch.name], (y - 7 if above else at - 8), wide if above else None)

@@ -1,4 +1,7 @@
-"""The strips of the detail view's layout: one strip for each part, and a frame around the branches of a group."""
+"""The strips of the detail view, and the layout of a group's branches.
+
+A strip is a horizontal stripe of the picture that holds all nodes of one part. Lengths are in points.
+"""
 
 from __future__ import annotations
 
@@ -12,90 +15,102 @@ from fsm_mediator.diagram.picture import Cluster, Node, Picture
 from fsm_mediator.states import PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, outer_path, scopes_of
 
 ORDER: Final = {PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION: 3}
-"""The order of small nodes from the top down."""
+"""The position of a small node among the small nodes of its part, by phase. A lower number is higher in the picture."""
 
 HEAD: Final = 16.0
-"""Room for the names of the lanes."""
+"""The height of the room for the names of the lanes, at the top of the picture."""
 
 PATH: Final = 48.0
 ASIDE: Final = 12.0
-"""How far right of a strip's left edge the happy path leaves the strip, or passes the branches of a group. In points.
-"""
+"""The distance from a strip's left edge to the happy path: `PATH` below a part, `ASIDE` beside a group's branches."""
 
 BELOW_TRUNK: Final = 24.0
-"""How far below a strip's top its first small node is."""
+"""The distance from the top of a strip to the top of its first small node."""
 
 FORK: Final = 18.0
 ENTRY: Final = 45.0
-"""From the small nodes to the line along which parts are given up, and from that line to the compensating nodes."""
+"""`FORK` is the distance from the small nodes to the vertical line that leaves given up parts.
+
+`ENTRY` is the distance from that line to the compensating nodes.
+"""
 
 ENTRY_OF_NONE: Final = 28.0
-"""From the line along which parts are given up to the end, if nothing can be undone."""
+"""The distance from the vertical line that leaves given up parts to the end ``failed``, if no part can be undone."""
 
 SIDE: Final = 9.0
-"""The distance of the left sides of two frames, one in the other."""
+"""The distance between the left side of a frame and the left side of the frame around it."""
 
 BESIDE_FORK: Final = 7.0
 BESIDE_PERSON: Final = 42.0
-"""From the line on which parts are given up to the right side of a frame; the same beside what a person says there."""
+"""The distance from the vertical line that leaves given up parts to the right side of a frame in the forward lane.
+
+`BESIDE_PERSON` is used if the label of a person's decision must fit between the two.
+"""
 
 BELOW: Final = 30.0
-"""The distance between a compensation and a small node below it. A label must fit between them."""
+"""The distance between a compensating node and a small node below it. A label must fit between them."""
 
 STUCK_LINES: Final = 20.0
-"""Between a stuck node as tall as its part and the part's lower edge: the line back to the part runs there."""
+"""The distance from the lower edge of a stuck node to the lower edge of its part, if the part has no compensation.
+
+The line from the stuck node back to the part runs there.
+"""
 
 LEFT_OF_STUCK: Final = 26.0
-"""Left of such a node in the lane of compensation: the label of the line to it must have room there."""
+"""The room left of a stuck node whose part has no compensation. The label of the line to the node must fit in it."""
 
 MORE_AREA: Final = 1.15
-"""Small nodes are below compensations if that takes at most so many times the area: less of it is blank."""
+"""Small nodes are placed below compensations if the area of the picture grows at most by this factor.
+
+A picture with small nodes beside the compensations has more blank space.
+"""
 
 APART: Final = 12.0
-"""Between two small nodes below a compensation."""
+"""The distance between two small nodes below a compensating node."""
 
 LEAST_UNDER: Final = 84.0
-"""The least width of a small node below a compensation: two lines lead to it, beside each other."""
+"""The minimum width of a small node below a compensating node. Two lines, side by side, connect the two nodes."""
 
 OFF: Final = 24.0
-"""How far right of a compensation's left edge the way back passes, if the compensation's small node is below it."""
+"""The distance from the left edge of a compensating node to the way back, if small nodes are below such nodes."""
 
 RIGHT_OF_LANE: Final = 30.0
-"""The distance from the way back to the left edge of that small node."""
+"""The distance from the way back to the left edge of the first small node below a compensating node."""
 
 LEVEL: Final = 18.0
-"""The distance between the right sides of two nested frames. A line runs between them."""
+"""The distance between the right side of a frame and the right side of the frame around it. A line fits between them.
+"""
 
 BESIDE: Final = 12.0
-"""The distance of two branches of a group."""
+"""The distance between the frames of two branches of a group."""
 
 INSET: Final = 20.0
 """The distance between the machine of a branch and the sides of its frame."""
 
 MOST: Final = 840.0
-"""The most width to which branches are put side by side; a single one may be wider."""
+"""The maximum width of branches that are side by side. A single branch may be wider."""
 
 
 @attrs.define(eq=False)
 class Strip:
-    """A part, its nodes, and the positions of its lines."""
+    """The nodes of one part, and the y coordinates that belong to the part."""
 
     forward: Node  # the node that executes the part or waits
-    number: int  # the index of the strip, from the top
-    small: list[Node] = attrs.Factory(list)  # the small nodes right of it, from the top down
+    number: int  # the index of the strip. The top strip has index 0
+    small: list[Node] = attrs.Factory(list)  # the small nodes right of *forward*, from the top down
     lower: Node | None = None  # the node that compensates the part. None if it cannot be compensated
-    under: list[Node] = attrs.Factory(list)  # the small nodes right of the compensating node
-    joining: list[str] = attrs.Factory(list)  # the ids of other nodes from which the part is done, in order
-    branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # the branches of a group
-    group: Layout | None = None  # the frame of its branches, below it
+    under: list[Node] = attrs.Factory(list)  # the small nodes right of the compensating node, or below it
+    joining: list[str] = attrs.Factory(list)  # the ids of all other nodes whose edges lead to the next part or end
+    branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # the picture and layout of each branch of a group
+    group: Layout | None = None  # the frame around the branches, with the branches. None if there are no branches
     top: float = 0.0
     height: float = 0.0
-    last: int = 0  # the last strip whose failure leads to its compensation first
-    reach: float = 0.0  # the lower edge of its compensation
-    low: float = 0.0  # where lines pass below it and its branches
-    shut: float = 0.0  # the lower side of the outermost frame that ends with it in the lane of compensation
-    labels: float = 0.0  # the top of the room for labels, below it and its branches
-    end: float = 0.0  # the bottom of that room
+    last: int = 0  # the index of the last strip that the compensating node is beside
+    reach: float = 0.0  # the lower edge of the compensating node and of the small nodes below it
+    low: float = 0.0  # the y of lines that pass below the part and its branches to the right
+    shut: float = 0.0  # the lower side of the outermost frame that ends with this strip in the lane of compensation
+    labels: float = 0.0  # the upper edge of the room for labels below the part and its branches
+    end: float = 0.0  # the lower edge of the room for labels
 
     @property
     def bottom(self) -> float:
@@ -104,7 +119,7 @@ class Strip:
 
     @property
     def trunk(self) -> float:
-        """The y coordinate of the trunk, the line along which a part is given up."""
+        """The y coordinate of the trunk, the horizontal line on which a part that is given up leaves its strip."""
         return self.top + 14
 
     @property
@@ -117,24 +132,31 @@ class Strip:
 
     @property
     def is_in_the_way(self) -> bool:
-        """Whether it has nodes or branches in the lane of compensation: no compensation above it is beside it."""
+        """Whether this strip has nodes or branches in the lane of compensation.
+
+        A compensating node of a strip above cannot be beside such a strip.
+        """
         return self.lower is not None or bool(self.under) or bool(self.branches)
 
     @property
     def has_joining_under(self) -> bool:
-        """Whether a line from a node in the lane of compensation joins the happy path."""
+        """Whether an edge from a node in *under* leads to the next part or to the end ``succeeded``."""
         return any(node.id in self.joining for node in self.under)
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The nested sagas around the part, the outermost first."""
+        """The paths of the nested sagas that contain the part. The outermost saga is first."""
         return scopes_of(self.forward.scope)
 
 
 def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
-    """The layout of a group's branches in their frame. Each branch is placed as high as possible."""
+    """Place the branches of the group *path* in a frame, each branch as high as possible, and return the layout.
+
+    *blocks* has the picture and the layout of each branch. *most* is the maximum width of the frame in points.
+    """
     out, placed = Layout(), list[Box]()
-    lefts, lowest = {float(BESIDE)}, list[Box]()  # possible left edges; the branches with nothing below them
+    # *lefts* has the possible left edges of a branch. *lowest* has the placed branches that have no branch below them.
+    lefts, lowest = {float(BESIDE)}, list[Box]()
     for child, inner in blocks:
         wide, high = inner.width + 2 * INSET, inner.height + 28
         spots = []  # the highest possible position at each left edge
@@ -156,9 +178,10 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
 
 
 def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, float], Layout]) -> None:
-    """Choose a layout for the branches of each group, so that the machine's area is as small as possible.
+    """Set `Strip.group` of each strip with branches, so that the area of the machine is as small as possible.
 
-    *base* is the width of the machine without the branches, in points.
+    *base* is the width of the machine without the branches, in points. *laid_out* returns the layout of a branch that
+    is wider than necessary by a number of points.
     """
     groups = [strip for strip in strips if strip.branches]
     wide = [inner.width + 2 * (INSET + BESIDE) for strip in groups for _, inner in strip.branches]
@@ -179,7 +202,7 @@ def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, 
         for child, inner in strip.branches:
             left = lefts[child.prefix]
             widest[left] = max(widest.get(left, 0.0), inner.width)
-        if len(widest) == 1:  # one column, as wide as the machine
+        if len(widest) == 1:  # the branches are in one column, which becomes as wide as the machine
             widest = {left: wide + room - found.width for left, wide in widest.items()}
         blocks = [
             (child, laid_out(child, spare) if (spare := widest[lefts[child.prefix]] - inner.width) else inner)
@@ -189,5 +212,8 @@ def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, 
 
 
 def common(here: Sequence[str], there: Sequence[str]) -> int:
-    """The number of nested sagas that are around both parts, counted from the outermost saga."""
+    """The number of nested sagas that contain both of two parts.
+
+    *here* and *there* are the paths of the nested sagas that contain each part, as in `Strip.scopes`.
+    """
     return sum(one == other for one, other in zip(here, there, strict=False))

@@ -1,1 +1,1 @@
-"""The databases that `Transactions` can use. Each implements the protocol `Database`."""
+"""The databases that `Transactions` can use: one module for each, with a class for the protocol `Database`."""

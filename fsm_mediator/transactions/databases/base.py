@@ -16,11 +16,11 @@ T = TypeVar("T")
 Dialect = Literal["postgresql", "sqlite"]
 
 ISOLATION: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
-"""The isolation levels that a step may have."""
+"""The isolation levels that the transactions of a step may have."""
 
 
 def dialect_of(database: str) -> Dialect:
-    """The dialect of a database, from its name in SQLAlchemy or Django.
+    """The SQL dialect of a database. *database* is the name of the database in SQLAlchemy or Django.
 
     Raises:
         DefinitionError: The database is neither PostgreSQL nor SQLite.
@@ -34,14 +34,14 @@ def dialect_of(database: str) -> Dialect:
 
 
 class Database(Protocol):
-    """The user's database.
+    """The protocol of a user's database: how to begin, use and end a transaction.
 
     The methods of an implementation are coroutine functions. If *asynchronous* is False, these coroutines never
-    suspend, so plain functions can use them too.
+    suspend, so functions without an event loop can run them too.
 
     Attributes:
         dialect: The SQL dialect of the database.
-        asynchronous: Whether the sessions are for coroutines.
+        asynchronous: Whether the methods of a session must be awaited.
     """
 
     @property
@@ -50,17 +50,19 @@ class Database(Protocol):
 
     @property
     def asynchronous(self) -> bool:
-        """Whether the sessions are for coroutines."""
+        """Whether the methods of a session must be awaited."""
 
     async def begin(self, isolation: str | None) -> Any:
-        """Begin a new transaction, and return its session. *isolation*: the isolation level, or None for the default.
+        """Begin a new transaction, and return its session.
+
+        *isolation* is the isolation level. None for the default level of the database.
 
         Raises:
             TransactionError: The caller already has a transaction, and the new transaction would be a part of it.
         """
 
     async def query(self, session: Any, statement: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """Execute a statement with parameters such as ``:key``, and return its rows."""
+        """Execute *statement* with the parameters *values*, and return its rows. A parameter is written as ``:key``."""
 
     def guard(self, session: Any) -> AbstractContextManager[Any]:
         """A context manager that prevents the user's function from ending the transaction of *session*.
@@ -70,30 +72,30 @@ class Database(Protocol):
         """
 
     async def commit(self, session: Any) -> None:
-        """Commit the transaction, and release the session."""
+        """Commit the transaction of *session*, and release the session."""
 
     async def rollback(self, session: Any, error: BaseException) -> None:
-        """Roll back the transaction because of *error*, and release the session.
+        """Roll back the transaction of *session* because of *error*, and release the session.
 
         If the rollback fails, the failure is added to *error* as a note.
         """
 
 
 async def settled(value: Awaitable[T] | T) -> T:
-    """*value*. If *value* is awaitable, as from a method of an asynchronous driver, await it and return its result."""
+    """*value*, or its result if *value* is awaitable, as the results of asynchronous database drivers are."""
     return await value if inspect.isawaitable(value) else value
 
 
 @contextmanager
 def refused_by(kind: type[BaseException], words: str) -> Iterator[None]:
-    """A context manager for the `Database.guard` of a driver that itself refuses to end the transaction.
+    """A context manager for `Database.guard`, if the database driver itself refuses to end the transaction.
 
     Args:
         kind: The class of the driver's error.
         words: A part of the error's message.
 
     Raises:
-        TransactionError: The driver raised this error, because the function tried to end the transaction.
+        TransactionError: The driver raised such an error, because the user's function tried to end the transaction.
     """
     try:
         yield
@@ -104,7 +106,7 @@ def refused_by(kind: type[BaseException], words: str) -> Iterator[None]:
 
 
 def in_format(statement: str) -> str:
-    """*statement* with its parameters in the DB-API format ``pyformat``."""
+    """*statement* with parameters in the format ``pyformat`` of the DB-API: ``%(key)s`` for ``:key``."""
     return _PARAMETER.sub(r"%(\1)s", statement)
 
 

@@ -1,4 +1,4 @@
-"""A Django database, by its alias. Models, managers and cursors take part in the transaction, as in ``atomic``."""
+"""Transactions on a Django database. Models, managers and cursors take part in them, as inside ``atomic``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class DjangoDatabase:
-    """Transactions on Django's connection of the current thread. This connection is the session."""
+    """A Django database. The session of a transaction is Django's connection of the current thread."""
 
     asynchronous = False
 
@@ -25,14 +25,14 @@ class DjangoDatabase:
 
     @property
     def dialect(self) -> Dialect:
-        """The SQL dialect of the database. It is read late, because Django knows the database only after its setup."""
+        """The SQL dialect of the database. Read at each use, because Django knows the database only after its setup."""
         return dialect_of(self._connections[self._using].vendor)
 
     async def begin(self, isolation: str | None) -> Any:
-        """As `Database.begin`."""
+        """Begin a new transaction, and return Django's connection as the session."""
         session = self._connections[self._using]
         if not session.in_atomic_block:
-            session.close_if_unusable_or_obsolete()  # outside of requests, Django does not do this
+            session.close_if_unusable_or_obsolete()  # Django does this only for requests
         atomic = self._transaction.atomic(self._using, durable=True)
         try:
             atomic.__enter__()
@@ -53,26 +53,29 @@ class DjangoDatabase:
         return session
 
     async def query(self, session: Any, statement: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """As `Database.query`."""
+        """Execute *statement* with the parameters *values*, and return its rows."""
         with session.cursor() as cursor:
             cursor.execute(in_format(statement), values)
             return cursor.fetchall() if cursor.description else ()
 
     def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
-        """As `Database.guard`. Django itself refuses `commit` and `rollback` in an ``atomic`` block."""
+        """Prevent the user's function from ending the transaction of *session*: see `Database.guard`.
+
+        Django itself refuses `commit` and `rollback` inside an ``atomic`` block.
+        """
         return refused_by(self._transaction.TransactionManagementError, "forbidden when an 'atomic' block")
 
     async def commit(self, session: Any) -> None:
-        """As `Database.commit`."""
+        """Commit the transaction of *session*."""
         self._open.pop(id(session)).__exit__(None, None, None)
 
     async def rollback(self, session: Any, error: BaseException) -> None:
-        """As `Database.rollback`."""
+        """Roll back the transaction of *session*."""
         self._open.pop(id(session)).__exit__(type(error), error, error.__traceback__)
 
 
 def names_in_settings() -> dict[str, str]:
-    """The names of the tables from Django's setting ``FSM_MEDIATOR``. Empty if there is no such setting."""
+    """The names of the tables in Django's setting ``FSM_MEDIATOR``. Empty if there is no such setting."""
     from django.conf import settings
 
     return dict(getattr(settings, "FSM_MEDIATOR", {}))

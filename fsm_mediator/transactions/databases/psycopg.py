@@ -1,4 +1,4 @@
-"""PostgreSQL with psycopg, from a pool or from the address of a server. For functions and coroutine functions."""
+"""Transactions through psycopg, with a pool or the address of a server. For functions and coroutine functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from fsm_mediator.transactions.databases.base import Dialect, in_format, refused
 
 
 class PsycopgDatabase:
-    """Transactions on connections from a psycopg pool. Without a pool, each transaction opens a new connection."""
+    """A PostgreSQL database that is used through psycopg.
+
+    A transaction takes a connection from the pool, or opens a new connection if there is only an address.
+    """
 
     dialect: Dialect = "postgresql"
 
@@ -26,7 +29,7 @@ class PsycopgDatabase:
         self._transactions: dict[int, Any] = {}
 
     async def begin(self, isolation: str | None) -> Any:
-        """As `Database.begin`."""
+        """Begin a new transaction, and return its connection as the session."""
         session = await self._connection()
         try:
             if isolation is not None:
@@ -53,7 +56,7 @@ class PsycopgDatabase:
             session.isolation_level = level
 
     async def query(self, session: Any, statement: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """As `Database.query`."""
+        """Execute *statement* with the parameters *values*, and return its rows."""
         from psycopg.rows import tuple_row
 
         cursor = session.cursor(row_factory=tuple_row)
@@ -61,15 +64,18 @@ class PsycopgDatabase:
         return await settled(cursor.fetchall()) if cursor.description else ()
 
     def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
-        """As `Database.guard`. psycopg itself refuses `commit` and `rollback` in ``connection.transaction()``."""
+        """Prevent the user's function from ending the transaction of *session*: see `Database.guard`.
+
+        psycopg itself refuses `commit` and `rollback` inside ``connection.transaction()``.
+        """
         return refused_by(self._psycopg.ProgrammingError, "forbidden within a Transaction")
 
     async def commit(self, session: Any) -> None:
-        """As `Database.commit`."""
+        """Commit the transaction of *session*, and release the connection."""
         await self._leave(session, None)
 
     async def rollback(self, session: Any, error: BaseException) -> None:
-        """As `Database.rollback`."""
+        """Roll back the transaction of *session*, and release the connection."""
         try:
             await self._leave(session, error)
         except self._psycopg.Error as failed:

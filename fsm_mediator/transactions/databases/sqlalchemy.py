@@ -1,4 +1,4 @@
-"""Any SQLAlchemy engine: `Engine` for functions, `AsyncEngine` for coroutine functions."""
+"""Transactions through SQLAlchemy: with an `Engine` for functions, or an `AsyncEngine` for coroutine functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class SQLAlchemyDatabase:
-    """Transactions with a new `Session` or `AsyncSession` for each transaction."""
+    """A database that is used through SQLAlchemy. Each transaction has a new `Session` or `AsyncSession`."""
 
     def __init__(self, engine: Any) -> None:
         from sqlalchemy import Engine, event, text
@@ -31,7 +31,7 @@ class SQLAlchemyDatabase:
         self._text, self._event = text, event
 
     async def begin(self, isolation: str | None) -> Any:
-        """As `Database.begin`."""
+        """Begin a new transaction, and return its session."""
         session = self._session(self._engine, expire_on_commit=False)
         options = {} if isolation is None or self.dialect == "sqlite" else {"isolation_level": isolation}
         try:
@@ -53,13 +53,16 @@ class SQLAlchemyDatabase:
             )
 
     async def query(self, session: Any, statement: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """As `Database.query`."""
+        """Execute *statement* with the parameters *values*, and return its rows."""
         found = await settled(session.execute(self._text(statement), values))
         return found.all() if found.returns_rows else ()
 
     @contextmanager
     def guard(self, session: Any) -> Iterator[None]:
-        """As `Database.guard`. It intercepts commits, and checks at the end that the transaction is still the same."""
+        """Prevent the user's function from ending the transaction of *session*: see `Database.guard`.
+
+        Commits are intercepted, and at the end the session must still be in the same transaction.
+        """
         inner = session.sync_session if self.asynchronous else session
         whole = inner.get_transaction()
 
@@ -76,12 +79,12 @@ class SQLAlchemyDatabase:
             raise TransactionError(MAY_NOT_END)
 
     async def commit(self, session: Any) -> None:
-        """As `Database.commit`."""
+        """Commit the transaction of *session*, and close the session."""
         try:
             await settled(session.commit())
         finally:
             await settled(session.close())
 
     async def rollback(self, session: Any, error: BaseException) -> None:  # noqa: ARG002 - the protocol has it
-        """As `Database.rollback`."""
+        """Roll back the transaction of *session*, and close the session."""
         await settled(session.close())  # close() rolls back

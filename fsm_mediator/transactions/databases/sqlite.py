@@ -1,4 +1,4 @@
-"""SQLite with the standard library's `sqlite3`."""
+"""Transactions on a SQLite file, with the standard library's `sqlite3`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class SQLiteDatabase:
-    """Transactions on a SQLite file.
+    """A SQLite file. Each transaction opens a new connection, and holds the write lock of the file from its start.
 
-    Each transaction opens a new connection, and holds the write lock of the file from its start.
+    *patience* is the number of seconds for which a transaction waits for this lock.
     """
 
     dialect: Dialect = "sqlite"
@@ -26,7 +26,10 @@ class SQLiteDatabase:
         self._patience = patience
 
     async def begin(self, isolation: str | None) -> sqlite3.Connection:  # noqa: ARG002 - the protocol has it
-        """As `Database.begin`. *isolation* is ignored, because every transaction of SQLite is serializable."""
+        """Begin a new transaction, and return its connection as the session.
+
+        *isolation* is ignored, because every transaction of SQLite is serializable.
+        """
         session = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None)
         try:
             session.execute("BEGIN IMMEDIATE")
@@ -38,12 +41,15 @@ class SQLiteDatabase:
     async def query(
         self, session: sqlite3.Connection, statement: str, values: dict[str, Any]
     ) -> Sequence[Sequence[Any]]:
-        """As `Database.query`."""
+        """Execute *statement* with the parameters *values*, and return its rows."""
         return session.execute(statement, values).fetchall()
 
     @contextmanager
     def guard(self, session: sqlite3.Connection) -> Iterator[None]:
-        """As `Database.guard`. SQLite itself refuses statements that would end the transaction."""
+        """Prevent the user's function from ending the transaction of *session*: see `Database.guard`.
+
+        SQLite calls an authorizer, which refuses statements that would end the transaction.
+        """
         refused = False
 
         def authorize(action: int, *_: object) -> int:
@@ -64,10 +70,10 @@ class SQLiteDatabase:
             raise TransactionError(MAY_NOT_END)
 
     async def commit(self, session: sqlite3.Connection) -> None:
-        """As `Database.commit`."""
+        """Commit the transaction of *session*, and close the connection."""
         session.execute("COMMIT")
         session.close()
 
     async def rollback(self, session: sqlite3.Connection, error: BaseException) -> None:  # noqa: ARG002 - the protocol has it
-        """As `Database.rollback`."""
+        """Roll back the transaction of *session*, and close the connection."""
         session.close()  # close() rolls back

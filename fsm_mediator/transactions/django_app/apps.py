@@ -1,4 +1,4 @@
-"""The configuration of the Django app."""
+"""The configuration of the Django app that creates the tables of `Transactions`."""
 
 from __future__ import annotations
 

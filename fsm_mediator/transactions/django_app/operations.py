@@ -1,4 +1,4 @@
-"""CreateTables: the migration operation that creates the tables."""
+"""CreateTables: the migration operation that creates the tables of `Transactions`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class CreateTables(Operation):
     reversible = True
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Do nothing, because the tables have no models."""
+        """Do nothing, because no Django model belongs to the tables."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
-        """Create the tables."""
+        """Create the missing tables. Django calls this method when it applies the migration."""
         vendor = schema_editor.connection.vendor
         self._execute(app_label, schema_editor, Tables(**names_in_settings()).statements(dialect_of(vendor)))
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
-        """Drop the tables."""
+        """Drop the tables. Django calls this method when it reverts the migration."""
         self._execute(app_label, schema_editor, Tables(**names_in_settings()).drops())
 
     def _execute(self, app_label: str, schema_editor: Any, statements: Iterable[str]) -> None:
@@ -43,5 +43,5 @@ class CreateTables(Operation):
                 schema_editor.execute(statement)
 
     def describe(self) -> str:
-        """The text for ``manage.py migrate --plan``."""
+        """The text that ``manage.py migrate --plan`` shows for this operation."""
         return "Make the tables of transactional steps"

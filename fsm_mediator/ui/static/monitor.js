@@ -1,4 +1,4 @@
-// What a page does besides links and forms, which work without it: it is live, has keys, and a slider that follows.
+// Adds live updates, keys and a slider to a page. Links and forms also work without this script.
 "use strict";
 (() => {
   const POLL = 2000;
@@ -10,7 +10,7 @@
     mark.title = words;
   };
 
-  // A person who writes into a form, or has opened one, keeps it: the page is refreshed once the form is closed.
+  // While a person writes into a form or has opened a form, the page is not refreshed. It is refreshed afterwards.
   const busy = () => {
     const at = document.activeElement;
     const writing = at && live().contains(at) && /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName);
@@ -25,7 +25,7 @@
   };
   const listen = () => {
     if (!window.EventSource) return poll();
-    const heard = setTimeout(() => { source.close(); poll(); }, 5000); // a proxy holds the events back
+    const heard = setTimeout(() => { source.close(); poll(); }, 5000); // a proxy delays the events
     known = live().dataset.digest;
     source = new EventSource(document.body.dataset.events + "&known=" + known);
     source.onopen = () => { clearTimeout(heard); pulse("●", "This page is live"); };
@@ -58,7 +58,7 @@
     else if (event.key === "Enter" && row >= 0 && event.target === document.body) rows()[row]?.querySelector("a")?.click();
   });
 
-  // The slider shows the picture of a moment; a click on a state filters the records.
+  // The slider chooses the moment that the picture shows. A click on a state shows only the records of this state.
   const go = (changes) => {
     const url = new URL(location.href);
     for (const [name, value] of Object.entries(changes)) value ? url.searchParams.set(name, value) : url.searchParams.delete(name);

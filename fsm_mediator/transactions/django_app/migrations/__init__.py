@@ -1,1 +1,1 @@
-"""The migrations, in the order of their numbers."""
+"""The Django migrations that create the tables of `Transactions`."""

@@ -1,4 +1,4 @@
-"""``manage.py sagas list``, ``manage.py sagas serve``: the command ``fsm-mediator``, with the site's mediator."""
+"""``manage.py sagas`` runs the commands of ``fsm-mediator`` with the site's mediator, such as ``sagas list``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 from fsm_mediator.contrib.django.helpers import SETTING
 from fsm_mediator.errors import MissingExtraError
 
-if TYPE_CHECKING:  # Django has no types
+if TYPE_CHECKING:  # Django has no type annotations
     BaseCommand = object
 else:
     from django.core.management.base import BaseCommand
@@ -20,20 +20,20 @@ HELP = "Runs a command of fsm-mediator with the mediator of FSM_MEDIATOR_APP: ma
 
 
 class Command(BaseCommand):
-    """Passes its arguments to ``fsm-mediator``, with the same options and exit codes."""
+    """Passes its arguments to ``fsm-mediator``. The options and the exit codes are the same."""
 
     help = HELP
 
     def add_arguments(self, parser: Any) -> None:
-        """Declare the arguments that ``call_command`` takes."""
+        """Declare the arguments that Django's ``call_command`` accepts."""
         parser.add_argument("words", nargs="*")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run from the shell. Django does not parse the arguments, because the options belong to ``fsm-mediator``."""
+        """Run the command of a shell. Django must not parse the arguments, because ``fsm-mediator`` parses them."""
         self.handle(words=argv[2:])
 
     def handle(self, *_: Any, words: list[str], **__: Any) -> None:
-        """Run the ``fsm-mediator`` command in *words*."""
+        """Run ``fsm-mediator`` with the arguments *words*."""
         try:
             from fsm_mediator.cli.commands import cli
             from fsm_mediator.cli.options import APP_VARIABLE
