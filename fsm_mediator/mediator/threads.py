@@ -220,10 +220,7 @@ class ThreadRuntime:
             never_ran()
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call *function* in a thread or loop where drivers run: see `Runtime.post`.
-
-        Calls the function now, in this thread.
-        """
+        """Call *function* now, in this thread: see `Runtime.post`."""
         function(*arguments)
 
     async def stop(self) -> None:

@@ -115,7 +115,10 @@ def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _counted(reaction: Reaction) -> Iterator[Broken]:
-    """Yields a broken rule if an announced attempt has the wrong number, or a retry keeps the old deadline."""
+    """Yields a broken rule if the next attempt has the wrong number, or is one more than `Retry` allows.
+
+    Also yields one if a person's `retry` keeps the old deadline.
+    """
     after, event = reaction.after, reaction.records[-1].event
     effect = after.effect
     if after.deadline_at is not None and any(record.event == "retry" for record in reaction.records):

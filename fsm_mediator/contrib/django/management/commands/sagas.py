@@ -29,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("words", nargs="*")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run the command of a shell. Django must not parse the arguments, because ``fsm-mediator`` parses them."""
+        """Run ``manage.py sagas ...`` with the arguments of the command line, which ``fsm-mediator`` parses."""
         self.handle(words=argv[2:])
 
     def handle(self, *_: Any, words: list[str], **__: Any) -> None:
