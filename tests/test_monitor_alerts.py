@@ -157,7 +157,9 @@ def test_what_has_ended_is_deleted_in_bulk(tmp_path, kind):
         first.run("whole", saga_id="w-2")
         first.start("held", saga_id="h-1")
         eventually(lambda: first.outcome("h-1").awaits_signal)
-        side_store_of(first.journal).refresh()  # it counts, and knows nothing of branches
+        store = side_store_of(first.journal)
+        assert store is not None
+        store.refresh()  # it counts, and knows nothing of branches
 
     async def press() -> None:
         mediator = kind(*sagas, journal=path)
