@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,17 +22,22 @@ class Database:
     def __init__(self) -> None:
         self.groups: list[list[Any]] = []
         self.came = threading.Semaphore(0)
-        self.go = threading.Semaphore(0)
+        self.gates: defaultdict[Any, threading.Event] = defaultdict(threading.Event)
         self.fails = False
 
     def execute(self, writes: Sequence[Any]) -> list[Any]:
         """Note the group. A write named "refused" is refused."""
         self.groups.append(list(writes))
         self.came.release()
-        assert self.go.acquire(timeout=PATIENCE)
+        assert self.gates[writes[0]].wait(PATIENCE)
         if self.fails:
             raise JournalError("cut off")
         return [JournalError("refused") if write == "refused" else (write,) for write in writes]
+
+    def let_go(self, *names: Any) -> None:
+        """Let the groups whose first writes have these names end."""
+        for name in names:
+            self.gates[name].set()
 
 
 class Threads:
@@ -61,11 +67,14 @@ class Threads:
             assert not thread.is_alive()
 
 
+ALONE = [f"alone{number}" for number in range(MOST_ALONE)]
+
+
 def crowded() -> tuple[Database, Threads]:
     """As many threads as write alone, one that leads the group, and three that have joined it."""
     database = Database()
     threads = Threads(SharedWrites(database.execute))
-    for name in [*(f"alone{number}" for number in range(MOST_ALONE)), "leader"]:
+    for name in [*ALONE, "leader"]:
         threads.write(name)
         assert database.came.acquire(timeout=PATIENCE)
     for number, name in enumerate(("one", "refused", "two"), 1):
@@ -78,10 +87,9 @@ def crowded() -> tuple[Database, Threads]:
 def test_a_few_threads_write_alone_and_more_write_together():
     """Each of the first has its own transaction; those that come while the leader writes share the next."""
     database, threads = crowded()
-    database.go.release(100)
+    database.let_go(*ALONE, "leader", "one")
     threads.join()
-    alone = [[f"alone{number}"] for number in range(MOST_ALONE)]
-    assert database.groups == [*alone, ["leader"], ["one", "refused", "two"]]
+    assert database.groups == [*([name] for name in ALONE), ["leader"], ["one", "refused", "two"]]
     refused = threads.results.pop("refused")
     assert isinstance(refused, JournalError)
     assert threads.results == {name: (name,) for name in threads.results}
@@ -90,13 +98,13 @@ def test_a_few_threads_write_alone_and_more_write_together():
 def test_a_thread_joins_while_others_write_together():
     """Even if a place alone is free again."""
     database, threads = crowded()
-    database.go.release(MOST_ALONE)
+    database.let_go(*ALONE)
     for thread in threads.threads[:MOST_ALONE]:
         thread.join(PATIENCE)
     threads.write("late")
     while len(threads.shared.group.waiting) < 4:
         pass
-    database.go.release(100)
+    database.let_go("leader", "one")
     threads.join()
     assert database.groups[-1] == ["one", "refused", "two", "late"]
 
@@ -104,11 +112,11 @@ def test_a_thread_joins_while_others_write_together():
 def test_a_failed_transaction_fails_each_of_its_threads():
     """None of them was written."""
     database, threads = crowded()
-    database.go.release(MOST_ALONE + 1)
+    database.let_go(*ALONE, "leader")
     for thread in threads.threads[: MOST_ALONE + 1]:
         thread.join(PATIENCE)
     database.fails = True
-    database.go.release(100)
+    database.let_go("one")
     threads.join()
     assert {threads.results[name] for name in ("one", "refused", "two")} == {"raised cut off"}
     assert threads.results["leader"] == ("leader",)
@@ -120,7 +128,7 @@ def test_places_alone_are_given_back(count):
     database = Database()
     shared = SharedWrites(database.execute)
     database.fails = True
-    database.go.release(100)
+    database.let_go("any")
     for _ in range(3 * count):
         with pytest.raises(JournalError, match="cut off"):
             shared.write("any")  # type: ignore[arg-type]
