@@ -20,7 +20,7 @@ from fsm_mediator.execution import branching, execution
 from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.records import WAKE, Acceptance, Happened, Returned
 from fsm_mediator.verifier import abstract_states, answer_laws, attempt_laws, laws, rules_table, state_space
-from tests.test_mutants import MUTANTS, Patch, found_with, judged, made, ruled, sagas, wrapped
+from tests.test_mutants import MUTANTS, Patch, found_with, judged, made, report_with, ruled, sagas, wrapped
 
 MODULES = (abstract_states, answer_laws, attempt_laws, laws)
 """The modules that say what is broken; `state_space` as well, under another name."""
@@ -228,6 +228,7 @@ UNREACHED = {
 @pytest.mark.torture
 def test_each_place_is_reached_by_some_fault(reached: set[Place]) -> None:
     """Of all places at which a rule can be found broken none is out of reach."""
+    report_with.cache_clear()  # another test may have walked with some of the faults
     for what in MUTANTS:
         found_with(what)
     for patch, _, on in FAULTS.values():
