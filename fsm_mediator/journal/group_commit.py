@@ -69,6 +69,15 @@ class Waiter(Generic[J]):
         return self.results is not None or self.failure is not None
 
 
+def set_results(waiters: Sequence[Waiter[J]], results: list[Any]) -> None:
+    """Give each of *waiters* the results of its jobs. *results* has a result for each job of all waiters, in order."""
+    start = 0
+    for waiter in waiters:
+        end = start + len(waiter.jobs)
+        waiter.results = results[start:end]
+        start = end
+
+
 class GroupCommit(Generic[J]):
     """Lets one thread at a time write. This thread also does the jobs of all threads that wait.
 

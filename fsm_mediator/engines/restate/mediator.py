@@ -102,7 +102,7 @@ class RestateMediator(EngineMediator):
         except JournalError as error:
             if not isinstance(error.__cause__, httpx.TransportError):
                 raise
-            return await self._ended(opening["saga_id"]) if await self._begin(SAGA, start) else None
+            return await super()._open_until_ended(opening)
         return None if result is _Absent.STARTED_BEFORE else _end(result)
 
     async def _result(self, saga_id: str, service: str, how: str = "output") -> Any:

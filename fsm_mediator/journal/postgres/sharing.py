@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.group_commit import GroupCommit, Waiter
+from fsm_mediator.journal.group_commit import GroupCommit, Waiter, set_results
 from fsm_mediator.journal.postgres.commit import Write
 from fsm_mediator.journal.protocol import Written
 
@@ -60,10 +60,9 @@ class SharedWrites:
 
     def _write_group(self, waiters: Sequence[Waiter[Write]]) -> None:
         try:
-            results = iter(self._execute([write for waiter in waiters for write in waiter.jobs]))
+            results = self._execute([write for waiter in waiters for write in waiter.jobs])
         except Exception as error:  # every thread of the group raises it
             for waiter in waiters:
                 waiter.failure = error
         else:
-            for waiter in waiters:
-                waiter.results = [next(results) for _ in waiter.jobs]
+            set_results(waiters, results)

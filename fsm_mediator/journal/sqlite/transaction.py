@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from fsm_mediator.errors import MediatorError
-from fsm_mediator.journal.group_commit import Waiter
+from fsm_mediator.journal.group_commit import Waiter, set_results
 from fsm_mediator.journal.sqlite.batch import execute_batch
 from fsm_mediator.journal.sqlite.claims import Claim, execute_claims
 from fsm_mediator.journal.sqlite.commit import Write
@@ -65,14 +65,14 @@ def perform(
             results = [_do_in_savepoint(cursor, job, ids, path) for job in jobs]
         committing = True
         cursor.execute("COMMIT")
-        _set_results(waiters, results)
+        set_results(waiters, results)
     except ERRORS as error:
         ids.clear()
         for waiter in waiters:
             waiter.failure = to_journal_error(error, path, "written", busy_timeout)
     except BaseException:
         if committing and not cursor.connection.in_transaction:
-            _set_results(waiters, results)
+            set_results(waiters, results)
         else:
             ids.clear()
         raise
@@ -96,14 +96,6 @@ def _begin(cursor: sqlite3.Cursor, busy_timeout: float) -> None:
             time.sleep(PAUSE)
         else:
             return
-
-
-def _set_results(waiters: Sequence[Waiter[Job]], results: list[Any]) -> None:
-    start = 0
-    for waiter in waiters:
-        end = start + len(waiter.jobs)
-        waiter.results = results[start:end]
-        start = end
 
 
 def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[Any]:
