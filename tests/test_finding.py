@@ -188,7 +188,7 @@ def test_filters_are_told_apart(journal):
 
 
 def test_execution_that_ends_while_a_page_is_read_is_listed_once(tmp_path, monkeypatch, opened):
-    """It is found among those that go on and, a moment later, among the ended ones: the page is full all the same."""
+    """One query finds the execution as running, the next query as ended. The page is full nevertheless."""
     journal = opened(tmp_path / "sagas.db")
     journal.enlist(DRIVER)
     for number, state in enumerate(("succeeded", "succeeded", "executing.b")):

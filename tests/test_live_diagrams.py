@@ -175,7 +175,7 @@ def test_the_reason_is_shown_if_the_execution_cannot_be_read_any_more(live):
 
 
 def test_an_outcome_is_live_by_its_mediator(live):
-    """An outcome does not know its mediator; one that has ended needs none, because it does not move."""
+    """An outcome does not know its mediator. The outcome of an ended execution needs no mediator: its picture stays."""
     with Mediator(trip()) as mediator:
         mediator.start("trip", saga_id="t-1")
         outcome: Outcome = eventually(

@@ -64,7 +64,7 @@ def test_alert_is_acknowledged_where_it_would_be_sent(mediator):
 
 
 def test_what_raises_no_alert_has_no_button(tmp_path):
-    """Neither an execution that waits for its signal, nor one that was tried again but once."""
+    """An execution that waits for its signal has no button, and neither has an execution that was retried once."""
     saga = Saga("s", [World().step("a"), Signal("go"), World().step("b", *[ValueError("no")] * 9, retry=slow())])
     with Mediator(saga, journal=tmp_path / "sagas.db", park_after=0.0) as mediator:
         monitor = Monitor(mediator, authorize=acting)

@@ -71,7 +71,7 @@ ALONE = [f"alone{number}" for number in range(MOST_ALONE)]
 
 
 def crowded() -> tuple[Database, Threads]:
-    """As many threads as write alone, one that leads the group, and three that have joined it."""
+    """All threads that may write alone write, one more thread leads the group, and three threads wait for it."""
     database = Database()
     threads = Threads(SharedWrites(database.execute))
     for name in [*ALONE, "leader"]:
@@ -85,7 +85,7 @@ def crowded() -> tuple[Database, Threads]:
 
 
 def test_a_few_threads_write_alone_and_more_write_together():
-    """Each of the first has its own transaction; those that come while the leader writes share the next."""
+    """Each of the first threads has its own transaction. Threads that come while the leader writes share the next."""
     database, threads = crowded()
     database.let_go(*ALONE, "leader", "one")
     threads.join()

@@ -367,7 +367,7 @@ def test_records_with_numbers_of_another_server_are_not_left_out(journal):
 
 
 def test_journal_that_was_never_counted_is_not_changed_by_a_reader(journal):
-    """A journal that is opened for reading begins no store; it reads the one that is there."""
+    """A read-only journal creates no side store. If a store exists, the journal reads it."""
     fill(journal, 1)
     with closing(PostgresJournal(server().url(), schema=connections_of(journal).schema, read_only=True)) as reading:
         with pytest.raises(JournalError, match=r"never counted, and was opened only for reading.*stats --refresh"):

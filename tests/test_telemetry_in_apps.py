@@ -83,7 +83,7 @@ def payments_app() -> fastapi.FastAPI:
 
 
 def checkout(engine: sqlalchemy.Engine, payments: str) -> Saga:
-    """A step in the app's own database, one that awaits a client, a wait, and one that calls a client in a thread."""
+    """The first step writes to the app's database, the second awaits a client, the last calls a client in a thread."""
     tx = Transactions.sqlalchemy(engine)
     tx.migrate()
 
