@@ -50,7 +50,8 @@ def until(journal, saga_id, state):
 def saga_of(done, *, waits=False):
     """One step, which may ask to be tried again soon; compensated by nothing."""
 
-    @step(retry=Retry(attempts=None, wait_initial=0.05, wait_jitter=0.0))
+    # A wait that a test must see: a busy machine may look at it late.
+    @step(retry=Retry(attempts=None, wait_initial=0.5 if waits else 0.05, wait_jitter=0.0))
     def work(order):
         done.append(order)
         if waits and len(done) == 1:
