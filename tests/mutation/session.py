@@ -33,7 +33,7 @@ from tests.mutation.patching import HIT, NotExchangedError, exchange, instrument
 from tests.mutation.plan import few_variants
 from tests.mutation.record import UNKNOWN, Verdict
 
-FAST: Final = 0.7
+FAST: Final = 3.0
 """Seconds of CPU time that a test may take."""
 
 KEPT: Final = ROOT / ".mutants"
