@@ -308,8 +308,8 @@ CHANGES: dict[str, tuple[Any, Any, bool]] = {
     "a new field without a default": (THING, made(item=str, count=int, currency=str), False),
     "another name of a field without a default": (THING, made(thing=str, count=int), False),
     "another type: int to str, Decimal to float": (THING, made(item=str, count=str), False),
-    "a narrower type: int | None to int, of a None": (made(count=int | None)(None), made(count=int), False),
-    "a removed member of an Enum that was used": (MoreColours.RED, OtherColours, False),
+    "a narrower type: int | None to int, if a value is None": (made(count=int | None)(None), made(count=int), False),
+    "a removed member of an Enum, if a value has this member": (MoreColours.RED, OtherColours, False),
     "a removed field in a class that forbids unknown fields": (
         *(THING, msgspec.defstruct("T", [("item", str)], forbid_unknown_fields=True)),
         False,
