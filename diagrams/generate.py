@@ -1,9 +1,10 @@
-"""Draws the gallery: every example saga, its machine and some of its runs, as SVG, DOT and Mermaid.
+"""Draws the gallery: the machine and some runs of every example saga, as SVG, DOT and Mermaid.
 
-``python diagrams/generate.py`` writes it; with ``--check`` it compares it, says what is stale as a diff, and exits with
-1. Of an SVG only what it was drawn from is compared: the drawing differs between versions of Graphviz. Shown are the
-saga of the README, two of this file, and the ``saga`` or ``definition`` of every package under ``examples`` (given its
-``sample``, if it has one, as payload). Runs are fed by hand, with a clock of their own: they are always the same.
+``python diagrams/generate.py`` writes the gallery. With ``--check`` the script prints a diff for each file that is out
+of date, and exits with 1. For an SVG it compares only the source, because the drawing differs between versions of
+Graphviz. The gallery shows the saga of the README, two sagas of this file, and the ``saga`` or ``definition`` of every
+package under ``examples``. If a package has a ``sample``, this is the payload. The runs are fed by hand, with their own
+clock, so they are always the same.
 """
 
 from __future__ import annotations
@@ -370,8 +371,8 @@ def page(shown: list[tuple[str, str, Diagram]]) -> str:
     lines = [
         "# The gallery",
         "",
-        "Drawn by `python diagrams/generate.py` from the machines that run; `--check` tells when it is stale.",
-        "Each picture is also there as DOT and as Mermaid.",
+        "`python diagrams/generate.py` draws this page from the machines that run; `--check` finds old pictures.",
+        "Each picture is also stored as DOT and as Mermaid.",
     ]
     folder = ""
     for name, shows, diagram in shown:
