@@ -1,1 +1,1 @@
-"""Examples that run: each is a package of its own, started with ``python -m examples.<name>``."""
+"""Examples. Each example is a separate package: start it with ``python -m examples.<name>``."""

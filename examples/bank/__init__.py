@@ -49,7 +49,7 @@ class Account(Table):
 
 
 class Entry(Table):
-    """A movement of money. Nothing in the table forbids that the same one is entered twice."""
+    """A movement of money. The table allows the same movement to be entered twice."""
 
     __tablename__ = "entry"
 
@@ -61,7 +61,7 @@ class Entry(Table):
 
 
 def move(session: Session, account: int, amount: int, kind: str, transfer: str) -> int:
-    """Change a balance, and enter the movement; the new balance."""
+    """Change a balance, and enter the movement. Returns the new balance."""
     found = session.get_one(Account, account, with_for_update=True)
     if kind == "deposit" and found.closed:
         raise StepRejectedError(f"account {account} is closed")
@@ -77,7 +77,7 @@ class Bank:
     """A bank: its database, and the steps that move its money.
 
     Args:
-        url: Of its database, as SQLAlchemy has it.
+        url: The URL of the bank's database, in the format of SQLAlchemy.
     """
 
     def __init__(self, url: str) -> None:
@@ -156,12 +156,12 @@ class Banks(NamedTuple):
         ]
 
     def mediator(self) -> Mediator:
-        """A mediator whose daemon starts what the banks have ordered."""
+        """A mediator whose daemon starts the transfers that the banks have ordered."""
         relays = [self.north.tx, self.south.tx]
         return Mediator(*self.sagas(), journal=str(self.journal), relays=relays, max_workers=4)
 
     def order(self, saga_id: str, saga: str, transfer: Transfer, *, fails: bool = False) -> None:
-        """Order a transfer in a transaction of the source's bank; if it *fails*, the order never was."""
+        """Order a transfer in a transaction of the source's bank. With *fails*, the transaction is rolled back."""
         bank = self.north if saga == "southward" else self.south
         with Session(bank.engine) as session:
             bank.tx.start(session, saga, transfer, saga_id=saga_id)
@@ -172,7 +172,7 @@ class Banks(NamedTuple):
 def problems_of(
     ordered: set[str], states: dict[str, str], banks: list[tuple[list[int], list[tuple[str, str]]]]
 ) -> list[str]:
-    """Hold the banks' rows against what is promised.
+    """Compare the banks' rows with the promises.
 
     Args:
         ordered: The transfers whose orders were committed.
@@ -180,7 +180,7 @@ def problems_of(
         banks: The `Bank.rows` of each bank.
 
     Returns:
-        What is wrong, in words; nothing if all is well.
+        The broken promises, in words. Empty if there are none.
     """
     problems = []
     total, first = sum(sum(balances) for balances, _ in banks), len(banks) * ACCOUNTS * FIRST_BALANCE

@@ -20,9 +20,9 @@ from fsm_mediator.states import ENDED
 
 ORDERS_A_KILL = 3
 MOST_LEFT = 20
-"""How many transfers may be left before the next kill: on a slow machine the workers would never be done."""
+"""How many transfers may be unended at the next kill. Without this limit, a slow machine would never finish them."""
 PATIENCE = 300.0
-"""The time that the workers have to finish the rest after the last kill, in seconds."""
+"""The seconds that the workers have to finish the transfers."""
 
 
 def work(banks: Banks) -> None:
@@ -51,10 +51,10 @@ def order_some(banks: Banks, luck: random.Random, ordered: set[str], count: int)
 
 
 def wait_until_few_are_left(banks: Banks, ordered: set[str], few: int) -> None:
-    """Wait until at most so many transfers have not ended, or until the patience is over."""
+    """Wait until at most *few* transfers have not ended, but for at most `PATIENCE` seconds."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        with banks.mediator() as mediator:  # closed again, so that nothing of it is in the next fork
+        with banks.mediator() as mediator:  # closed before the next fork copies it
             states = {entry.saga_id: entry.state for entry in mediator.executions()}
         if sum(states.get(saga_id) not in ENDED for saga_id in ordered) <= few:
             return
@@ -62,7 +62,7 @@ def wait_until_few_are_left(banks: Banks, ordered: set[str], few: int) -> None:
 
 
 def transfer_and_kill(banks: Banks, kills: int, luck: random.Random) -> set[str]:
-    """Order transfers, kill two workers in turn, have the last ones finish; the ids of what was ordered."""
+    """Order transfers, kill two workers in turn, and let the last workers finish. Returns the ids of the transfers."""
     ordered: set[str] = set()
     workers = [worker(banks), worker(banks)]
     try:
@@ -82,7 +82,7 @@ def transfer_and_kill(banks: Banks, kills: int, luck: random.Random) -> set[str]
 
 
 def report(banks: Banks, ordered: set[str], kills: int) -> list[str]:
-    """Print what became of the transfers; what is wrong, in words."""
+    """Print the results of the transfers. Returns the broken promises, in words."""
     with banks.mediator() as mediator:
         entries = list(mediator.executions())
         crashed = sum(
@@ -102,7 +102,7 @@ def report(banks: Banks, ordered: set[str], kills: int) -> list[str]:
 
 
 def main(kills: int = 20, seed: int | None = None) -> int:
-    """Show it; the exit code."""
+    """Run the demonstration. Returns the exit code."""
     luck = random.Random(seed)  # noqa: S311 - no secret
     with EmbeddedServer() as server, tempfile.TemporaryDirectory(prefix="fsm-bank-") as folder:
         banks = Banks.at(server.url, Path(folder))

@@ -1,1 +1,1 @@
-"""Whole sagas, one a file, to copy and change. ``docs/cookbook.md`` shows each with its picture."""
+"""Complete sagas to copy and change, one in each file. ``docs/cookbook.md`` shows each saga with its picture."""

@@ -18,7 +18,7 @@ class Refund:
 
 @dataclass
 class Recall:
-    """A product that is called back, and the refunds for its customers."""
+    """A product that is recalled, and the refunds for its customers."""
 
     product: str
     budget: int
@@ -67,7 +67,7 @@ def void(refund: Refund, context: Context) -> None:
 
 
 def refunds_of(recall: Recall) -> Sequence[Refund]:
-    """The refunds, a branch each."""
+    """The refunds, with one branch for each refund."""
     return recall.refunds
 
 

@@ -39,7 +39,7 @@ def cancel_check(payout: Payout, context: Context) -> None:
 
 @step(retry=Retry(attempts=30))
 def read_check(payout: Payout) -> str:
-    """Read the result of the check. A check that is under way is asked about again in an hour."""
+    """Read the result of the check. If there is no result yet, ask again in an hour."""
     if payout.customer in under_way:
         raise RetryAfterError(3600.0, "the check is under way")
     if payout.customer == "Mallory":
@@ -61,7 +61,7 @@ def call_back(payout: Payout, context: Context) -> None:
 
 
 def size(payout: Payout) -> str:
-    """Small or large. The choice is journaled, so that no later decision can differ."""
+    """Return the size of the payout. The result is journaled, so a repeated attempt cannot choose differently."""
     return "large" if payout.cents > 100_000 else "small"
 
 

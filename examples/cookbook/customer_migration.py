@@ -1,4 +1,4 @@
-"""Move a customer from one database to another, with a moment after which there is no way back."""
+"""Move a customer from one database to another, with a step after which nothing is undone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ routes: dict[str, str] = {}
 
 @step
 def freeze(move: Move) -> None:
-    """Refuse writes of the customer meanwhile."""
+    """Refuse writes of the customer during the move."""
     frozen.add(move.customer)
 
 
@@ -41,14 +41,14 @@ def unfreeze(move: Move) -> None:
 
 @step(timeout=3600.0)
 def copy(move: Move) -> int:
-    """Copy all rows. To copy them again gives the same copy."""
+    """Copy all rows. A repeated copy has the same rows."""
     new[move.customer] = list(old[move.customer])
     return len(new[move.customer])
 
 
 @copy.compensation
 def delete_copy(move: Move) -> None:
-    """Delete the copy, whole or half."""
+    """Delete the copy, even if it is incomplete."""
     new.pop(move.customer, None)
 
 

@@ -1,4 +1,4 @@
-"""Move an uploaded file through folders on a disk; a file that is bad leaves no traces."""
+"""Move an uploaded file through folders on a disk; a bad file leaves no traces."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, and the half that a crash may have left; neither has to be there."""
+    """Delete a file, and an incomplete file that a crash may have left. Both may be missing."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.half").unlink(missing_ok=True)
 
 
 @step
 def keep(upload: Upload, context: Context) -> None:
-    """Keep the upload. To write it twice is to write it once."""
+    """Store the upload. Writing it twice has the same effect as writing it once."""
     write_whole(file_in("kept", context), upload.text)
 
 

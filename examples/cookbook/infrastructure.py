@@ -1,4 +1,4 @@
-"""Create a network, a server and a name; take all of them down if one cannot be had."""
+"""Create a network, a server and a name; destroy all of them if one cannot be created."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def create_network(environment: Environment, context: Context) -> str:
 
 @create_network.compensation
 def destroy_network(environment: Environment, context: Context) -> None:
-    """Destroy the network. It comes after the server, which is in it."""
+    """Destroy the network, after the server that is in this network."""
     destroy(context.execute_key)
 
 

@@ -27,7 +27,7 @@ published: dict[str, str] = {}
 
 
 def night(report: Report) -> dt.datetime:
-    """The point in time when the report begins. It is journaled: a restart waits for the rest of the time."""
+    """When the report begins. The time is journaled: after a restart the saga waits only for the remaining time."""
     return report.not_before
 
 
@@ -47,7 +47,7 @@ def count_visits(report: Report) -> int:
 
 @step
 def publish(report: Report, context: Context) -> str:
-    """Publish the report under its day. To publish it again replaces it by the same text."""
+    """Publish the report under its day. A repeated attempt replaces the report by the same text."""
     figures = context.results["figures"]
     published[report.day] = f"{figures['sum_sales']} in {figures['count_visits']} visits"
     return published[report.day]

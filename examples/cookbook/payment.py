@@ -40,7 +40,7 @@ def release(order: Order, context: Context) -> None:
 
 @step(pivot=True, timeout=10.0, retry=Retry(attempts=4, wait_initial=0.5))
 def charge(order: Order, context: Context) -> str:
-    """Charge the card. There is no way back after this step."""
+    """Charge the card. After this step nothing is undone."""
     if order.card == "expired":
         raise StepRejectedError("the card has expired")
     charged[context.idempotency_key] = order.cents

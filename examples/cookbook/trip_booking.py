@@ -1,4 +1,4 @@
-"""Book a trip that is made of smaller sagas: there, back, and a hotel between."""
+"""Book a trip that is made of smaller sagas: an outbound journey, an inbound journey, and a room."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ bookings: dict[str, str] = {}
 
 @step
 def ticket(trip: Trip, context: Context) -> str:
-    """Book a ticket. The key names the nested saga, so there and back are two bookings."""
+    """Book a ticket. The key names the nested saga, so outbound and inbound are two bookings."""
     bookings[context.idempotency_key] = f"a ticket, {trip.to}"
     return bookings[context.idempotency_key]
 

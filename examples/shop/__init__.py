@@ -1,7 +1,7 @@
-"""A shop on several workers: orders are accepted here, and driven wherever a worker is free.
+"""A shop on several workers: the program accepts orders, and any free worker drives them.
 
-``fsm-mediator cluster --app examples.shop:mediator --workers 3`` runs the workers. ``python -m examples.shop`` gives
-them orders as well, kills them one after another, and reports.
+``fsm-mediator cluster --app examples.shop:mediator --workers 3`` runs the workers. ``python -m examples.shop`` also
+gives them orders, kills the workers one after another, and prints a report.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a cluster, give it orders, kill its workers while it works, and report: ``python -m examples.shop [KILLS]``."""
+"""Run a cluster, give it orders, kill its workers, and print a report: ``python -m examples.shop [KILLS]``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import mediator
 
 ORDERS = 60
 PATIENCE = 120.0
-"""Seconds after which the report is given, whatever is left."""
+"""Seconds after which the report is printed, even if some orders have not ended."""
 
 
 def owned(journal: Journal) -> list[Entry]:
@@ -29,7 +29,7 @@ def owned(journal: Journal) -> list[Entry]:
 
 
 def kill_one(journal: Journal, luck: random.Random) -> tuple[int, dict[str, int]] | None:
-    """Kill a worker that is busy; its pid, and the epochs of what it drove."""
+    """Kill a busy worker. Returns its process id, and the epochs of the executions that it drove."""
     busy = owned(journal)
     if not busy:
         return None
@@ -40,7 +40,7 @@ def kill_one(journal: Journal, luck: random.Random) -> tuple[int, dict[str, int]
 
 
 def report(journal: Journal, took: list[float]) -> bool:
-    """Print what became of the orders; whether none was lost."""
+    """Print the results of the orders. Returns whether no order was lost."""
     entries = list(journal.entries())
     states = Counter(entry.state for entry in entries)
     errors = [
@@ -56,7 +56,7 @@ def report(journal: Journal, took: list[float]) -> bool:
 
 
 def main(kills: int) -> int:
-    """Show it; the exit code is 0 if no order was lost."""
+    """Run the demonstration. Returns the exit code, which is 0 if no order was lost."""
     command = [sys.executable, "-m", "fsm_mediator", "cluster", "--app", "examples.shop:mediator", "--workers", "3"]
     cluster = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
     try:
@@ -73,7 +73,7 @@ def main(kills: int) -> int:
 
 
 def watch(journal: Journal, kills: int, luck: random.Random) -> list[float]:
-    """Give orders, kill workers, and see who takes over; the seconds that each of these took."""
+    """Give orders, kill workers, and print which worker takes over. Returns the seconds that each takeover took."""
     with Mediator(*mediator.sagas, journal=journal) as front:
         for number in range(ORDERS):
             front.enqueue("order", number, saga_id=f"o-{number:03}")
