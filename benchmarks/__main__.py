@@ -1,4 +1,4 @@
-"""``make bench``: every benchmark there is, in one run, told in the terminal, in docs/benchmarks.md and the README."""
+"""``make bench``: runs all benchmarks, and writes the results to the terminal, docs/benchmarks.md and the README."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PEERS = ("in_memory", "durable", "imports")
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="about a minute: the peers, few repetitions; nothing is written"
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) -> compare.Results:
-    """What came of these parts."""
+    """The results of these groups of benchmarks."""
     started = time.perf_counter()
 
     def say(what: str) -> None:
@@ -96,7 +96,7 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
 
 
 def rendered(say: Callable[[str], None]) -> str:
-    """What the benchmark of pictures says, with what it compares them to installed beside the project."""
+    """The output of the benchmark of pictures. The libraries to compare with are installed beside the project."""
     try:
         beside = environments.beside(report.ROOT / "benchmarks" / "rendering.txt")
     except environments.NotToBeHadError as error:

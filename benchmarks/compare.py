@@ -1,4 +1,4 @@
-"""The comparison with every peer, gathered as plain data; `benchmarks.report` tells it."""
+"""The comparison with all other libraries. The results are plain data, which `benchmarks.report` writes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Results = dict[str, Any]
 
 
 class Effort(NamedTuple):
-    """How much of it.
+    """How long to measure.
 
     Attributes:
         rounds: Repetitions of each cell.
         seconds: About how long one repetition of one cell takes.
-        live: How many live executions are made of the library itself.
-        live_seconds: For making those of the others: of who takes longer, fewer are made.
+        live: How many live executions of this library are created.
+        live_seconds: The seconds for creating live executions of another library. A slow library creates fewer.
     """
 
     rounds: int
@@ -44,7 +44,7 @@ class Effort(NamedTuple):
 
     @property
     def few(self) -> int:
-        """Rounds for what is slow or steady."""
+        """The number of rounds for slow or steady measurements."""
         return max(3, self.rounds // 2)
 
 
@@ -53,7 +53,10 @@ QUICK = Effort(rounds=3, seconds=0.006, live=2_000, live_seconds=0.2)
 
 
 def start(say: Callable[[str], None]) -> tuple[Results, dict[str, Path]]:
-    """Make the environments: the results so far, and the interpreter of every contestant that is to be had."""
+    """Create the environments.
+
+    Returns the results so far, and the interpreter of each contestant that can be installed.
+    """
     on = machine()  # before pip makes the machine busy
     say("environments")
     made = environments.make(list(ROSTER))
@@ -72,7 +75,7 @@ def start(say: Callable[[str], None]) -> tuple[Results, dict[str, Path]]:
 
 
 def machine() -> dict[str, object]:
-    """What the figures were taken on."""
+    """The machine on which the figures were measured."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -88,7 +91,11 @@ def machine() -> dict[str, object]:
 
 
 def in_memory(results: Results, pythons: dict[str, Path], effort: Effort, say: Callable[[str], None]) -> None:
-    """W3, W10 and W100, succeeding and failing; growth with the steps; many at a time; memory of live executions."""
+    """Measure in memory.
+
+    The cells are W3, W10 and W100 with success and with failure, growth with the steps, many at a time, and the memory
+    of live executions.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(folder_for_files())
         players = _seated(stack, results, pythons, [each for each in ROSTER if each.in_memory], folder)
@@ -112,7 +119,7 @@ def in_memory(results: Results, pythons: dict[str, Path], effort: Effort, say: C
 
 
 def durable(results: Results, pythons: dict[str, Path], effort: Effort, say: Callable[[str], None]) -> None:
-    """W3 on disk, one at a time and many, with each durability that a contestant has."""
+    """W3 on disk, one at a time and many at a time, with each durability of each contestant."""
     contestants = [each for each in ROSTER if each.durabilities and each.name in pythons]
     for durability in ("full", "normal", "default"):
         with ExitStack() as stack:
@@ -130,7 +137,7 @@ def durable(results: Results, pythons: dict[str, Path], effort: Effort, say: Cal
 
 
 def imports(results: Results, pythons: dict[str, Path], effort: Effort, say: Callable[[str], None]) -> None:
-    """Milliseconds that importing each adds to its own bare interpreter."""
+    """The milliseconds that each import adds to the start of the bare interpreter."""
     say("imports")
     contestants = [each for each in ROSTER if each.imports and each.name in pythons]
     taken: dict[str, list[float]] = {each.name: [] for each in contestants}
@@ -154,7 +161,7 @@ def _import_seconds(python: Path, code: str) -> float:
 def _seated(
     stack: ExitStack, results: Results, pythons: dict[str, Path], contestants: list[Contestant], folder: Path
 ) -> dict[str, Player]:
-    """Their processes, all of them standing still."""
+    """The processes of the contestants. All of them are stopped."""
     players = {}
     for each in contestants:
         if each.name in pythons:
@@ -177,7 +184,7 @@ def _seated(
 
 
 def _note_loss(results: Results, player: Player) -> None:
-    """Have the report say of a contestant that was lost on the way why it is missing."""
+    """If the contestant was lost while it was measured, add the reason to the results."""
     if player.lost:
         results["missing"][player.name] = player.lost
 

@@ -1,8 +1,8 @@
-"""Composition: what groups, nesting and waking cost, each beside the bare thing that does the same.
+"""Composition: the cost of groups, nesting and waking, each compared with bare code that does the same.
 
-A group of n branches beside n bare threads and n bare tasks; a nested saga beside the same steps in a row, which should
-cost the same; and sagas that sleep on disk: how long the daemon takes to wake them all, in a process that has done
-nothing else, and the memory that it takes for that.
+A group of n branches is compared with n bare threads and n bare tasks. A nested saga is compared with the same steps in
+a row, which should cost the same. For sagas that sleep on disk, a separate process measures the time and the memory
+that the daemon needs to wake all of them.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ async def nothing_awaited(payload: Any) -> None:
 
 
 def group(branch: Any, size: int) -> Saga:
-    """A group of so many branches that do nothing."""
+    """A group of *size* branches that do nothing."""
     return Saga(f"group{size}", [Parallel("g", [branch.named(f"b{number}") for number in range(size)])])
 
 
 def steps(size: int) -> list[Step]:
-    """As many steps that do nothing."""
+    """A saga of *size* steps that do nothing."""
     return [nothing.named(f"b{number}") for number in range(size)]
 
 
 def bare_threads(size: int) -> None:
-    """Start so many threads that do nothing, and join them."""
+    """Start *size* threads that do nothing, and join them."""
     threads = [threading.Thread(target=nothing, args=(None,)) for _ in range(size)]
     for thread in threads:
         thread.start()
@@ -57,12 +57,12 @@ def bare_threads(size: int) -> None:
 
 
 async def bare_tasks(size: int) -> None:
-    """Start so many tasks that do nothing, and await them."""
+    """Start *size* tasks that do nothing, and await them."""
     await asyncio.gather(*(asyncio.create_task(nothing_awaited.execute(None)) for _ in range(size)))
 
 
 def in_threads(size: int, rounds: int) -> str:
-    """A group in `Mediator`, beside bare threads and beside as many steps in a row."""
+    """A group in `Mediator`, compared with bare threads and with as many steps in a row."""
     saga, row = group(nothing, size), Saga("row", steps(size))
     with Mediator(saga, row) as mediator:
         contestants: dict[str, Callable[[], object]] = {
@@ -75,7 +75,7 @@ def in_threads(size: int, rounds: int) -> str:
 
 
 def in_tasks(size: int, rounds: int) -> str:
-    """A group in `AsyncMediator`, beside bare tasks."""
+    """A group in `AsyncMediator`, compared with bare tasks."""
     saga = group(nothing_awaited, size)
     with asyncio.Runner() as runner:
         mediator = AsyncMediator(saga)
@@ -89,7 +89,7 @@ def in_tasks(size: int, rounds: int) -> str:
 
 
 def nesting(rounds: int) -> str:
-    """Nine steps in a row, and the same in three nested sagas."""
+    """Nine steps in a row, and the same steps in three nested sagas."""
     flat = Saga("flat", steps(9))
     nested = Saga("nested", [Saga(f"s{outer}", steps(3)) for outer in range(3)])
     with Mediator(flat, nested) as mediator:
@@ -106,7 +106,7 @@ sleeper = Saga("sleeper", [Sleep("night", 3600.0)])
 
 
 def put_to_sleep(path: Path, number: int) -> None:
-    """Journal so many executions that sleep, and are due: as if all had been started an hour ago."""
+    """Journal *number* executions that sleep and are due, as if all of them had been started an hour ago."""
     journal = SQLiteJournal(path, durability="normal")
     at = time.time() - 3601.0
     for first in range(0, number, BATCH):
@@ -123,7 +123,7 @@ def _asleep(saga_id: str, at: float) -> Commit:
 
 
 def wake(path: Path, kind: str) -> None:
-    """In a process of its own: be the daemon until nobody sleeps; print the seconds, and the megabytes it took."""
+    """Run the daemon until no execution sleeps, in a separate process. Prints the seconds and the megabytes."""
     journal = SQLiteJournal(path, durability="normal")
     before, started = _megabytes(), time.perf_counter()
     if kind == "threads":
@@ -146,7 +146,7 @@ def _sleeping(journal: SQLiteJournal) -> bool:
 
 
 def _megabytes() -> float:
-    """The most memory that this process has had."""
+    """The peak of this process's memory, in megabytes."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return float(line.split()[1]) / 1024
@@ -154,7 +154,7 @@ def _megabytes() -> float:
 
 
 def waking(number: int) -> str:
-    """How long the daemon takes to wake so many, and what it takes for it."""
+    """The seconds and the memory that the daemon needs to wake *number* executions."""
     lines = [f"{number:,} sagas that sleep on disk, all due: until the daemon has woken and ended them all"]
     for kind in ("threads", "asyncio"):
         with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +172,7 @@ def waking(number: int) -> str:
 
 
 def run(*, rounds: int = 11, parked: int = 100_000) -> str:
-    """All of it."""
+    """Run all measurements."""
     told = [nesting(rounds)]
     for size in SIZES:
         told += [in_threads(size, rounds), in_tasks(size, rounds)]
@@ -180,7 +180,7 @@ def run(*, rounds: int = 11, parked: int = 100_000) -> str:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.composition", description=__doc__)
     parser.add_argument("--rounds", type=int, default=11, help="repetitions of each measurement (default: 11)")
     parser.add_argument("--parked", type=int, default=100_000, help="how many sleep (default: 100000)")

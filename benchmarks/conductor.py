@@ -1,8 +1,10 @@
-"""Asks the contestants, in turn: each in a process of its own, all but the one that is being timed standing still.
+"""Measures the contestants in turn.
 
-Repetitions are interleaved, so that a machine that slows down slows all alike. A contestant is timed only after it has
-shown, with participants that take notes, that it does the work: the steps in order, three attempts at the failing one,
-and the compensations newest first.
+Each contestant has its own process, and all processes except the measured one are stopped.
+
+Repetitions are interleaved, so a slow phase of the machine affects all contestants alike. Before a contestant is timed,
+it must show with participants that record their calls that it does the work: the steps in order, three attempts of the
+failing step, and the compensations newest first.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ NEEDED = (FLOOR, DURABLE_FLOOR, OURS)  # without these there is nothing to compa
 
 
 class WrongWorkError(AssertionError):
-    """A contestant did something else than the work, and is not timed."""
+    """A contestant did not do the work, so it is not timed."""
 
 
 class ContestantError(RuntimeError):
@@ -39,13 +41,13 @@ class ContestantError(RuntimeError):
 
 
 class Cell(NamedTuple):
-    """One thing to be measured of one contestant.
+    """One measurement of one contestant.
 
     Attributes:
-        steps: How many steps the saga has.
-        fails: Whether its last step fails.
-        durability: None for in memory.
-        at_once: How many are under way on asyncio; 0 is plain calls.
+        steps: The number of steps of the saga.
+        fails: Whether the last step fails.
+        durability: None for a run in memory.
+        at_once: The number of sagas that run at the same time on asyncio. 0 means plain calls.
     """
 
     steps: int
@@ -55,7 +57,7 @@ class Cell(NamedTuple):
 
     @property
     def label(self) -> str:
-        """How results name it."""
+        """The name of this cell in the results."""
         parts = [f"W{self.steps}", "failure" if self.fails else "success"]
         if self.durability:
             parts.append(self.durability)
@@ -65,12 +67,15 @@ class Cell(NamedTuple):
 
     @property
     def work(self) -> dict[str, object]:
-        """As the contestant is told."""
+        """The description of this cell for a contestant."""
         return self._asdict()
 
 
 class Taken(NamedTuple):
-    """Seconds for one saga, on the wall and of the processor, and the processor's for defining it."""
+    """The seconds for one saga.
+
+    They are the wall-clock time, the processor time, and the processor time for the definition of the saga.
+    """
 
     wall: float
     processor: float
@@ -78,11 +83,11 @@ class Taken(NamedTuple):
 
 
 class Player:
-    """A contestant's process.
+    """The process of a contestant.
 
     Attributes:
-        about: Its interpreter and the versions it is measured with.
-        lost: Why it is measured no further: it died, gave no answer, or did other work.
+        about: Its interpreter, and the versions of the measured packages.
+        lost: Why it is no longer measured: it died, gave no answer, or did other work.
     """
 
     lost: str | None = None
@@ -103,10 +108,10 @@ class Player:
         self.about: dict[str, Any] = self.ask({"do": "about"})
 
     def ask(self, question: dict[str, object], *, patience: float = PATIENCE) -> Any:
-        """One question, one answer; before and after it the process stands still.
+        """Send one question, and return the answer. The process is stopped before and after.
 
         Raises:
-            ContestantError: It died, or gave no answer in time.
+            ContestantError: The contestant died, or did not answer in time.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -126,10 +131,10 @@ class Player:
         return json.loads(answer)
 
     def check(self, cell: Cell) -> None:
-        """Refuse to time what does not do the work.
+        """Check that the contestant does the work.
 
         Raises:
-            WrongWorkError: It did something else.
+            WrongWorkError: The contestant did something else.
         """
         expected = the_work(cell)
         did: list[str] = self.ask({"do": "check", "work": cell.work})
@@ -139,13 +144,13 @@ class Player:
             raise WrongWorkError(f"{self.name}, {cell.label}: did {did}, not {expected}")
 
     def time(self, cell: Cell, runs: int, warm: int = 2) -> Taken:
-        """What one saga takes, and defining it."""
+        """The time for one saga, and for its definition."""
         answer = self.ask({"do": "time", "work": cell.work, "runs": runs, "warm": warm})
         sagas = runs * max(1, cell.at_once)
         return Taken(answer["wall"] / sagas, answer["processor"] / sagas, answer["prepared"])
 
     def close(self) -> None:
-        """Hang up, and see it end."""
+        """Close the connection, and wait for the end of the process."""
         self._signal("SIGCONT")
         with suppress(OSError, subprocess.TimeoutExpired):  # it may have a hundred thousand tasks to cancel
             self._process.communicate(timeout=HANG_UP)
@@ -163,14 +168,14 @@ class Player:
         self.close()
 
     def _signal(self, name: str) -> None:
-        """Stop or continue, where the system has such signals."""
+        """Stop or continue the process, if the system has such signals."""
         number = getattr(signal, name, None)
         if number is not None:
             self._process.send_signal(number)
 
 
 def the_work(cell: Cell) -> list[str]:
-    """What is to be done, in order."""
+    """The calls that the work consists of, in order."""
     names = [f"s{number}" for number in range(1, cell.steps + 1)]
     if not cell.fails:
         return names
@@ -179,7 +184,7 @@ def the_work(cell: Cell) -> list[str]:
 
 @contextmanager
 def folder_for_files() -> Iterator[Path]:
-    """A folder on the disk that this project is on: files in memory would cost nothing to sync."""
+    """A folder on the disk of this project. Syncing files in memory would cost nothing."""
     folder = Path(tempfile.mkdtemp(dir=ROOT / "benchmarks", prefix=".files-"))
     try:
         yield folder
@@ -188,10 +193,10 @@ def folder_for_files() -> Iterator[Path]:
 
 
 class Samples(NamedTuple):
-    """Microseconds, one a round: for one saga, and for defining it.
+    """The microseconds of each round, for one saga and for its definition.
 
-    In memory nobody waits for anything, and the processor's time tells the same as the clock on the wall without what
-    other programs take in between; on disk it is the clock, since waiting for the disk is what costs.
+    In memory no contestant waits, so processor time is measured: it does not include the time of other programs. On
+    disk wall-clock time is measured, because waiting for the disk is the cost.
     """
 
     runs: list[float]
@@ -199,12 +204,12 @@ class Samples(NamedTuple):
 
 
 def play(pairs: Iterable[tuple[str, Player, Cell]], *, rounds: int, seconds: float) -> dict[tuple[str, str], Samples]:
-    """Time every (row, player, cell), in turn, so many rounds.
+    """Time every (row, player, cell) in turn, for *rounds* rounds.
 
     Args:
-        pairs: What is to be timed, with the name of its row.
-        rounds: Repetitions.
-        seconds: About how long one repetition of one cell takes; at least one run.
+        pairs: What to time, with the name of its row.
+        rounds: The number of repetitions.
+        seconds: About how long one repetition of one cell takes. At least one run is made.
     """
     pairs = list(pairs)
     counts: dict[tuple[str, str], int] = {}
@@ -236,6 +241,6 @@ def play(pairs: Iterable[tuple[str, Player, Cell]], *, rounds: int, seconds: flo
 
 
 def _runs(taken: Taken, cell: Cell, seconds: float) -> int:
-    """How many runs take about so many seconds."""
+    """The number of runs that take about *seconds* seconds."""
     each = (taken.wall if cell.durability else taken.processor) * max(1, cell.at_once)
     return max(1, min(MOST_RUNS, int(seconds / max(each, 1e-7))))

@@ -1,11 +1,12 @@
-"""Durable: the same saga of three steps, every move on disk, beside a hand-written loop with the same durability.
+"""Durable: the same saga of three steps with every transition on disk, compared with a hand-written loop.
 
-The loop inserts and commits one row a transition: n steps, n + 1 rows. It has no retries, no leases, no recovery and no
-state machine; it is what the disk costs. It runs right before each sample of ours, and each ratio is of such a pair, so
-that a disk or a machine that slows down slows both; the table shows medians of the ratios, with their least and most.
+The loop has the same durability. It inserts and commits one row for each transition: n + 1 rows for n steps. It has no
+retries, no leases, no recovery and no state machine, so it shows the cost of the disk. The loop runs directly before
+each sample of ours, and each ratio is from such a pair, so a slow phase of the disk or the machine affects both. The
+table shows the medians of the ratios, with their minimum and maximum.
 
-``python -m benchmarks.durable --help`` says how to run one part of it alone. In the files ``long_run``: what many
-executions that have ended, were interrupted, or wait, cost.
+``python -m benchmarks.durable --help`` explains how to run one part alone. ``long_run`` measures the cost of many
+executions that have ended, were interrupted, or wait.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ WIDTHS = (1, 16, 256, 1024)
 
 
 class Runs(Protocol):
-    """What can be run in many threads at a time."""
+    """An object that can run sagas in many threads at a time."""
 
     def run(self, saga: str, /) -> object:
         """Run one saga."""
 
 
 def in_threads(mediator: Runs, number: int, width: int) -> float:
-    """Run sagas in so many threads at a time; microseconds for each, from when all threads are there."""
+    """Run sagas in *width* threads at a time.
+
+    Returns the microseconds for each saga, measured after all threads have started.
+    """
     start = threading.Barrier(width + 1)
 
     def work() -> None:
@@ -55,14 +59,17 @@ def in_threads(mediator: Runs, number: int, width: int) -> float:
 
 
 def one(mediator: Mediator) -> float:
-    """Run one saga in this thread; its microseconds."""
+    """Run one saga in this thread. Returns its microseconds."""
     started = time.perf_counter()
     mediator.run("w3")
     return (time.perf_counter() - started) * 1e6
 
 
 def in_the_background(mediator: Mediator, number: int, starters: int) -> float:
-    """Start sagas in so many threads, for the mediator's own to drive, and wait for them all; microseconds for each."""
+    """Start sagas in *starters* threads, and wait until the mediator's own threads have run them.
+
+    Returns the microseconds for each.
+    """
     started = time.perf_counter()
     ids: list[str] = []
     threads = [
@@ -79,7 +86,7 @@ def in_the_background(mediator: Mediator, number: int, starters: int) -> float:
 
 
 def on_a_loop(journal: SQLiteJournal, number: int, width: int) -> float:
-    """Run sagas in so many tasks at a time; microseconds for each."""
+    """Run sagas in *width* tasks at a time. Returns the microseconds for each."""
     good, _ = sagas(coroutines=True)
 
     async def main() -> float:
@@ -126,19 +133,19 @@ def throughput(durability: Durability, rounds: int, widths: tuple[int, ...] = WI
 
 
 def check(mediator: Mediator) -> None:
-    """Whether a run leaves on disk what it should: the acceptance, and one record a transition."""
+    """Check that a run leaves the right rows on disk: the acceptance, and one record for each transition."""
     check_records(mediator.journal, mediator.run("w3").saga_id)
 
 
 def check_records(journal: Journal, saga_id: str) -> None:
-    """Whether there is a record for each transition of a saga of three steps that succeeded."""
+    """Check that there is a record for each transition of a succeeded saga of three steps."""
     states = [record.target for record in journal.records(saga_id)]
     if states != ["executing.a", "executing.b", "executing.c", "succeeded"]:
         raise AssertionError(f"not what was to be measured: {states}")
 
 
 def run(*, rounds: int, ended: tuple[int, ...] = (1_000, 100_000)) -> str:
-    """Measure all of it."""
+    """Run all measurements."""
     return "\n\n".join(
         [throughput("full", rounds), throughput("normal", rounds), long_run.growth(ended), *long_run.run()]
     )
@@ -154,7 +161,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
 
 
 def main() -> None:
-    """Measure some of it, and print the tables."""
+    """Run the selected measurements, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="repetitions of each measurement (default: 7)")

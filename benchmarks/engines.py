@@ -1,7 +1,10 @@
-"""Engines: three steps that do nothing, as an engine's own code and as a saga on it; CPU of client and server.
+"""Engines: three steps that do nothing, as native code of an engine and as a saga on the engine.
 
-``python -m benchmarks.engines`` starts the servers it finds, and names those it does not find. Native code and ours
-take turns on one server, and each ratio is of such a pair: what else the machine does slows both.
+The CPU time of client and server is measured.
+
+``python -m benchmarks.engines`` starts the servers that it finds, and names the servers that it does not find. The
+native code and our saga run in turn on one server, and each ratio is from such a pair, so other load on the machine
+affects both.
 """
 
 from __future__ import annotations
@@ -30,18 +33,21 @@ Run = Callable[[str], Awaitable[Any]]
 
 
 def saga() -> Saga:
-    """Three steps that do nothing."""
+    """A saga of three steps that do nothing."""
     return Saga("w3", [step(name=name)(lambda payload: None) for name in "abc"])
 
 
 def spent(pid: int) -> float:
-    """Seconds of CPU that this process and the server have used."""
+    """The seconds of CPU time that this process and the server have used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return time.process_time() + sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 async def one_sample(run: Callable[[str], Awaitable[Any]], number: int, width: int, pid: int) -> tuple[float, float]:
-    """Run sagas, so many at a time: milliseconds of CPU for each, and how many a second."""
+    """Run sagas, *width* at a time.
+
+    Returns the milliseconds of CPU time for each saga, and the number of sagas per second.
+    """
     ids = iter([uuid.uuid4().hex for _ in range(number)])
 
     async def some() -> None:
@@ -54,7 +60,7 @@ async def one_sample(run: Callable[[str], Awaitable[Any]], number: int, width: i
 
 
 async def compare(engine: str, native: Run, ours: Run, pid: int, arguments: argparse.Namespace) -> None:
-    """Measure both by turns, and tell."""
+    """Measure both in turn, and print the results."""
     for width in WIDTHS:
         ratios, costs, rates = [], [], []
         await one_sample(native, width, width, pid)
@@ -124,7 +130,7 @@ ENGINES: dict[str, tuple[Any, Any]] = {
 
 
 def main() -> None:
-    """Measure on every engine whose server is here."""
+    """Measure on every engine that has a server on this machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="pairs of samples for each width")
     parser.add_argument("--number", type=int, default=64, help="sagas in a sample")

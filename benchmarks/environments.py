@@ -1,4 +1,7 @@
-"""An environment for each contestant, made from its exact pins when it is missing, kept until the pins change."""
+"""An environment for each contestant.
+
+It is created from exact pins if it is missing, and kept until the pins change.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ LATEST_PYTHON = 20  # 3.20: how far up interpreters are looked for
 
 
 class NotToBeHadError(Exception):
-    """A contestant cannot be installed here; the message says why."""
+    """A contestant cannot be installed on this machine. The message gives the reason."""
 
 
 def make(contestants: list[Contestant]) -> dict[str, Path | str]:
-    """The interpreter of each contestant by its name, or the reason why there is none."""
+    """The interpreter of each contestant by its name, or the reason why the contestant has none."""
 
     def one(contestant: Contestant) -> Path | str:
         try:
@@ -35,15 +38,15 @@ def make(contestants: list[Contestant]) -> dict[str, Path | str]:
 
 
 def requirements(contestant: Contestant) -> Path:
-    """The file of its exact pins."""
+    """The file with the exact pins of a contestant."""
     return HERE / "peers" / f"{contestant.module}.txt"
 
 
 def interpreter(contestant: Contestant) -> Path:
-    """The Python of its environment, which is made if need be.
+    """The Python of the contestant's environment. The environment is created if it is missing.
 
     Raises:
-        NotToBeHadError: It cannot be installed here.
+        NotToBeHadError: The contestant cannot be installed on this machine.
     """
     if contestant.own:
         return Path(sys.executable)
@@ -64,10 +67,10 @@ def interpreter(contestant: Contestant) -> Path:
 
 
 def beside(pins: Path) -> Path:
-    """A folder with what *pins* names, for a benchmark that needs it in the project's own environment.
+    """A folder with the packages that *pins* names, for a benchmark that needs them in the project's own environment.
 
     Raises:
-        NotToBeHadError: It cannot be installed here.
+        NotToBeHadError: The packages cannot be installed on this machine.
     """
     folder = ENVIRONMENTS / f"beside-{pins.stem}"
     ready = folder / ".ready"
@@ -81,7 +84,7 @@ def beside(pins: Path) -> Path:
 
 
 def python_for(contestant: Contestant) -> Path:
-    """This interpreter where it is new enough, else the next newer one that this machine has."""
+    """This interpreter if it is new enough, otherwise the next newer interpreter of this machine."""
     if sys.version_info >= contestant.python:
         return Path(sys.executable)
     for minor in range(contestant.python[1], LATEST_PYTHON):

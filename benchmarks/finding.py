@@ -1,6 +1,7 @@
 """How long a page of executions takes in a large journal: ``python -m benchmarks.finding [EXECUTIONS] [FOLDER]``.
 
-The journal is built by SQL, with one in a thousand failed and as many parked, then asked as `Mediator.executions` asks.
+The journal is created by SQL. One in a thousand executions has failed, and as many are parked. The queries are those of
+`Mediator.executions`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ QUESTIONS: dict[str, Filter] = {
 
 
 def build(path: Path, count: int) -> None:
-    """A journal of so many executions."""
+    """A journal of *count* executions."""
     SQLiteJournal(path).close()
     with sqlite3.connect(path) as file:
         file.executescript(
@@ -60,7 +61,7 @@ def build(path: Path, count: int) -> None:
 
 
 def main(count: int, folder: Path) -> int:
-    """Build, ask, print; 1 if a page took too long."""
+    """Create the journal, run the queries and print the times. Returns 1 if a page took too long."""
     path = folder / "finding.db"
     if not path.exists():
         build(path, count)

@@ -1,4 +1,4 @@
-"""The floor of what is measured on disk: a hand-written loop, and the ratios of others to it."""
+"""The floor of the measurements on disk: a hand-written loop, and the ratios of other code to this loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ INSERT = "insert into records values (?, ?, ?, ?, ?, ?)"
 
 
 def one_table(path: Path, durability: Durability, *, threads: bool = False) -> sqlite3.Connection:
-    """A new file with the loop's table; *threads*: for more than one, which take care of each other themselves."""
+    """A new file with the loop's table.
+
+    *threads*: whether several threads use the file; they must do their own locking.
+    """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=not threads)
     connection.execute("pragma journal_mode = wal")
     connection.execute(f"pragma synchronous = {durability}")
@@ -28,14 +31,14 @@ def one_table(path: Path, durability: Durability, *, threads: bool = False) -> s
 
 
 class HandWritten:
-    """The floor: one table, one insert and one commit a transition."""
+    """The floor: one table, with one insert and one commit for each transition."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
         self._connection = one_table(path, durability)
         self._number = 0
 
     def run(self, number: int) -> None:
-        """So many sagas of three steps that do nothing, four rows each."""
+        """Run *number* sagas of three steps that do nothing, with four rows each."""
         for _ in range(number):
             self._run()
 
@@ -56,7 +59,7 @@ class HandWritten:
 
 
 class Ratios:
-    """Samples of contestants, each taken right after one of the loop."""
+    """Samples of contestants. Each sample is measured directly after a sample of the loop."""
 
     def __init__(self, by_hand: HandWritten, floor_sagas: int) -> None:
         self._by_hand = by_hand
@@ -65,14 +68,14 @@ class Ratios:
         by_hand.run(20)
 
     def add(self, name: str, call: Callable[[], float]) -> None:
-        """Take one sample of what *call* returns: the microseconds of one saga. The loop runs before it and after."""
+        """Add one sample: *call* returns the microseconds of one saga. The loop runs before and after the call."""
         before = self._floor(self._floor_sagas // 2)
         ours = call()
         after = self._floor(self._floor_sagas // 2)
         self._samples.setdefault(name, []).append(((before + after) / 2, ours))
 
     def add_in_turn(self, name: str, call: Callable[[], float], number: int) -> None:
-        """As `add`, where *call* takes but one saga: so many, in turn with the loop."""
+        """Like `add`, if *call* runs only one saga: *number* calls, in turn with the loop."""
         pairs = [(self._floor(1), call()) for _ in range(number)]
         floors, ours = zip(*pairs, strict=True)
         self._samples.setdefault(name, []).append((sum(floors) / number, sum(ours) / number))
@@ -102,7 +105,7 @@ class Ratios:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder beside the sources: what is measured is a disk, and ``/tmp`` may be none."""
+    """A folder beside the sources. The benchmarks measure a disk, and ``/tmp`` may not be on a disk."""
     folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".bench-"))
     try:
         yield folder

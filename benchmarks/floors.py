@@ -1,8 +1,8 @@
-"""Floors: where this library is far from a loop, how far it would be with nearly all of it taken away.
+"""Floors: for cases in which this library is far slower than a loop, the least code that does the same work.
 
-For each such figure the least that would still do the work is measured beside it: the SQL statements alone, threads
-that share commits and do nothing else, tasks that wait and do nothing else, an execution without a mediator. What lies
-below that cannot be had by making our code faster, but only by promising less; docs/costs.md says what.
+Each figure is compared with this least code: the SQL statements alone, threads that only share commits, tasks that only
+wait, or an execution without a mediator. Our code cannot become faster than this least code unless it promises less;
+docs/costs.md explains the figures.
 
 ``python -m benchmarks.floors`` takes a minute.
 """
@@ -44,7 +44,7 @@ Written = tuple[str, Row, list[Row]]
 
 
 class Statements:
-    """The statements that a journal executes for a run of three steps, and nothing around them.
+    """Only the SQL statements that a journal executes for a run of three steps.
 
     Their rows are made beforehand: no machine, no mediator, no encoding, no sharing of commits.
     """
@@ -62,7 +62,7 @@ class Statements:
         self._made = (written(good, f"{number:032x}") for number in itertools.count())
 
     def one(self) -> float:
-        """Write one saga; its microseconds."""
+        """Write one saga. Returns its microseconds."""
         saga_id, accepted, rows = next(self._made)
         execute = self._cursor.execute
         started = time.perf_counter()
@@ -82,7 +82,7 @@ class Statements:
 
 
 def written(saga: Saga, saga_id: str) -> Written:
-    """What a run that succeeds writes."""
+    """The rows that a succeeding run writes."""
     acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, time.time())
     execution = Execution(saga, acceptance)
     records: list[Record] = [execution.begin(time.time())]
@@ -93,7 +93,7 @@ def written(saga: Saga, saga_id: str) -> Written:
 
 
 class Sharing:
-    """Threads that share commits as a journal's do, one row a move into the loop's table, and do nothing else."""
+    """Threads that only share commits, as in a journal: one row for each transition, in the loop's table."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
         self._connection = one_table(path, durability, threads=True)
@@ -120,7 +120,7 @@ class Sharing:
 
 
 class Passing:
-    """Threads that are woken by their neighbours four times a saga, and do nothing else: no disk, no SQL."""
+    """Threads that their neighbours wake four times for each saga. They use no disk and no SQL."""
 
     def __init__(self, width: int) -> None:
         self._locks = [threading.Lock() for _ in range(width)]
@@ -140,7 +140,7 @@ class Passing:
 
 
 def on_disk(durability: Durability, rounds: int) -> str:
-    """One at a time, and 256 threads."""
+    """The table for one saga at a time, and for 256 threads."""
     good, _ = sagas(coroutines=False)
     with scratch() as folder:
         by_hand_on_disk = HandWritten(folder / "by_hand.db", durability)
@@ -213,7 +213,7 @@ def executed(saga: Saga) -> Execution:
 
 
 def at_once(rounds: int) -> str:
-    """A thousand runs at a time on asyncio, beside one after the other in a thread."""
+    """A thousand runs at a time on asyncio, compared with runs one after the other in a thread."""
     plain, _ = sagas(coroutines=False)
     good, _ = sagas(coroutines=True)
     mediator = Mediator(plain)
@@ -254,7 +254,7 @@ def at_once(rounds: int) -> str:
 
 
 def in_turn(mediator: Mediator) -> float:
-    """So many runs, one after the other; microseconds for each."""
+    """Run `AT_ONCE` sagas, one after the other. Returns the microseconds for each."""
     started = time.perf_counter()
     for _ in range(AT_ONCE):
         mediator.run("w3")
@@ -262,14 +262,14 @@ def in_turn(mediator: Mediator) -> float:
 
 
 async def each_of(call: Callable[[], Awaitable[object]]) -> float:
-    """So many of them at once; microseconds for each."""
+    """Await `AT_ONCE` calls at the same time. Returns the microseconds for each."""
     started = time.perf_counter()
     await asyncio.gather(*(call() for _ in range(AT_ONCE)))
     return (time.perf_counter() - started) / AT_ONCE * 1e6
 
 
 def waiting() -> str:
-    """What one of many runs holds that wait in a step, on asyncio."""
+    """The memory of one of many runs that wait in a step on asyncio."""
     waits_for: list[asyncio.Future[None]] = []
 
     async def waits(payload: object = None) -> None:
@@ -326,7 +326,7 @@ def run(rounds: int) -> str:
 
 
 def main() -> None:
-    """Measure some of it, and print the tables."""
+    """Run the selected measurements, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floors", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="repetitions of each measurement (default: 7)")

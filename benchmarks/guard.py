@@ -1,12 +1,12 @@
-"""``make guard``: has the library got slower? Answered by counting instructions, which other programs cannot disturb.
+"""``make guard``: checks whether the library became slower. It counts instructions, which other programs do not affect.
 
-``valgrind --tool=callgrind`` counts what the processor is told to do for a saga, and for the bare loop of the same
-work (for defining one: for the plain `transitions` machine of its states and transitions): the ratio hardly depends on
-the machine, and not at all on its load. It is compared with the one that is kept in
-``benchmarks/guard.json``. Where there is no valgrind, the ratio of processor times is compared instead, with a wider
-bound, and the guard says so.
+``valgrind --tool=callgrind`` counts the instructions of a saga, and of the bare loop that does the same work. (The
+definition of a saga is compared with a plain `transitions` machine that has the same states and transitions.) The ratio
+depends little on the machine, and not at all on its load. It is compared with the ratio in ``benchmarks/guard.json``.
+If valgrind is not installed, the ratio of processor times is compared with a wider bound, and the guard prints a
+message.
 
-A change that is meant to cost more, or that made things faster, keeps new figures: ``python -m benchmarks.guard
+If a change is meant to cost more, or made the library faster, record new figures: ``python -m benchmarks.guard
 --record``.
 """
 
@@ -37,11 +37,11 @@ PATIENCE = 600  # seconds
 
 
 class GuardError(Exception):
-    """The guard could not do its work; the message says why."""
+    """The guard could not measure. The message gives the reason."""
 
 
 def instructions() -> dict[str, float]:
-    """Times the instructions of the bare loop, by work."""
+    """The number of instructions of each work, divided by the number for the bare loop."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             "valgrind",
@@ -72,7 +72,7 @@ def instructions() -> dict[str, float]:
 
 
 def total(dump: Path) -> int:
-    """What one dump counted."""
+    """The number of instructions in one dump."""
     for line in dump.read_text().splitlines():
         if line.startswith("totals:"):
             return int(line.split()[1])
@@ -80,7 +80,10 @@ def total(dump: Path) -> int:
 
 
 def processor_time() -> dict[str, float]:
-    """Times the processor time of the bare loop, by work: the least of some interleaved repetitions."""
+    """The processor time of each work, divided by that of the bare loop.
+
+    Each time is the minimum of some interleaved repetitions.
+    """
     least: dict[tuple[str, str], float] = {}
     works = prepared()
     for _ in range(ROUNDS):
@@ -96,18 +99,18 @@ def processor_time() -> dict[str, float]:
 
 
 def ratios(taken: dict[tuple[str, str], float]) -> dict[str, float]:
-    """Ours over the floor's."""
+    """Our figures, divided by the figures of the floor."""
     return {label: round(taken["ours", label] / taken["floor", label], 2) for side, label in taken if side == "ours"}
 
 
 def verdict(kind: str, now: dict[str, float], kept: dict[str, Any], python: str) -> tuple[str, bool]:
-    """What to say, and whether all is well.
+    """The text to print, and whether all ratios are within the bounds.
 
     Args:
         kind: "instructions" or "processor time".
-        now: The ratios that were just taken.
-        kept: What ``guard.json`` holds.
-        python: The minor version that runs, such as "3.11".
+        now: The ratios that were just measured.
+        kept: The content of ``guard.json``.
+        python: The minor version of the running Python, such as "3.11".
     """
     same = python == kept["python"]
     bound = BOUND[kind] * (1.0 if same else OTHER_PYTHON)
@@ -131,7 +134,7 @@ def verdict(kind: str, now: dict[str, float], kept: dict[str, Any], python: str)
 
 
 def main() -> int:
-    """Compare, and tell by the exit code; or keep new figures."""
+    """Compare the figures and return the exit code, or record new figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
     parser.add_argument("--record", action="store_true", help="keep what is measured now as what is expected")
     parser.add_argument("--time", action="store_true", help="compare processor times, as if there were no valgrind")

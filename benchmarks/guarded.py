@@ -1,6 +1,6 @@
-"""What the guard counts: it runs this under valgrind. Calls of ``getpriority`` mark where one count ends.
+"""The code whose instructions the guard counts under valgrind. Calls of ``getpriority`` mark the end of a count.
 
-The libc function does nothing that matters here; what matters is that nobody else calls it.
+The effect of this libc function does not matter. It was chosen because no other code calls it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORKS = tuple((steps, fails) for steps in RUNS for fails in (False, True))
 
 
 def defining(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Making the plain machine of a saga's states and transitions, as any is made; and defining the saga."""
+    """Create the plain machine of a saga's states and transitions, and define the saga."""
     work = Work(steps, folder=str(Path.cwd()))
     machine = ours.saga_of(work).machine
     states = list(machine.states)
@@ -34,7 +34,7 @@ def defining(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def prepared() -> list[tuple[str, str, int, Ready]]:
-    """Side, label, number of runs: each work of each side, warmed up."""
+    """The side, the label and the number of runs of each work, after a warm-up."""
     made = []
     for steps, fails in WORKS:
         for side, prepare in (("floor", bare_loop.prepare), ("ours", ours.prepare)):

@@ -1,4 +1,4 @@
-"""The sagas of three steps that do nothing, and what one execution of them holds, with no mediator around it."""
+"""The sagas of three steps that do nothing, and the memory of one execution without a mediator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
 
 
 class RefusedOnPurposeError(Exception):
-    """What the failing step raises."""
+    """The error that the failing step raises."""
 
 
 def nothing(payload: object) -> None:
@@ -25,7 +25,7 @@ def refuse(payload: object) -> None:
 
 
 def sagas(*, coroutines: bool) -> tuple[Saga, Saga]:
-    """The saga that succeeds, and the one whose third step fails at each of three attempts."""
+    """A saga that succeeds, and a saga whose third step fails at each of three attempts."""
 
     def made(function: Callable[[object], None]) -> Callable[[object], object]:
         if not coroutines:
@@ -47,7 +47,7 @@ def sagas(*, coroutines: bool) -> tuple[Saga, Saga]:
 
 
 def bytes_of_an_execution(number: int) -> int:
-    """What one of so many executions takes that have begun and wait for their first step."""
+    """The bytes of one of *number* executions that have begun and wait for their first step."""
     good, _ = sagas(coroutines=False)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()

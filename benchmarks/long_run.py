@@ -1,4 +1,4 @@
-"""The long run: what many executions cost that have ended, that were interrupted, and that wait."""
+"""The long run: the cost of many executions that have ended, were interrupted, or wait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run() -> list[str]:
 
 
 def growth(counts: tuple[int, ...]) -> str:
-    """Whether anything gets slower with the number of executions that have ended."""
+    """Measure whether anything becomes slower with the number of ended executions."""
     lines = [
         "executions that have ended in the journal, and what one more costs (durability normal; microseconds)",
         f"  {'':>16}{'run':>8}{'to the loop':>13}{'recover':>10}{'list 20':>10}{'open':>8}",
@@ -64,7 +64,7 @@ def growth(counts: tuple[int, ...]) -> str:
 
 
 def opened_and_closed(path: Path) -> None:
-    """What a process does before it runs its first saga, and after its last."""
+    """The work of a process before its first saga and after its last saga."""
     journal = SQLiteJournal(path, durability="normal")
     driver = this_driver()
     journal.enlist(driver)
@@ -73,7 +73,7 @@ def opened_and_closed(path: Path) -> None:
 
 
 def median_us(call: Callable[[], object], number: int) -> float:
-    """The median of so many calls, in microseconds."""
+    """The median of *number* calls, in microseconds."""
     taken = []
     for _ in range(number):
         started = time.perf_counter()
@@ -83,7 +83,7 @@ def median_us(call: Callable[[], object], number: int) -> float:
 
 
 def fill(journal: SQLiteJournal, saga: Saga, number: int) -> float:
-    """Write so many executions of *saga* that have succeeded, many in a commit; the seconds that it took."""
+    """Write *number* succeeded executions of *saga*, many in each commit. Returns the seconds."""
     started = time.perf_counter()
     for setting in ("synchronous=OFF", "cache_size=-200000"):  # filling is not what is measured
         journal._connections.writer().execute(f"PRAGMA {setting}")
@@ -102,7 +102,7 @@ def fill(journal: SQLiteJournal, saga: Saga, number: int) -> float:
 
 
 def new(saga: Saga, at: float) -> Acceptance:
-    """What opens an execution of *saga*."""
+    """The acceptance of a new execution of *saga*."""
     return Acceptance(f"{_ids.getrandbits(128):032x}", saga.name, saga.version, saga.fingerprint, None, at)
 
 
@@ -141,7 +141,7 @@ async def second_awaited(payload: object) -> None:
 
 
 def recovery(number: int = 10_000) -> str:
-    """How long it takes to take up executions whose process died in the midst of their second step."""
+    """How long it takes to recover executions whose process died during their second step."""
     lines = [f"recovery of {number:,} interrupted executions (durability full)"]
     with scratch() as folder:
         by_hand = HandWritten(folder / "by_hand.db", "full")
@@ -171,13 +171,13 @@ def recovery(number: int = 10_000) -> str:
 
 
 async def recovered_on_a_loop(saga: Saga, path: Path) -> list[Outcome]:
-    """As `Mediator.recover`."""
+    """Recover like `Mediator.recover`, on an event loop."""
     async with AsyncMediator(saga, journal=SQLiteJournal(path)) as mediator:
         return list(await mediator.recover())
 
 
 def interrupt(path: Path, saga: Saga, number: int) -> None:
-    """Leave a journal as a process does that dies with so many executions in their second step."""
+    """Leave a journal like a process that dies while *number* executions run their second step."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         gone = this_driver()
         gone = Driver("gone", gone.host, gone.boot_id, gone.pid_namespace, child.pid, "0")
@@ -200,18 +200,18 @@ PATIENT = Retry(attempts=None, wait_initial=36_000.0, wait_max=36_000.0, wait_ji
 
 @step(retry=PATIENT)
 def wait(payload: object) -> None:
-    """Asks to be tried again in ten hours."""
+    """Asks for another attempt in ten hours."""
     raise RetryAfterError(36_000.0)
 
 
 @step(name="wait", retry=PATIENT)
 async def wait_awaited(payload: object) -> None:
-    """Asks to be tried again in ten hours."""
+    """Asks for another attempt in ten hours."""
     raise RetryAfterError(36_000.0)
 
 
 def waiting(number: int = 100_000) -> str:
-    """What a process, one that does nothing else, takes in memory while so many executions wait for hours."""
+    """The memory of a process in which *number* executions wait for hours, and that does nothing else."""
     lines = [f"{number:,} executions that wait for ten hours, started by one process"]
     for name in ("asyncio", "threads"):
         with scratch() as folder:
@@ -226,7 +226,7 @@ def waiting(number: int = 100_000) -> str:
 
 
 def wait_in_threads(path: Path, number: int) -> float:
-    """The memory in MB that `Mediator` takes for so many."""
+    """The megabytes of memory that `Mediator` needs for *number* executions."""
     with Mediator(Saga("waits", [wait]), journal=SQLiteJournal(path, durability="normal")) as mediator:
 
         def start(count: int) -> None:
@@ -248,7 +248,7 @@ def wait_in_threads(path: Path, number: int) -> float:
 
 
 async def wait_on_a_loop(path: Path, number: int) -> float:
-    """The memory in MB that `AsyncMediator` takes for so many."""
+    """The megabytes of memory that `AsyncMediator` needs for *number* executions."""
     journal = SQLiteJournal(path, durability="normal")
     async with AsyncMediator(Saga("waits", [wait_awaited]), journal=journal) as mediator:
 
@@ -265,19 +265,19 @@ async def wait_on_a_loop(path: Path, number: int) -> float:
 
 
 def size_of(folder: Path) -> float:
-    """What a folder's files take on disk, in MB."""
+    """The size of the files of a folder on disk, in megabytes."""
     return sum(file.stat().st_size for file in folder.iterdir()) / 1e6
 
 
 def resident() -> float:
-    """This process's memory in MB."""
+    """The memory of this process, in megabytes."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main() -> None:
-    """In a child process: start executions that wait, and say what that took."""
+    """In a child process: start executions that wait, and print their cost."""
     name, path, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     print(wait_in_threads(path, number) if name == "threads" else asyncio.run(wait_on_a_loop(path, number)))
 

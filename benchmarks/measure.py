@@ -1,4 +1,4 @@
-"""Measuring: interleaved repetitions, medians and spreads, ratios to a floor that ran in the same minute."""
+"""Measuring: interleaved repetitions, medians and spreads, and ratios to a floor that ran in the same minute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Timing(NamedTuple):
-    """What came of measuring one contestant, in microseconds for one call."""
+    """The result of measuring one contestant, in microseconds for one call."""
 
     median: float
     least: float
@@ -21,7 +21,7 @@ class Timing(NamedTuple):
 
 
 def pin_to_one_core() -> str:
-    """Keep this process on one core, where the system lets it; says whether it did."""
+    """Pin this process to one core, if the system allows it. Returns whether the process is pinned."""
     try:
         core = min(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {core})
@@ -31,7 +31,10 @@ def pin_to_one_core() -> str:
 
 
 def timings(contestants: dict[str, Callable[[], object]], *, rounds: int, seconds: float = 0.05) -> dict[str, Timing]:
-    """Microseconds for one call of each, measured in turn, so that a machine that slows down slows all alike."""
+    """The microseconds for one call of each contestant.
+
+    They are measured in turn, so a slow phase of the machine affects all alike.
+    """
     counts = {}
     for name, call in contestants.items():
         call()
@@ -62,6 +65,6 @@ def table(title: str, measured: dict[str, Timing], floor: str) -> str:
 
 
 def machine() -> str:
-    """What the figures were taken on."""
+    """The machine on which the figures were measured."""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("transitions", "msgspec", "attrs"))
     return f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, {packages}"

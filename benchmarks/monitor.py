@@ -1,7 +1,8 @@
-"""How long each of the operator's pages takes: ``python -m benchmarks.monitor [--million] [--keep DIR]``.
+"""How long each page of the monitor takes: ``python -m benchmarks.monitor [--million] [--keep DIR]``.
 
-Real executions are made once and then copied by SQL, each under an id of its own: one in a hundred has failed, one in a
-thousand is stuck, as many wait for a signal. Then the side store is filled, and pages and look-ups are asked for.
+Real executions are made once and then copied by SQL, with a new id for each copy. One in a hundred has failed, one in a
+thousand is stuck, and as many wait for a signal. Then the side store is filled, and the pages and queries are
+requested.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SPREAD: Final = 30 * 86400.0
 
 
 class Shop:
-    """An order: reserve, charge, await the parcel. The payload says what happens to it."""
+    """An order: reserve, charge, wait for the parcel. The payload decides how the order ends."""
 
     def __init__(self, version: str) -> None:
         @step(name="reserve", retry=Retry(attempts=1), compensation_retry=Retry(attempts=1))
@@ -86,7 +87,7 @@ PORTION: Final = 50_000
 
 
 def build(path: Path, count: int) -> None:
-    """A journal of so many executions."""
+    """A journal of *count* executions."""
     sagas = Shop("1").saga, Shop("2").saga
     with Mediator(*sagas, journal=SQLiteJournal(path, durability="normal")) as mediator:
         for end in ENDS:
@@ -113,7 +114,7 @@ def build(path: Path, count: int) -> None:
 
 
 class Browser:
-    """Asks a monitor for pages, as a server would."""
+    """Requests pages from a monitor, as a server would."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -157,7 +158,7 @@ class Browser:
 
 
 def measured(name: str, ask: Callable[[], Any], most: float, rounds: int) -> bool:
-    """Ask several times, print, and say whether the median took too long."""
+    """Call *ask* several times and print the times. Returns whether the median is above *most*."""
     taken, used = [], []
     for _ in range(rounds):
         began, used_before = time.perf_counter(), time.process_time()
@@ -180,13 +181,13 @@ def pages(count: int) -> Iterator[str]:
 
 
 async def computed(_cached: Cached, _key: Any, compute: Callable[[], Any], *, seconds: float) -> tuple[Any, float]:
-    """As `Cached.get` of a cache that keeps nothing."""
+    """Like `Cached.get` of a cache that stores nothing."""
     del seconds
     return await run_in_threadpool(compute), 0.0
 
 
 def main(count: int, folder: Path, rounds: int, *, without_store: bool) -> int:
-    """Build, fill, ask, print; 1 if something took too long."""
+    """Create the journal, fill the store, request the pages and print the times. Returns 1 if a page took too long."""
     path = folder / "sagas.db"
     if not path.exists():
         began = time.perf_counter()

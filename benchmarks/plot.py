@@ -1,4 +1,4 @@
-"""The plot: three panels of bars on one logarithmic scale each, drawn by hand as SVG, for light and for dark pages."""
+"""The plot: three panels of bars, each on a logarithmic scale, written as SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def svg(results: dict[str, Any]) -> str:
 
 
 def _panel(values: dict[str, float], floor: str, title: str, top: float) -> tuple[list[str], float]:
-    """One panel, and how high it is."""
+    """One panel, and its height."""
     low = math.floor(math.log10(min(values.values())) - 0.3)
     high = math.log10(max(values.values()) * 1.05)
     scale = (WIDTH - LABELS - RIGHT) / (high - low)

@@ -1,7 +1,8 @@
-"""The price on PostgreSQL: three steps that do nothing, beside a loop by hand and beside DBOS on the same server.
+"""The cost on PostgreSQL: three steps, compared with a hand-written loop and with DBOS on the same server.
 
-CPU time of the client and of the server's processes is counted for each saga, at 1, 16 and 64 at a time. It tells more
-than the wall clock on a machine that others use too. The server writes to the disk as it comes (``fsync`` is on).
+The steps do nothing. The CPU time of the client and of the server's processes is measured for each saga, with 1, 16 and
+64 sagas at a time. On a machine that other programs use too, CPU time is more accurate than wall-clock time. The server
+writes to the disk with its default settings (``fsync`` is on).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _numbers = itertools.count()
 
 
 class Spent(NamedTuple):
-    """A measurement: sagas a second, and milliseconds of CPU time a saga, of the client and of the server."""
+    """A measurement: sagas per second, and milliseconds of CPU time for each saga, of the client and of the server."""
 
     rate: float
     client: float
@@ -47,12 +48,12 @@ class Spent(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Of both."""
+        """The CPU time of both."""
         return self.client + self.server
 
 
 def measured(postmaster: int, number: int, work: Callable[[], object]) -> Spent:
-    """What *work* takes, which runs so many sagas."""
+    """Measure *work*, which runs *number* sagas."""
     before = time.perf_counter(), time.process_time(), server_seconds(postmaster)
     work()
     seconds, client, server = (
@@ -65,14 +66,14 @@ def measured(postmaster: int, number: int, work: Callable[[], object]) -> Spent:
 
 
 def in_threads(call: Callable[[str], object], at_once: int, number: int) -> None:
-    """Call it so often, with new ids, from so many threads."""
+    """Call *call* *number* times with new ids, from *at_once* threads."""
     with ThreadPoolExecutor(at_once) as pool:
         for _ in pool.map(call, [f"b-{next(_numbers)}" for _ in range(number)]):
             pass
 
 
 async def in_tasks(call: Callable[[str], Coroutine[Any, Any, object]], at_once: int, number: int) -> None:
-    """As `in_threads`, with tasks."""
+    """Like `in_threads`, with tasks."""
     ids = iter([f"b-{next(_numbers)}" for _ in range(number)])
 
     async def work() -> None:
@@ -95,7 +96,7 @@ TABLES = b"""
 
 
 class ByHand:
-    """A loop as somebody writes it for one flow: a row that holds the state, a log, and one statement for each step."""
+    """A loop that a user would write for one flow: a row with the state, a log, and one statement for each step."""
 
     def __init__(self, url: str) -> None:
         self._idle: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
@@ -103,7 +104,7 @@ class ByHand:
             self._idle.put(psycopg.connect(url, autocommit=True))
 
     def run(self, saga_id: str) -> None:
-        """Run it once: an opening, and a commit after each of three steps."""
+        """Run one saga: an opening, and a commit after each of three steps."""
         self._execute(OPEN, {"id": saga_id})
         for seq, state in ((2, "b"), (3, "c"), (4, "done")):
             self._execute(GO_ON, {"id": saga_id, "seq": seq, "state": state})
@@ -130,7 +131,7 @@ async def nothing_awaited(payload: Any) -> None:
 
 
 def three(of: Any) -> Saga:
-    """The saga: three steps."""
+    """A saga of three steps."""
     return Saga("three", [of.named(name) for name in "abc"])
 
 
@@ -140,7 +141,7 @@ Work = Callable[[int, int], object]
 
 @contextmanager
 def by_hand(url: str) -> Iterator[Work]:
-    """The loop by hand."""
+    """The hand-written loop."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLES)
     loop = ByHand(url)
@@ -150,7 +151,7 @@ def by_hand(url: str) -> Iterator[Work]:
 
 @contextmanager
 def with_threads(url: str) -> Iterator[Work]:
-    """`Mediator`, with as many connections as the loop by hand has."""
+    """`Mediator`, with as many connections as the hand-written loop."""
     journal = PostgresJournal(url, schema="threads", most_connections=CONNECTIONS)
     with Mediator(three(nothing), journal=journal) as mediator:
         yield lambda at_once, count: in_threads(lambda saga_id: mediator.run("three", saga_id=saga_id), at_once, count)
@@ -169,7 +170,7 @@ def with_tasks(url: str) -> Iterator[Work]:
 
 
 def over_all(postmaster: int, number: int, rounds: int, work: dict[str, Work]) -> dict[str, dict[int, Spent]]:
-    """Measure all at each of `AT_ONCE`, by turns. The medians of the rounds, after a round that warms up."""
+    """Measure at each number in `AT_ONCE`, in turn. Returns the medians of the rounds after a warm-up round."""
     found: dict[str, dict[int, Spent]] = {name: {} for name in work}
     for at_once in AT_ONCE:
         for run_all in work.values():
@@ -185,7 +186,7 @@ def over_all(postmaster: int, number: int, rounds: int, work: dict[str, Work]) -
 
 
 def with_dbos(url: str, postmaster: int, number: int) -> dict[int, Spent] | str:
-    """DBOS in an environment of its own, on a database of its own on the same server; a text: why not."""
+    """DBOS in its own environment and database, on the same server. Returns a text with the reason if it cannot run."""
     contestant = next(each for each in ROSTER if each.module == "dbos")
     try:
         python = environments.interpreter(contestant)
@@ -207,7 +208,7 @@ def with_dbos(url: str, postmaster: int, number: int) -> dict[int, Spent] | str:
 
 
 def run(*, number: int = 400, rounds: int = 5, dbos_number: int = 200) -> str:
-    """All of it, as a table."""
+    """Run all measurements. Returns a table."""
     with EmbeddedServer() as server, ExitStack() as stack:
         postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
         contestants = {HAND: by_hand, "Mediator": with_threads, "AsyncMediator": with_tasks}
@@ -233,7 +234,7 @@ def run(*, number: int = 400, rounds: int = 5, dbos_number: int = 200) -> str:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.postgres", description=__doc__)
     parser.add_argument("--number", type=int, default=400, help="sagas for each measurement (default: 400)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, by turns (default: 5)")

@@ -1,10 +1,10 @@
-"""Rendering: sagas of 3, 10 and 40 steps to DOT and to SVG, beside the two libraries whose pictures are nearest.
+"""Rendering: sagas of 3, 10 and 40 steps as DOT and as SVG, compared with two libraries that draw similar pictures.
 
-Each library is given the same states and transitions, built before the clock starts. "First" is all that a picture of a
-machine takes when nothing is remembered; "again" is what a page or a notebook pays for the same machine after that.
-Everybody's SVG is drawn by the same Graphviz, in this process. Times are the process's own, since a busy machine says
-little else. ``python -m benchmarks.rendering`` runs this alone; with ``--all`` Graphviz lays the others' 40 steps out
-as well, which takes it minutes.
+Each library gets the same states and transitions, which are built before the clock starts. "First" is the time for a
+picture without a cache. "Again" is the time for the same machine afterwards, as in a page or a notebook. The same
+Graphviz draws all SVGs in this process. The times are CPU times of the process, because wall-clock times on a busy
+machine vary. ``python -m benchmarks.rendering`` runs this benchmark alone. With ``--all`` Graphviz also lays out the 40
+steps of the other libraries, which takes minutes.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def state_machine(saga: Saga) -> Any:
 
 
 def state_machine_dot(made: Any) -> str:
-    """Its DOT."""
+    """The DOT of a machine of python-statemachine."""
     from statemachine.contrib.diagram import DotGraphMachine
 
     return str(DotGraphMachine(made)().to_string())
 
 
 def drawn(dot: str) -> bytes:
-    """An SVG of DOT that is still to be laid out."""
+    """An SVG of a DOT text without a layout."""
     import pygraphviz
 
     svg: bytes = pygraphviz.AGraph(dot).draw(format="svg", prog="dot")
@@ -90,13 +90,13 @@ def drawn(dot: str) -> bytes:
 
 
 def first(saga: Saga) -> Diagram:
-    """A diagram of which nothing is remembered."""
+    """A diagram without a cache."""
     drawings._results.clear()
     return Diagram(saga)
 
 
 def contestants(steps: int) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]:
-    """Who writes DOT, and who draws an SVG; checked to show every transition."""
+    """The functions that write DOT and the functions that draw SVG. Each is checked to show every transition."""
     shown = saga(steps)
     model, agraph = graph_machine(shown, "graphviz"), graph_machine(shown, "pygraphviz")
     dots: dict[str, Callable[[], Any]] = {
@@ -123,7 +123,7 @@ def contestants(steps: int) -> tuple[dict[str, Callable[[], object]], dict[str, 
 
 
 def measured(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Microseconds for one call of each, in turn; of one that takes long a single call."""
+    """The microseconds for one call of each function, in turn. A slow function is called only once."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -136,7 +136,7 @@ def measured(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, T
 
 
 def notebook(steps: int, *, rounds: int) -> str:
-    """How long a notebook waits for a run's picture, after the first."""
+    """How long a notebook waits for the picture of a run, after the first picture."""
     shown = saga(steps)
     with Mediator(shown) as mediator:
         outcome = mediator.run(shown, {}, saga_id="shown")
@@ -151,7 +151,7 @@ def notebook(steps: int, *, rounds: int) -> str:
 
 
 def run(*, rounds: int = 15, sizes: tuple[int, ...] = SIZES, everything: bool = False) -> str:
-    """Measure, and tell."""
+    """Run the selected measurements. Returns the tables."""
     lines = []
     for steps in sizes:
         dots, svgs = contestants(steps)

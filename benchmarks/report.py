@@ -1,6 +1,7 @@
-"""Results told: as text for a terminal, as tables in the docs and the README. Nothing is measured here.
+"""The results as text for a terminal, and as tables for the docs and the README. This module measures nothing.
 
-Everything between two marks in a page is rendered from ``benchmarks/results.json``, and a test holds the pages to it.
+The text between two marks in a page is rendered from ``benchmarks/results.json``, and a test compares the pages with
+this file.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ Row = Sequence[str]
 
 
 def write(results: Results) -> list[Path]:
-    """Keep the results, and have every page and the plot tell them; what was written."""
+    """Store the results, and write them to every page and the plot. Returns the written files."""
     KEPT.write_text(json.dumps(results, indent=1) + "\n")
     return render(results)
 
 
 def render(results: Results) -> list[Path]:
-    """Have every page and the plot tell the results; what was written."""
+    """Write the results to every page and the plot. Returns the written files."""
     for page in PAGES:
         page.write_text(rendered(page.read_text(), results))
     PLOT.write_text(svg(results))
@@ -44,7 +45,7 @@ def render(results: Results) -> list[Path]:
 
 
 def rendered(page: str, results: Results) -> str:
-    """*page* with everything between its marks replaced."""
+    """*page*, with the text between its marks replaced."""
 
     def fresh(match: re.Match[str]) -> str:
         return f"<!-- bench:{match[1]} -->\n{SECTIONS[match[1]](results)}\n<!-- /bench -->"
@@ -53,7 +54,7 @@ def rendered(page: str, results: Results) -> str:
 
 
 def table(heads: Row, rows: Iterable[Row]) -> str:
-    """A Markdown table: the first column to the left, all others to the right, our own row in bold."""
+    """A Markdown table. The first column is left-aligned, all others are right-aligned, and our row is bold."""
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for row in rows:
         cells = [f"**{cell}**" if row[0] == OURS and cell else cell for cell in row]
@@ -62,7 +63,7 @@ def table(heads: Row, rows: Iterable[Row]) -> str:
 
 
 def figure(value: float) -> str:
-    """Three digits or so."""
+    """A number with about three digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -83,12 +84,12 @@ def middle(results: Results, label: str, name: str) -> float | None:
 
 
 def present(results: Results, label: str) -> list[str]:
-    """Who was measured doing this, in the order of the roster."""
+    """The contestants that were measured for *label*, in the order of the roster."""
     return [each.name for each in ROSTER if each.name in results["samples"].get(label, {})]
 
 
 def with_ratio(results: Results, label: str, name: str, floor: str) -> list[str]:
-    """Median, spread, ratio to the floor."""
+    """The median, the spread, and the ratio to the floor."""
     value, base = middle(results, label, name), middle(results, label, floor)
     if value is None or base is None:
         return ["", "", ""]
@@ -96,7 +97,7 @@ def with_ratio(results: Results, label: str, name: str, floor: str) -> list[str]
 
 
 def in_memory(results: Results, ending: str) -> str:
-    """One table: a row a contestant, three sizes."""
+    """One table: a row for each contestant, and three sizes."""
     heads = ["", *(head for size in SIZES for head in (f"W{size}, µs", "", "x floor")), "keeps"]
     names = present(results, f"W3 {ending}")
     rows = [
@@ -111,7 +112,7 @@ def in_memory(results: Results, ending: str) -> str:
 
 
 def durable(results: Results) -> str:
-    """One table a durability."""
+    """One table for each durability."""
     told = []
     for durability, wording in DURABILITY.items():
         success, failure = f"W3 success {durability}", f"W3 failure {durability}"
@@ -137,7 +138,7 @@ def durable(results: Results) -> str:
 
 
 def at_once(results: Results) -> str:
-    """Microseconds for one saga of three steps, by how many are under way."""
+    """Microseconds for one saga of three steps, by the number of sagas that run at the same time."""
     heads = ["at a time, on asyncio", *(f"{width:,}" for width in WIDTHS)]
     rows = [
         [each.name, *(_shown(results, f"W3 success {width} at once", each.name) for width in WIDTHS)]
@@ -165,7 +166,7 @@ def _shown(results: Results, label: str, name: str) -> str:
 
 
 def growth(results: Results) -> str:
-    """Microseconds for one step, by how many steps there are."""
+    """Microseconds for one step, by the number of steps."""
     sizes = sorted({*GROWTH, *SIZES})
     heads = ["µs a step, in memory", *map(str, sizes)]
     rows = []
@@ -178,7 +179,7 @@ def growth(results: Results) -> str:
 
 
 def weight(results: Results) -> str:
-    """What each weighs: import, definition, one live execution."""
+    """The cost of the import, of a definition and of one live execution."""
     heads = ["", "import, ms", "defining 3 steps, ms", "100 steps, ms", "a live execution, bytes"]
     rows = []
     for each in ROSTER:
@@ -201,7 +202,7 @@ def weight(results: Results) -> str:
 
 
 def machine(results: Results) -> str:
-    """What it was measured on, and with which versions."""
+    """The machine and the versions of the measurement."""
     on = results["machine"]
     versions = {
         package: version
@@ -251,7 +252,7 @@ def short(results: Results) -> str:
 
 
 def told(results: Results, what: str) -> str:
-    """What another benchmark said, word by word."""
+    """The output of another benchmark, word for word."""
     text = results.get("told", {}).get(what)
     return f"```text\n{text}\n```" if text else "Not part of this run."
 
@@ -275,7 +276,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
 
 
 def plain(results: Results) -> str:
-    """Everything that these results hold, for a terminal."""
+    """All results, for a terminal."""
     shown = ["machine"]
     shown += ["success", "failure", "growth"] if "W3 success" in results["samples"] else []
     shown += ["durable"] if "W3 success full" in results["samples"] else []
@@ -286,7 +287,7 @@ def plain(results: Results) -> str:
 
 
 def _aligned(text: str) -> str:
-    """A Markdown table with its columns in line."""
+    """A Markdown table with aligned columns."""
     blocks = []
     for block in text.split("\n\n"):
         lines = block.splitlines()

@@ -1,4 +1,4 @@
-"""Who is measured: every contestant, what it keeps of a saga, and what it needs to run."""
+"""The contestants: their names, the data that they keep of a saga, and their requirements."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Contestant(NamedTuple):
     """One script in ``benchmarks/peers``.
 
     Attributes:
-        name: As the tables show it.
-        module: The script; its requirements are the text file beside it of the same name.
-        imports: What a program that uses it imports, for the import time; empty for a floor.
-        keeps: What it keeps of a saga while it runs, and afterwards.
-        in_memory: Whether it can do without a file.
-        durabilities: "full" and "normal" are SQLite with a write-ahead log and that ``synchronous``; "default" is the
-            library as it comes.
-        at_once: Whether many can be under way at a time on one asyncio loop.
+        name: The name in the tables.
+        module: The script. Its requirements are in the text file with the same name beside it.
+        imports: The imports of a program that uses the library, for the import time. Empty for a floor.
+        keeps: The data that it keeps of a saga while the saga runs, and afterwards.
+        in_memory: Whether it can run without a file.
+        durabilities: "full" and "normal" are SQLite with a write-ahead log and this value of ``synchronous``; "default"
+            is the library's default.
+        at_once: Whether many sagas can run at the same time on one asyncio loop.
         own: Whether it runs in the project's own environment.
-        python: The least version of Python that it asks for.
+        python: The lowest version of Python that it needs.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""The processor time of a PostgreSQL server. DBOS's environment imports it too, so it needs no more than Python."""
+"""The processor time of a PostgreSQL server.
+
+DBOS's environment imports this module too, so it needs only the standard library.
+"""
 
 from __future__ import annotations
 

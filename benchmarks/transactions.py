@@ -1,7 +1,8 @@
-"""The price of a transactional step on PostgreSQL: beside the bare transaction, and beside DBOS's datasource.
+"""The cost of a transactional step on PostgreSQL, compared with the bare transaction and with DBOS's datasource.
 
-Each does one ``UPDATE`` of one row, by SQLAlchemy. CPU time of the client and of the server's processes is counted, as
-in ``benchmarks.postgres``. At the end: what it would save to commit the step and its record together, by hand.
+Each of them executes one ``UPDATE`` of one row, with SQLAlchemy. The CPU time of the client and of the server's
+processes is measured, as in ``benchmarks.postgres``. The last measurement shows the saving if the step and its record
+were committed together, with hand-written code.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _accounts = itertools.count()
 
 
 def account_of() -> int:
-    """The account of the next transaction: others wait for none of them."""
+    """The account of the next transaction. No transaction waits for the account of another."""
     return next(_accounts) % ACCOUNTS
 
 
 def over_all(postmaster: int, number: int, call: Callable[[str], object]) -> dict[int, Spent]:
-    """Measure it at each number at a time, after a tenth of it to warm up."""
+    """Measure *call* at each number at a time, after a warm-up with a tenth of the calls."""
     found = {}
     for at_once in AT_ONCE:
         in_threads(call, at_once, max(at_once, number // 10))
@@ -53,7 +54,7 @@ def over_all(postmaster: int, number: int, call: Callable[[str], object]) -> dic
 
 
 def ours(url: str, postmaster: int, number: int) -> dict[str, dict[int, Spent]]:
-    """The transaction alone; with its key and result; in a saga as a plain step, and as a transactional one."""
+    """The transaction alone; with its key and result; in a saga as a plain step; and as a transactional step."""
     engine = sqlalchemy.create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=CONNECTIONS, max_overflow=0
     )
@@ -93,7 +94,7 @@ def ours(url: str, postmaster: int, number: int) -> dict[str, dict[int, Spent]]:
 
 
 def commits(url: str, postmaster: int, number: int) -> dict[str, dict[int, Spent]]:
-    """By hand: a key, the work, the result and a record of the journal, in two commits and in one."""
+    """With hand-written code: a key, the work, the result and a record of the journal, in two commits and in one."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLES)
         connection.execute("CREATE TABLE by_hand_done (key text PRIMARY KEY, state text, result text)")
@@ -131,7 +132,7 @@ def commits(url: str, postmaster: int, number: int) -> dict[str, dict[int, Spent
 
 
 def with_dbos(url: str, postmaster: int, number: int) -> dict[str, dict[int, Spent]]:
-    """DBOS, in an environment of its own, on databases of its own on the same server; nothing where it is not there."""
+    """DBOS in its own environment and databases, on the same server. Empty if it is not installed."""
     contestant = next(each for each in ROSTER if each.module == "dbos")
     try:
         python = environments.interpreter(contestant)
@@ -157,7 +158,7 @@ def with_dbos(url: str, postmaster: int, number: int) -> dict[str, dict[int, Spe
 
 
 def run(number: int) -> str:
-    """All of it, as a table."""
+    """Run all measurements. Returns a table."""
     with EmbeddedServer() as server:
         postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
         with psycopg.connect(server.url, autocommit=True) as connection:
@@ -177,7 +178,7 @@ def run(number: int) -> str:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transactions", description=__doc__)
     parser.add_argument("--number", type=int, default=1000, help="transactions for each measurement (default: 1000)")
     print(run(parser.parse_args().number))

@@ -1,4 +1,4 @@
-"""Verifying: time and memory of `verify` by steps and attempts; growth should be near to linear in their product."""
+"""Verifying: time and memory of `verify`. They should grow almost linearly with steps times attempts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fsm_mediator import Parallel, Report, Retry, Saga, Step, step, verify
 
 
 def of_steps(steps: int, attempts: int, *, every: int = 1) -> Saga:
-    """A saga of so many steps, of which every so many-th can be compensated."""
+    """A saga of *steps* steps. One step in *every* can be compensated."""
     return Saga("verified", [made(f"s{number}", attempts, number % every == 0) for number in range(steps)])
 
 
 def of_branches(branches: int) -> Saga:
-    """A group of so many branches between two steps."""
+    """A group of *branches* branches between two steps."""
     group = Parallel("group", [made(f"b{number}", 3, compensates=True) for number in range(branches)])
     return Saga("verified", [made("before", 3, compensates=True), group, made("after", 3, compensates=True)])
 
@@ -30,7 +30,7 @@ def made(name: str, attempts: int, compensates: bool) -> Step:
 
 
 def measured(saga: Saga) -> tuple[Report, float, float]:
-    """What is found; the seconds of this thread that it took, the better of two; and the peak of memory in MB."""
+    """The report, the seconds of CPU time of this thread (the better of two), and the peak of memory in MB."""
     seconds = []
     for _ in range(2):
         started = time.thread_time()
@@ -57,7 +57,7 @@ def table(title: str, unit: str, sizes: tuple[int, ...], make: Callable[[int], S
 
 
 def run() -> str:
-    """Measure, and tell."""
+    """Run all measurements. Returns the tables."""
     lines = table("verify, 5 attempts a step", "steps", (3, 10, 20, 40), lambda size: of_steps(size, 5), 5)
     lines += table("verify, 5 attempts, every other step compensated", "steps", (10, 20, 40), halves, 5)
     lines += table("verify, 10 steps", "attempts", (5, 10, 20), lambda size: of_steps(10, size), 10)
@@ -68,13 +68,13 @@ def run() -> str:
 
 
 def drawn(size: int) -> Saga:
-    """A saga whose steps have settings that are drawn at random."""
+    """A saga whose steps have random settings."""
     chance = random.Random(1)  # noqa: S311 - a draw that can be repeated
     return Saga("verified", [drawn_step(f"s{number}", chance) for number in range(size)])
 
 
 def drawn_step(name: str, chance: random.Random) -> Step:
-    """A step with attempts, errors, a time-out, a compensation and a probe as *chance* has it."""
+    """A step with random attempts, errors, time-out, compensation and probe, from *chance*."""
     kinds: tuple[type[Exception], ...] = (Exception, OSError, ValueError)
     one = step(
         name=name,
@@ -93,5 +93,5 @@ def drawn_step(name: str, chance: random.Random) -> Step:
 
 
 def halves(size: int) -> Saga:
-    """A saga of which every other step can be compensated."""
+    """A saga in which every second step can be compensated."""
     return of_steps(size, 5, every=2)

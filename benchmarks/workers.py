@@ -1,7 +1,7 @@
-"""Several processes with a daemon each drain one backlog in one SQLite file: sagas a second, and claims a saga.
+"""Several processes, each with a daemon, drive the same backlog in one SQLite file: ``python -m benchmarks.workers``.
 
-Run with ``python -m benchmarks.workers``. The figures are medians, see ``--help``. A process that is slower beside
-others than alone would show: three are to be no slower than one.
+The figures are medians of sagas per second, and of claims per saga; see ``--help``. They show whether a process is
+slower beside other processes than alone: three processes should not be slower than one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SAGA = Saga("three", [reserve, charge, ship])
 
 
 def work(path: str) -> None:
-    """Drive what is in the file, until standard input is closed."""
+    """Drive the executions in the file until standard input is closed."""
     with Mediator(SAGA, journal=SQLiteJournal(path)) as mediator:
         print("ready", flush=True)
         sys.stdin.readline()
@@ -47,7 +47,7 @@ def work(path: str) -> None:
 
 
 def drained(workers: int, sagas: int, folder: Path) -> tuple[float, float]:
-    """Sagas a second, and claims a saga, of so many processes on one new file."""
+    """The sagas per second, and the claims per saga, of *workers* processes on one new file."""
     path = str(folder / f"{workers}-{time.monotonic_ns()}.db")
     journal = SQLiteJournal(path)
     for start in range(0, sagas, 100):

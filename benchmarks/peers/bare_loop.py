@@ -1,4 +1,4 @@
-"""The floor: what one would write without a library, with retries and compensation. No id, no state, no history."""
+"""The floor: hand-written code without a library, with retries and compensation. No id, no state, no history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prepare(work: Work) -> Ready:
 
 
 def by_hand(pairs: tuple[Pair, ...]) -> None:
-    """Each step up to three times; if it cannot be done, what was done is undone, newest first."""
+    """Attempt each step up to three times. If a step is given up, undo the completed steps, newest first."""
     done: list[Participant] = []
     try:
         for execute, compensate in pairs:
@@ -63,7 +63,7 @@ async def by_hand_async(pairs: tuple[Pair, ...]) -> None:
 
 
 def many(pairs: tuple[Pair, ...], at_once: int) -> Participant:
-    """So many at a time."""
+    """Run *at_once* loops at the same time."""
 
     async def run() -> None:
         await asyncio.gather(*(by_hand_async(pairs) for _ in range(at_once)))

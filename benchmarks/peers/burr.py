@@ -1,8 +1,8 @@
-"""Burr: a graph of actions over an immutable state, in memory or with its SQLite persister (a row an action).
+"""Burr: a graph of actions over an immutable state, in memory or with its SQLite persister (one row for each action).
 
-The graph is built once; an application is built for each run, as Burr has it. Every action says whether it failed, and
-the graph's conditions choose the way forward or back. Burr has no retries: the attempts are made by hand, inside the
-action, so that the persister writes once for all three.
+The graph is built once, and an application is built for each run, as Burr requires. Every action says whether it
+failed, and the conditions of the graph select the next action, forward or back. Burr has no retries, so the attempts
+are made by hand inside the action, and the persister writes once for all three attempts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.peers.contestant import Ready, RefusedError, Work, retrying, ser
 
 
 def graph_of(work: Work) -> Graph:
-    """An action for executing and one for compensating each step, and one for each end."""
+    """An action for the execution and an action for the compensation of each step, and an action for each end."""
     names = work.names
 
     def executing(name: str) -> Any:
@@ -72,7 +72,7 @@ def graph_of(work: Work) -> Graph:
 
 
 def prepare(work: Work) -> Ready:
-    """One graph, an application a run."""
+    """One graph, and an application for each run."""
     graph, first = graph_of(work), work.names[0]
     ended = "failed" if work.fails else "succeeded"
     persister = persister_of(work) if work.durability else None
@@ -88,7 +88,7 @@ def prepare(work: Work) -> Ready:
 
 
 def persister_of(work: Work) -> SQLitePersister:
-    """As it comes, or with a write-ahead log."""
+    """The persister with its default settings, or with a write-ahead log."""
     path = Path(work.folder) / f"burr-{work.durability}.db"
     connection = sqlite3.connect(path)
     if work.durability != "default":
@@ -100,7 +100,7 @@ def persister_of(work: Work) -> SQLitePersister:
 
 
 def live(count: int) -> Sequence[object]:
-    """Applications that did their first action."""
+    """Applications that have run their first action."""
     graph = graph_of(Work(3))
 
     def begun() -> object:

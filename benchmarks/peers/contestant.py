@@ -1,15 +1,16 @@
-"""What every contestant shares: the work, and the small protocol by which the conductor asks for it.
+"""The code that all contestants share: the work, and the small protocol of the conductor.
 
-A contestant is a script of its own, run by an interpreter of its own (``python -m benchmarks.peers.NAME``), so that no
-two need to agree on a dependency. It reads a question a line from stdin and writes an answer a line to stdout, as JSON:
+A contestant is a separate script with a separate interpreter (``python -m benchmarks.peers.NAME``), so contestants may
+need different versions of a dependency. It reads one question per line from stdin and writes one answer per line to
+stdout, as JSON:
 
-- ``about``: its interpreter and the versions of the packages it is measured with;
-- ``check``: do the work once with participants that take notes; the answer is what they noted, in order;
-- ``time``: do the work so many times with participants that do nothing; the answer is seconds for all, of the clock on
-  the wall and of the processor;
-- ``live``: hold so many executions that have begun; the answer is the bytes that all of them take.
+- ``about``: its interpreter, and the versions of the measured packages;
+- ``check``: do the work once with participants that record their calls; the answer is the list of calls, in order;
+- ``time``: do the work a given number of times with participants that do nothing; the answer is the wall-clock seconds
+  and the processor seconds for all runs;
+- ``live``: create a given number of executions that have begun; the answer is the bytes that all of them need.
 
-Only the standard library may be imported here: this file runs in every environment.
+This module may import only the standard library, because it runs in every environment.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ Participant = Callable[..., Any]
 
 
 class RefusedError(Exception):
-    """What the failing step raises, at every attempt."""
+    """The error that the failing step raises at every attempt."""
 
 
 class Work(NamedTuple):
-    """A saga of so many steps that do nothing; where it fails, the last step fails at each of three attempts.
+    """A saga of steps that do nothing. With *fails*, the last step fails at each of three attempts.
 
     Attributes:
-        steps: How many.
-        fails: Whether the last step fails, so that all the others are to be compensated, newest first.
-        durability: None, or for contestants that keep a file: "full", "normal", "default" (as the library comes).
-        at_once: How many sagas are under way at a time on asyncio, for contestants that can; 0 is plain calls.
-        folder: Where files may be kept.
-        told: Where participants note what they were asked to do; None when time is taken.
+        steps: The number of steps.
+        fails: Whether the last step fails, so that all other steps are compensated, newest first.
+        durability: None, or for contestants that keep a file: "full", "normal", "default" (the library's default).
+        at_once: The number of sagas that run at the same time on asyncio, for contestants that can. 0 means plain
+            calls.
+        folder: The folder for files.
+        told: A list in which participants record their calls. None when the work is timed.
     """
 
     steps: int
@@ -57,20 +59,20 @@ class Work(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """The steps' names, in order."""
+        """The names of the steps, in order."""
         return [f"s{number}" for number in range(1, self.steps + 1)]
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells this work from others, for contestants that keep what they have prepared."""
+        """A key that differs between works, for contestants that keep their prepared objects."""
         return (self.steps, self.fails, self.durability, self.at_once, self.told is None)
 
     def executing(self, name: str, *, arguments: int = 0, coroutine: bool = False) -> Participant:
-        """What the step does."""
+        """The function that a step executes."""
         return self._participant(name, self.fails and name == self.names[-1], arguments, coroutine)
 
     def compensating(self, name: str, *, arguments: int = 0, coroutine: bool = False) -> Participant:
-        """What undoes the step."""
+        """The function that undoes a step."""
         return self._participant(f"undo {name}", False, arguments, coroutine)
 
     def _participant(self, what: str, raises: bool, arguments: int, coroutine: bool) -> Participant:
@@ -90,7 +92,7 @@ class Work(NamedTuple):
 
 
 def _shaped(function: Participant, arguments: int) -> Participant:
-    """*function*, taking so many arguments: libraries look at signatures."""
+    """A function that calls *function* and takes *arguments* arguments, because libraries read signatures."""
     if arguments == 0:
         return function
     if inspect.iscoroutinefunction(function):
@@ -156,7 +158,7 @@ BARE: dict[tuple[bool, int, bool], Participant] = {
 
 
 def retrying(function: Participant) -> Participant:
-    """*function* with three attempts: for libraries that have no retries, as one would write it by hand."""
+    """*function* with three attempts, for libraries without retries, as a user would write it by hand."""
 
     def attempted() -> None:
         for attempt in range(1, ATTEMPTS + 1):
@@ -174,8 +176,8 @@ class Ready(NamedTuple):
     """A contestant that has defined its saga and can run it.
 
     Attributes:
-        run: Does the work once, or ``at_once`` times; plain or a coroutine function.
-        close: Lets go of what was opened. It may return an awaitable.
+        run: Does the work once, or ``at_once`` times. A plain or a coroutine function.
+        close: Closes everything that was opened. It may return an awaitable.
     """
 
     run: Callable[[], Any]
@@ -187,12 +189,12 @@ Live = Callable[[int], Awaitable[Sequence[object]] | Sequence[object]]
 
 
 def serve(prepare: Prepare, *packages: str, live: Live | None = None) -> None:
-    """Answer the conductor until it hangs up.
+    """Answer the conductor until it closes the connection.
 
     Args:
-        prepare: Defines the saga; its time is not part of the runs'.
-        packages: The distributions that are being measured, for their versions.
-        live: Makes so many executions that have begun, for those that have such a thing.
+        prepare: Defines the saga. The time for this is not part of the runs.
+        packages: The measured distributions, for their versions.
+        live: Creates executions that have begun, for contestants that have executions.
     """
     # A library that prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
@@ -222,7 +224,7 @@ def _answer(
 
 
 async def _done(question: dict[str, Any], prepare: Prepare) -> object:
-    """What was noted, or the seconds taken."""
+    """The recorded calls, or the seconds."""
     told: list[str] | None = [] if question["do"] == "check" else None
     work = Work(**question["work"], folder=str(Path.cwd()), told=told)
     started = time.process_time()
@@ -243,7 +245,7 @@ async def _done(question: dict[str, Any], prepare: Prepare) -> object:
 
 
 async def _times(run: Callable[[], Any], number: int) -> tuple[float, float]:
-    """Seconds for so many runs, one after another: on the wall, and of the processor."""
+    """The seconds for *number* runs, one after another: wall-clock time and processor time."""
     numbers = range(number)
     if inspect.iscoroutinefunction(run):
         processor, wall = time.process_time(), time.perf_counter()
@@ -257,7 +259,7 @@ async def _times(run: Callable[[], Any], number: int) -> tuple[float, float]:
 
 
 async def _bytes_of(live: Live, count: int) -> int:
-    """What so many live executions take."""
+    """The bytes of *count* live executions."""
     made = live(1)  # what is made once for all is made before
     first = await made if inspect.isawaitable(made) else made
     gc.collect()
@@ -277,7 +279,7 @@ async def _bytes_of(live: Live, count: int) -> int:
 
 
 def _pin() -> None:
-    """Keep this process on one core, where the system lets it."""
+    """Pin this process to one core, if the system allows it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 

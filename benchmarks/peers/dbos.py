@@ -1,7 +1,9 @@
-"""DBOS on SQLite: a workflow of steps, each recorded when it has been done; compensation by hand, as in its examples.
+"""DBOS on SQLite: a workflow whose steps are recorded after they return.
 
-As it comes (a rollback journal), or with a write-ahead log: that mode is kept in the file, so the file is made before
-DBOS opens it.
+Compensation is written by hand, as in its examples.
+
+The database has the default settings (a rollback journal), or a write-ahead log. This mode is stored in the file, so
+the file is created before DBOS opens it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def prepare(work: Work) -> Ready:
 
 
 def launch(work: Work) -> None:
-    """DBOS is one for a process."""
+    """Launch DBOS. A process can have only one."""
     assert work.durability is not None
     if launched:
         assert launched == [work.durability]
@@ -50,7 +52,7 @@ def launch(work: Work) -> None:
 
 
 def workflow_of(work: Work) -> Callable[[], None]:
-    """The steps in order; if one uses up its attempts, those that were done are compensated, newest first."""
+    """The steps in order. If a step uses up its attempts, the completed steps are compensated, newest first."""
     label = f"{work.steps}-{work.fails}-{work.told is None}"
 
     def as_step(name: str, function: Callable[[], None]) -> Any:

@@ -1,6 +1,9 @@
-"""DBOS's datasource: ``python -m benchmarks.peers.dbos_datasource URL APP_URL POSTMASTER NUMBER``; figures as JSON.
+"""DBOS's datasource. It prints figures as JSON.
 
-A module of its own, without our package: it runs in DBOS's environment. It measures as ``benchmarks.transactions``.
+Call ``python -m benchmarks.peers.dbos_datasource URL APP_URL POSTMASTER NUMBER``.
+
+This module does not import our package, because it runs in DBOS's environment. It measures like
+``benchmarks.transactions``.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ UPDATE = sqlalchemy.text("UPDATE account SET balance = balance - 1 WHERE id = :i
 
 
 def main(url: str, app_url: str, postmaster: int, number: int) -> None:
-    """Measure a workflow with one step: its own transaction by hand, and a transaction of the datasource."""
+    """Measure a workflow of one step: with a hand-written transaction, and with a transaction of the datasource."""
     DBOS(config={"name": "pay", "system_database_url": url, "log_level": "CRITICAL"})
     engine = sqlalchemy.create_engine(app_url, pool_size=16, max_overflow=0)
     source = SQLAlchemyDatasource.create(app_url, engine=engine)

@@ -1,6 +1,7 @@
-"""DBOS on PostgreSQL: ``python -m benchmarks.peers.dbos_postgres URL POSTMASTER NUMBER``; prints its figures as JSON.
+"""DBOS on PostgreSQL: ``python -m benchmarks.peers.dbos_postgres URL POSTMASTER NUMBER`` prints its figures as JSON.
 
-A module of its own, without our package: it runs in DBOS's environment. It measures as ``benchmarks.postgres`` does.
+This module does not import our package, because it runs in DBOS's environment. It measures like
+``benchmarks.postgres``.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ def three() -> None:
 
 
 def run(workflow_id: str) -> None:
-    """Run it once."""
+    """Run the workflow once."""
     with SetWorkflowID(workflow_id):
         three()
 
 
 def main(url: str, postmaster: int, number: int) -> None:
-    """Measure at 1, 16 and 64 at a time."""
+    """Measure with 1, 16 and 64 workflows at a time."""
     DBOS(config={"name": "work", "system_database_url": url, "log_level": "CRITICAL"})
     DBOS.launch()
     found = {}

@@ -1,8 +1,8 @@
 """LangGraph: a graph of nodes over a state, in memory or with its SqliteSaver (``durability="sync"``).
 
-Compiled once, invoked for each run. Every node says by a `Command` where to go on: forward, or back. Its `RetryPolicy`
-ends the whole graph when the attempts are used up, so that nothing could be compensated after it: the attempts are
-made by hand, inside the node.
+The graph is compiled once, and invoked for each run. Every node returns a `Command` that names the next node, forward
+or back. LangGraph's `RetryPolicy` ends the whole graph when the attempts are used up, so no compensation could follow.
+Therefore the attempts are made by hand, inside the node.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from benchmarks.peers.contestant import Ready, RefusedError, Work, retrying, ser
 
 
 class Progress(TypedDict):
-    """What the graph keeps."""
+    """The state of the graph."""
 
     reached: str
 
 
 def prepare(work: Work) -> Ready:
-    """One compiled graph, an invocation a run."""
+    """One compiled graph, with one invocation for each run."""
     connection = connection_of(work) if work.durability else None
     graph = graph_of(work).compile(checkpointer=SqliteSaver(connection) if connection else None)
     settings: dict[str, Any] = {"recursion_limit": 3 * work.steps + 10}
@@ -46,7 +46,7 @@ def prepare(work: Work) -> Ready:
 
 
 def graph_of(work: Work) -> Any:
-    """A node for executing and one for compensating each step."""
+    """A node for the execution and a node for the compensation of each step."""
     names = work.names
     graph = StateGraph(Progress)
 
@@ -82,7 +82,7 @@ def graph_of(work: Work) -> Any:
 
 
 def connection_of(work: Work) -> sqlite3.Connection:
-    """The saver itself turns the write-ahead log on; it commits with FULL, unless told otherwise."""
+    """The saver turns the write-ahead log on. It commits with FULL unless another setting is made."""
     connection = sqlite3.connect(Path(work.folder) / f"langgraph-{work.durability}.db", check_same_thread=False)
     if work.durability != "default":
         connection.execute(f"pragma synchronous = {work.durability}")

@@ -1,4 +1,4 @@
-"""fsm_mediator itself: `Mediator` in memory and on SQLite, `AsyncMediator` where many sagas are under way at a time."""
+"""fsm_mediator: `Mediator` in memory and on SQLite, and `AsyncMediator` if many sagas run at the same time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
 
 
 def saga_of(work: Work, *, coroutine: bool = False) -> Saga:
-    """Every step but the last can be compensated."""
+    """A saga in which every step except the last can be compensated."""
     parts = []
     for name in work.names:
         one = step(name=name, retry=NO_WAIT)(work.executing(name, arguments=1, coroutine=coroutine))
@@ -35,7 +35,7 @@ def saga_of(work: Work, *, coroutine: bool = False) -> Saga:
 
 
 def journal_of(work: Work) -> Journal:
-    """In memory unless a durability is asked for."""
+    """A journal in memory, or on disk if the work has a durability."""
     if work.durability is None:
         return MemoryJournal()
     kind = "async" if work.at_once else "sync"
@@ -44,7 +44,7 @@ def journal_of(work: Work) -> Journal:
 
 
 def prepare(work: Work) -> Ready:
-    """One saga and one mediator: a journal in memory keeps all that ran, so each batch gets a new one."""
+    """One saga and one mediator. A journal in memory keeps all runs, so each batch gets a new journal."""
     if work.at_once:
         return prepare_async(work)
     saga = saga_of(work)
@@ -64,7 +64,7 @@ def prepare(work: Work) -> Ready:
 
 
 def prepare_async(work: Work) -> Ready:
-    """So many at a time, on asyncio."""
+    """Run many sagas at the same time, on asyncio."""
     mediator = AsyncMediator(saga_of(work, coroutine=True), journal=journal_of(work))
 
     async def one() -> None:
@@ -79,7 +79,7 @@ def prepare_async(work: Work) -> Ready:
 
 
 async def live(count: int) -> Sequence[object]:
-    """Sagas driven on asyncio that wait in their first step, each in the task that runs it."""
+    """Sagas on asyncio that wait in their first step, each in the task that runs it."""
     never = asyncio.get_running_loop().create_future()
     begun = 0
 

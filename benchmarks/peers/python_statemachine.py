@@ -1,4 +1,4 @@
-"""python-statemachine: a class with a state for executing and compensating each step; an instance is a run."""
+"""python-statemachine: a class with a state for the execution and a state for the compensation of each step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.peers.contestant import Ready, RefusedError, Work, retrying, ser
 
 
 def class_of(work: Work) -> Callable[[], Any]:
-    """The class for so many steps: entering a state does the step's work."""
+    """The class for a number of steps. Entering a state does the work of the step."""
     names = work.names
     body: dict[str, Any] = {
         "pending": State(initial=True),
@@ -38,7 +38,7 @@ def class_of(work: Work) -> Callable[[], Any]:
 
 
 def prepare(work: Work) -> Ready:
-    """One class, an instance a run."""
+    """One class, and an instance for each run."""
     machine_class = class_of(work)
     moves = range(work.steps + 1)
 

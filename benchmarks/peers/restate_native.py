@@ -1,4 +1,4 @@
-"""Restate's own code: a workflow of three side effects that do nothing, served as ours is."""
+"""Native code for Restate: a workflow of three side effects that do nothing, served like our saga."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ else:
 
 @contextlib.asynccontextmanager
 async def worker(bind: str, admin: str) -> AsyncIterator[None]:
-    """Serve it, and make it known to the server."""
+    """Serve the workflow, and register it at the server."""
     config, stop = Config(), asyncio.Event()
     config.bind, config.loglevel, config.h2_max_concurrent_streams = [bind], "ERROR", 100_000
     serving = asyncio.create_task(serve(restate.app([native]), config, shutdown_trigger=stop.wait))
@@ -45,5 +45,5 @@ async def worker(bind: str, admin: str) -> AsyncIterator[None]:
 
 
 async def run(client: Any, saga_id: str) -> None:
-    """Run it once."""
+    """Run the workflow once."""
     (await client.post(f"/Native/{saga_id}/run_three", json="x", timeout=60.0)).raise_for_status()

@@ -1,7 +1,7 @@
-"""python-saga-orchestrator: steps with pydantic models, its state in tables of SQLAlchemy, here on SQLite by aiosqlite.
+"""python-saga-orchestrator: steps with pydantic models, and state in SQLAlchemy tables, here on SQLite with aiosqlite.
 
-It is made for PostgreSQL, and says so; SQLite is what all durable contestants have in common. Its retries suspend the
-saga until ``run_due`` takes it up again, which is called at once.
+The library is made for PostgreSQL, and its documentation says so. SQLite is the database that all durable contestants
+can use. Its retries suspend the saga until ``run_due`` resumes it, which is called at once.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ logger.remove()  # it logs to stderr by default, which would cost it time
 
 
 class Base(DeclarativeBase):
-    """The tables of this application."""
+    """The base of the tables of this application."""
 
 
 class History(Base, SagaStepHistoryMixin):
-    """What happened to steps."""
+    """The table of the results of steps."""
 
     __tablename__ = "saga_history"
     saga_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("saga_state.id", ondelete="CASCADE"), index=True)
 
 
 class StateRow(Base, SagaStateMixin):
-    """One saga."""
+    """A row for each saga."""
 
     __tablename__ = "saga_state"
     step_history: Mapped[list[History]] = relationship(
@@ -45,7 +45,7 @@ class StateRow(Base, SagaStateMixin):
 
 
 class Nothing(BaseModel):
-    """What steps take and give."""
+    """The input and output of steps."""
 
 
 def step_of(execute: Participant, compensate: Participant) -> Any:
@@ -65,7 +65,7 @@ def step_of(execute: Participant, compensate: Participant) -> Any:
 
 
 def prepare(work: Work) -> Ready:
-    """One orchestrator for each work; the tables are made on first use."""
+    """One orchestrator for each work. The tables are created at the first use."""
     engine = engine_of(work)
     orchestrator = SagaOrchestrator[StateRow, History](
         model_class=StateRow, history_model_class=History, session_maker=async_sessionmaker(engine)
@@ -97,7 +97,7 @@ def prepare(work: Work) -> Ready:
 
 
 def engine_of(work: Work) -> AsyncEngine:
-    """SQLite as it comes, or with a write-ahead log."""
+    """SQLite with its default settings, or with a write-ahead log."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{Path(work.folder) / f'orchestrator-{work.durability}.db'}")
     if work.durability != "default":
 

@@ -1,7 +1,7 @@
-"""saga-py: actions and their compensations, built and executed. It keeps no state and has no retries.
+"""saga-py: actions and their compensations. It keeps no state and has no retries.
 
-It compensates the action that failed as well, so the last action gets a compensation that does nothing; and it passes
-results on as keywords, so that actions which return nothing take none.
+It also compensates the action that failed, so the last action gets a compensation that does nothing. It passes results
+as keyword arguments, so actions that return nothing take no arguments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from benchmarks.peers.contestant import Ready, Work, nothing, retrying, serve
 
 
 def prepare(work: Work) -> Ready:
-    """One saga, which can be executed again and again."""
+    """One saga, which can be executed many times."""
     builder = SagaBuilder.create()
     *others, last = work.names
     for name in others:

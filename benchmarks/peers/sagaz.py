@@ -1,7 +1,7 @@
-"""sagaz: steps with their compensations and what each depends on, run on asyncio.
+"""sagaz: steps with their compensations and dependencies, run on asyncio.
 
-The saga is built once and run again and again, which spares it the building; its documentation makes one for each run.
-In this version ``max_retries`` of a step does not apply to its action, so that the attempts are made by hand.
+The saga is built once and run many times, which saves the time for building; its documentation builds a saga for each
+run. In this version ``max_retries`` of a step does not apply to its action, so the attempts are made by hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def retrying_async(function: Participant) -> Callable[[object], Awaitable[None]]
 
 
 def built(work: Work) -> Saga:
-    """The steps one after another: each depends on the one before."""
+    """The steps one after another: each step depends on the step before it."""
     saga = Saga(name="work")
     before: str | None = None
     for name in work.names:
@@ -49,7 +49,7 @@ def built(work: Work) -> Saga:
 
 
 def prepare(work: Work) -> Ready:
-    """One saga object, run again and again."""
+    """One saga object, run many times."""
     saga = built(work)
 
     async def succeed() -> None:
@@ -66,7 +66,7 @@ def prepare(work: Work) -> Ready:
 
 
 async def live(count: int) -> Sequence[object]:
-    """Sagas that wait in their first step: there, each needs an object of its own."""
+    """Sagas that wait in their first step. Each of them needs its own saga object."""
     never = asyncio.get_running_loop().create_future()
 
     async def waits(context: object) -> None:

@@ -1,4 +1,4 @@
-"""simple-saga: a context manager whose steps are executed as they are named. It keeps results, and has no retries."""
+"""simple-saga: a context manager that executes each step when it is named. It keeps results, and has no retries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logging.getLogger("simple_saga").propagate = False
 
 
 def prepare(work: Work) -> Ready:
-    """A saga object for each run, as its documentation has it."""
+    """A saga object for each run, as in its documentation."""
     steps = [(retrying(work.executing(name)), work.compensating(name, arguments=1)) for name in work.names]
 
     def succeed() -> None:
@@ -34,7 +34,7 @@ def prepare(work: Work) -> Ready:
 
 
 def live(count: int) -> Sequence[object]:
-    """Sagas that have been entered and did their first step."""
+    """Sagas that were entered and have executed their first step."""
 
     def begun() -> SyncSaga:
         saga = SyncSaga().__enter__()

@@ -1,6 +1,8 @@
-"""The durable floor: a hand-written loop that inserts and commits one row a transition. No recovery, no state machine.
+"""The durable floor: a hand-written loop that inserts and commits one row for each transition.
 
-A saga of n steps that succeeds is n + 1 rows; each attempt that fails and each compensation is one more.
+No recovery, no state machine.
+
+A succeeding saga of n steps writes n + 1 rows. Each failed attempt and each compensation writes one more row.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def prepare(work: Work) -> Ready:
 
 
 def by_hand(connection: sqlite3.Connection, steps: tuple[tuple[str, Participant, Participant], ...]) -> None:
-    """As the bare loop, with each transition on disk before what it announces is done."""
+    """Like the bare loop, but each transition is on disk before the call that it announces."""
     saga_id = f"{next(numbers):032x}"
     seq = 0
 

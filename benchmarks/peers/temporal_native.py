@@ -1,4 +1,4 @@
-"""Temporal's own code: a workflow of three activities that do nothing."""
+"""Native code for Temporal: a workflow of three activities that do nothing."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ else:
 
         @workflow.run
         async def run(self, payload: str) -> str:
-            """Execute them."""
+            """Execute the activities."""
             for name in "abc":
                 await workflow.execute_activity(nothing, name, start_to_close_timeout=timedelta(seconds=60))
             return payload
 
 
 def worker(client: Any) -> Any:
-    """A worker for it, as ours is: without the sandbox."""
+    """A worker for this workflow, without the sandbox, like our worker."""
     return Worker(
         client,
         task_queue="native",
@@ -43,5 +43,5 @@ def worker(client: Any) -> Any:
 
 
 async def run(client: Any, saga_id: str) -> None:
-    """Run it once."""
+    """Run the workflow once."""
     await client.execute_workflow(Native.run, "x", id=saga_id, task_queue="native")

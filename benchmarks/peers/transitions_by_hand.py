@@ -1,7 +1,7 @@
-"""Stock `transitions`, wired by hand: one machine for all, its callbacks on the states, a bare object for each run.
+"""`transitions` by hand: one machine for all runs, with callbacks on its states, and a bare object for each run.
 
-The fastest that we know of with the library as it comes: ``events[...].trigger`` on a slotted object. A machine for
-each run would cost ten times as much.
+This is the fastest use of the unchanged library that we know: ``events[...].trigger`` on a slotted object. A machine
+for each run would cost ten times as much.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENDED = frozenset({"succeeded", "failed"})
 
 
 class Run:
-    """What one saga keeps: its state, how often it tried, and whether its last step failed."""
+    """The data of one saga: its state, its number of attempts, and whether its last step failed."""
 
     __slots__ = ("attempts", "failed", "state")
 
@@ -28,7 +28,10 @@ class Run:
 
 
 def machine_of(work: Work) -> Machine:
-    """States for executing and compensating each step; the callbacks on entering them do the work."""
+    """States for the execution and the compensation of each step.
+
+    The callbacks that run on entering a state do the work.
+    """
     names = work.names
 
     def executing(name: str) -> Callable[[Run], None]:
@@ -71,7 +74,7 @@ def machine_of(work: Work) -> Machine:
 
 
 def prepare(work: Work) -> Ready:
-    """One machine, a new object a run."""
+    """One machine, and a new object for each run."""
     events = machine_of(work).events
     start, executed, again = events["start"].trigger, events["executed"].trigger, events["again"].trigger
     rejected, compensated = events["rejected"].trigger, events["compensated"].trigger if work.steps > 1 else None
