@@ -64,11 +64,6 @@ class Filter(msgspec.Struct, frozen=True):
         return not self.states or not ENDED.isdisjoint(self.states)
 
     @property
-    def may_go_on(self) -> bool:
-        """Whether an execution that has not ended can fit."""
-        return not self.states or not ENDED.issuperset(self.states)
-
-    @property
     def failed_alone(self) -> bool:
         """Whether only executions that have ended in ``failed`` can fit."""
         return self.states == ("failed",)
