@@ -312,10 +312,10 @@ def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
 
 
 def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | None = None) -> dict[str, Counter[str]]:
-    """The number of unfinished executions for which *new* has no definition.
+    """For each saga and state: the number of unfinished executions for which *new* has no definition.
 
-    The outer key is the saga with its version, as text. The inner key is the state. If *name* is given, only the
-    executions of this saga and of its branches are counted.
+    The keys of the result are texts that name a saga and its version. Each value has the numbers by state. If *name*
+    is given, only the executions of this saga and of its branches are counted.
     """
     known = set(_definitions(new))
     found: dict[str, Counter[str]] = {}

@@ -51,8 +51,8 @@ def stats(
     drive.
 
     --refresh and --rebuild need no APP and print no JSON. They fill the side store: a file beside a SQLite journal, or
-    a schema beside a PostgreSQL one. Counts, texts and the operator's page are read from the side store. If it exists,
-    `serve` fills it too.
+    a schema beside a PostgreSQL one. `count`, searches for a text and the operator's page use the side store. If it
+    exists, `serve` fills it too.
     """  # noqa: D301 - click's mark of lines that are not to be joined
     if refresh or rebuild:
         fill_store(app, journal, rebuild=rebuild)

@@ -26,8 +26,8 @@ from fsm_mediator.records import InboxItem, Record
 from fsm_mediator.states import WAITING
 
 LISTED_RARELY: Final = 10
-"""After a listing of all branches, a driver waits this many times as long as the listing took before it lists them
-again.
+"""A driver that has listed all branches waits before it lists them again: the duration of the listing, multiplied by
+this number.
 """
 
 UNBEGUN_AT_A_TIME: Final = 100

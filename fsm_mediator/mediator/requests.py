@@ -111,7 +111,7 @@ async def run(  # noqa: C901 - one path, read as a whole
 
 
 def _checked(core: ExecutionDriver, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
-    """Return *outcome*. If *check* is set and it is not a success, raise an error instead."""
+    """Return *outcome*. If *check* is True and the outcome is not a success, raise an error instead."""
     if check and not active.rests and core.closed:
         raise closed_error(active.saga_id, outcome.state)
     return raise_unless_succeeded(outcome, check)
@@ -299,7 +299,7 @@ async def _waited(
 
 
 def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
-    """A branch of *entry* that is driven here, if *entry* waits and got no message of a branch. Otherwise None."""
+    """A branch of *entry* that is driven here. None if *entry* waits for no branch, or has unread inbox items."""
     if entry.called or not core.store.waits_in_group(entry):
         return None
     return core.owned.any_branch_of(entry.saga_id)
@@ -330,7 +330,7 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
 
 
 async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: InboxItem) -> Outcome | None:
-    """Claim an execution, feed it the verbs in its inbox, then *verb*, and drive it. None if it cannot be claimed."""
+    """Claim an execution, feed it the verbs in its inbox and then *verb*, and drive it. None if the claim fails."""
     try:
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
             core.owned.finish(active)
