@@ -195,8 +195,8 @@ def conform(
 def check(journal: str | None, app: str | None, repair: bool) -> None:
     """Check that a journal's file is not damaged.
 
-    Reads the whole file, and exits with 1 if it is damaged. With --repair, the row of each execution that contradicts
-    its records is computed again from the records. No record is lost or changed.
+    Reads the whole file, and exits with 1 if it is damaged. With --repair, if the row of an execution contradicts
+    the execution's records, the row is computed again from the records. No record is lost or changed.
     """
     with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
         damage = damage_in(opened)

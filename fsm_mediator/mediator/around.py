@@ -357,7 +357,7 @@ class AroundDriver(ExecutionDriver):
 
 
 def _without_own_frames(answer: Answer) -> Answer:
-    """Return *answer*, with the traceback of its error cut to begin in the step."""
+    """Return *answer*. If it is an error, its traceback no longer has the frames of this module."""
     if type(answer) is Raised:
         trace = answer.error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:

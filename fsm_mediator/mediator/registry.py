@@ -112,7 +112,7 @@ class SagaRegistry:
         return self.register(saga, latest=False)
 
     def saga_of(self, acceptance: Acceptance) -> Saga:
-        """The definition that can drive an execution. *acceptance* is the acceptance that opened the execution.
+        """The definition that can drive an execution. *acceptance* is the data with which the execution was accepted.
 
         Raises:
             UnknownSagaError: No saga with the name of the execution's saga is registered.
@@ -154,7 +154,7 @@ class SagaRegistry:
     def can_drive(self, acceptance: Acceptance) -> bool:
         """Whether a registered saga can drive an execution.
 
-        *acceptance* is the acceptance that opened the execution.
+        *acceptance* is the data with which the execution was accepted.
         """
         try:
             self.saga_of(acceptance)

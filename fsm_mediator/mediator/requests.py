@@ -232,7 +232,7 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
         active = core.owned.active.get(saga_id)
         if active is not None:
             if active.driver is not None and active.driver == runtime.current():
-                raise RefusedError(f"a step of execution {saga_id!r} waits for that execution, which waits for it")
+                raise RefusedError(f"a step waits for its own execution, {saga_id!r}, which waits for the step")
             if await core.is_finished(active, left):
                 outcome = core.store.outcome_for_waiter(active, closed=core.closed)
                 if outcome is not None:
@@ -314,7 +314,7 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
     while not core.try_reserve(active):
         other = core.owned.active.get(saga_id)
         if other is not None and other.driver is not None and other.driver == core.runtime.current():
-            raise RefusedError(f"a step of execution {saga_id!r} says {verb.kind!r} to its own execution")
+            raise RefusedError(f"a step cannot give the verb {verb.kind!r} to its own execution, {saga_id!r}")
         if not await core.wait_until_released(saga_id):
             return await _command_elsewhere(core, saga_id, verb, timeout)
         await core.open()
