@@ -2,8 +2,8 @@
 
 Before code claims, drives or releases an execution, it puts an `ActiveExecution` into `OwnedExecutions.active`. If
 `active` already has the execution, the code must leave it alone. Therefore an execution is never released while it is
-driven. If the journal names this driver as the owner but there is no `ActiveExecution`, an interrupt has ended its
-driving. The execution can then be claimed.
+driven. If the journal names this driver as the owner but there is no `ActiveExecution`, an interrupt has stopped the
+driver of the execution. The execution can then be claimed.
 """
 
 from __future__ import annotations
