@@ -145,7 +145,7 @@ def _most_of(every: Sequence[Numbers]) -> int:
 def _about(
     picture: Picture | FlowPicture, numbers: Numbers, limits: Sequence[float], words: Sequence[str], on: str = ""
 ) -> dict[str, Any]:
-    """The fields of a picture with statistics that have its title, its texts and its legend."""
+    """The title, the texts and the legend of a picture with statistics, as values of the picture's fields."""
     listing = listed(words, MOST_LISTED)
     return {
         "subheading": numbers.about,

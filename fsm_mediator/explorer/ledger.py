@@ -1,4 +1,4 @@
-"""The ledger: for each part, its real effect and the effect that the saga believes in. Their difference shows doubt."""
+"""The ledger: for each part, its real effect and its effect according to the records. A difference shows doubt."""
 
 from __future__ import annotations
 

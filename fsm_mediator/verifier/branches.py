@@ -72,7 +72,7 @@ _BECOMES: Final = {
     Status.STUCK_UNDOING: "gets stuck in compensation",
 }
 _EFFECTLESS: Final = frozenset((Status.FAILED, Status.LEFT, Status.NOT_BEGUN))
-"""The statuses of a branch without an effect that can be undone."""
+"""The statuses of a branch that has no effect to undo."""
 _FAILED: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
 """The statuses of a branch that has compensated or has begun to compensate."""
 
@@ -85,7 +85,7 @@ Births: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Child(NamedTuple):
-    """One branch, with the data that its parent's future depends on.
+    """One branch, with the data that influences the future of its parent.
 
     Attributes:
         name: The name of the branch.
