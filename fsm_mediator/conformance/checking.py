@@ -138,7 +138,7 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
     if record.seq > execution.seq + 1:
         return f"number {execution.seq + 1} is missing before it"
     if record.seq <= execution.seq:
-        return f"there was a number {record.seq} before it; number {execution.seq + 1} comes here"
+        return f"there was a number {record.seq} before it; its number must be {execution.seq + 1}"
     if record.source != execution.state:
         return None  # the error message of the replay is more detailed
     phase, part = execution.machine.places[execution.state]

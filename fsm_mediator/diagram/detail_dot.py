@@ -187,7 +187,7 @@ class _Writer(Canvas):
 def _joining(route: Route) -> Sequence[tuple[float, float]]:
     """The points of *route* up to the corner where it joins another edge's line, plus one point on that line.
 
-    This last point is near the corner: the distance is at most 7, in the unit of length of a layout.
+    This last point is at most 7 pt from the corner.
     """
     own = route.own or 0
     (x, y), (after_x, after_y) = route.points[own - 1], route.points[own]

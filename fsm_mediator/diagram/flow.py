@@ -93,7 +93,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(line for line in self.lines if line.back)
 
     def without(self, hide: Collection[str]) -> Flow:
-        """A copy of this flow without the kinds of elements that *hide* names. See the attribute `Diagram.hide`."""
+        """A copy of this flow without the kinds of elements in *hide*. See the attribute `Diagram.hide`."""
         boxes = []
         for box in self.boxes:
             if "unreached" in hide and box is not self.boxes[0] and box.mark is not None and box.mark.is_silent:
@@ -152,7 +152,7 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is not None
 
     def without(self, hide: Collection[str]) -> FlowPicture:
-        """A copy of the picture without the kinds of elements that *hide* names. See the attribute `Diagram.hide`."""
+        """A copy of the picture without the kinds of elements in *hide*. See the attribute `Diagram.hide`."""
         return msgspec.structs.replace(self, flow=self.flow.without(hide)) if hide else self
 
     @property

@@ -39,9 +39,9 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 class Status:
     """The status of a branch: all that its parent can see of it.
 
-    `LEFT` is a failed branch with leftovers. `UNDOING` is a branch that is being undone. `STUCK` is stuck before it
-    began to compensate, and `STUCK_UNDOING` is stuck in compensation. `NOT_BEGUN` is a planned branch that ended before
-    it began.
+    `LEFT` is a failed branch with leftovers. `UNDOING` is a branch that is being undone. `STUCK` is a branch that got
+    stuck before it began to compensate, and `STUCK_UNDOING` is stuck in compensation. `NOT_BEGUN` is a planned branch
+    that ended before it began.
     """
 
     RUNNING: Final = "running"

@@ -68,8 +68,8 @@ def verify(
 
     Args:
         saga: The saga. None of its steps is called.
-        strict: Let steps also raise after their effect without reporting doubt. This breaks the rules, and finds the
-            steps that must report doubt.
+        strict: Let steps also raise after their effect without reporting doubt, which is against the rules. The search
+            then finds the steps that must report doubt.
         most_nodes: The maximum number of situations. It bounds time and memory. If the search stops at this number, the
             report says so and lists the states that were not reached.
         progress: A function that the search calls repeatedly, with the number of situations since the previous call.
@@ -379,7 +379,7 @@ class StateSpace:
             self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """The label of an action from *source* to *target* that is neither a crash nor an operator's retry."""
+        """The label of an action that leads from *source* to *target*, but not of a crash or an operator's retry."""
         every = (
             label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
         )

@@ -189,7 +189,7 @@ class Strips(Lanes):
         self._spread((self.right - right) / (2 if under and not self.narrow else 1))
 
     def _spread(self, spare: float) -> None:
-        """Move the compensating nodes right by *spare* points, and the small nodes right of them by twice as much."""
+        """Move the compensating nodes *spare* points to the right, and the small nodes beside them twice as far."""
         self.back_left += spare
         self.back_right += spare
         self.lane += spare

@@ -215,7 +215,7 @@ class Lanes(Router):
         return (before.labels + before.end) / 2
 
     def _up(self, edge: Edge, number: int, start: list[Point]) -> list[Point]:
-        """The points *start*, then the corners of a line from there up to the edge's target, around obstacles.
+        """The points of a line that begins with *start* and leads up to the target of *edge*, around obstacles.
 
         *number* is the index of the strip in which the line starts.
         """

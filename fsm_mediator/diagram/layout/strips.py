@@ -122,7 +122,7 @@ class Strip:
 
     @property
     def trunk(self) -> float:
-        """The y coordinate of the trunk, the horizontal line on which a part that is given up leaves its strip."""
+        """The y coordinate of the trunk, the horizontal line that leads out of the strip if the part is given up."""
         return self.top + 14
 
     @property
@@ -183,8 +183,8 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
 def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, float], Layout]) -> None:
     """Set `Strip.group` of each strip with branches, so that the area of the machine is as small as possible.
 
-    *base* is the width of the machine without the branches, in points. *laid_out* returns the layout of a branch that
-    is wider than necessary by a number of points.
+    *base* is the width of the machine without the branches, in points. *laid_out* returns the layout of a branch, made
+    wider by a number of points.
     """
     groups = [strip for strip in strips if strip.branches]
     wide = [inner.width + 2 * (INSET + BESIDE) for strip in groups for _, inner in strip.branches]
@@ -215,7 +215,7 @@ def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, 
 
 
 def common(here: Sequence[str], there: Sequence[str]) -> int:
-    """The number of nested sagas that contain both the one and the other of two parts.
+    """How many nested sagas two parts have in common.
 
     *here* and *there* are the `Strip.scopes` of the two parts: the paths of the nested sagas that contain the part.
     """
