@@ -92,7 +92,7 @@ def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
 
 
 def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
-    """For each part that *records* name, by path: what the records say about its effect."""
+    """The effect of each part in *records* according to these records, by the part's path."""
     known: dict[str, KnownEffect] = {}
     for record in records:
         path = record.step
