@@ -39,7 +39,7 @@ class Cipher(Protocol):
         """Open *sealed*, and return the original text. *about* is the argument with which the text was sealed.
 
         Raises:
-            CannotOpenError: The key is missing, or *sealed* was changed, or *about* is another one.
+            CannotOpenError: The key is missing, *sealed* was changed, or the text was sealed with another *about*.
         """
 
 
@@ -113,7 +113,7 @@ class AesGcm:
 
 
 def _as_bytes(about: str) -> bytes:
-    return about.encode(errors="surrogatepass")  # an id can have a lone surrogate, and is refused only later
+    return about.encode(errors="surrogatepass")  # an execution's id with a lone surrogate is refused later
 
 
 def _checked_id(key_id: Any) -> str:

@@ -78,7 +78,7 @@ class Failure:
     def raised(self) -> BaseException:
         """The exception itself, if it still exists. Otherwise a `RecordedError`.
 
-        If the error is one of the library that no step has raised, such as `SagaCancelledError`, a new one is returned.
+        For an error that the library makes and no step raises, such as `SagaCancelledError`: a new error of this type.
         """
         if self.exception is not None:
             return self.exception

@@ -122,7 +122,7 @@ class Driving(Branching):
             if self.crashes[1] > before:
                 request["crashes"] = list(self.crashes)
             self.unread = False
-            if (done := await self.make_turn(request)) is None:  # the next turn feeds a crash to the execution
+            if (done := await self.make_turn(request)) is None:  # the next turn passes the crash to the execution
                 self.crashes = [self.crashes[0] + 1, self.crashes[1] + 1]
                 continue
             if "asks_at" not in done:

@@ -185,8 +185,8 @@ class GroupCommit(Generic[J]):
                         self.waiting.remove(waiter)
             if self._leader is waiter:
                 self._pass_lead()
-            # If the leader has this thread's jobs, an interrupted thread waits until they are done, so that they can be
-            # undone.
+            # If this thread was interrupted while the leader does this thread's jobs, this thread waits until the jobs
+            # are done, so that they can be undone.
             while not waiter.done and waiter in self._under_way and waiter.wake is not None:
                 waiter.wake.acquire(timeout=PATIENCE)
         finally:

@@ -121,7 +121,7 @@ class Lines:
     ) -> dict[str, Any]:
         """The fields with texts of people and of user code: *name*, ``error`` and ``reason``.
 
-        If these texts are sealed, the fields are empty, and a field ``sealed`` has all of them.
+        If these texts are sealed, the fields are empty, and the field ``sealed`` has all the texts.
         """
         fields = {"error": error, "reason": reason} if name == "value" else {}
         if is_sealed(value):

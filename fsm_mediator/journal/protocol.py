@@ -426,7 +426,7 @@ _OPTIONAL: Final = frozenset({"claim_some", "forgotten", "check"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all required members of a journal. Members that ``__getattr__`` provides count.
+    """Whether *candidate* has all required members of a journal. ``__getattr__`` may provide these members.
 
     ``isinstance`` does not work here: from Python 3.12 on it ignores ``__getattr__``.
     """
@@ -434,7 +434,7 @@ def is_journal(candidate: object) -> TypeGuard[Journal]:
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse a *before* or *limit* of a wrong type. SQLite sorts texts after numbers: a text would delete everything.
+    """Refuse a *before* or *limit* of a wrong type. In SQLite a text is above all numbers: all would be deleted.
 
     Raises:
         DefinitionError: *before* is not a number, or *limit* is not a whole number.

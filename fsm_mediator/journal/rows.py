@@ -65,7 +65,7 @@ class UnencodableError(PayloadError, JournalError):
 def next_attention_at(
     state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False
 ) -> float | None:
-    """When a driver should drive an execution: its owner by reading the inbox, or any driver by claiming it.
+    """When a driver should drive an execution. Its owner then reads the inbox. Without an owner, any driver claims it.
 
     Args:
         state: The execution's state.

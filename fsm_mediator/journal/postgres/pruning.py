@@ -59,7 +59,8 @@ def _delete(
     If *before* is given, and the execution ended at that time or later, nothing is deleted and the result is 0. This
     happens if the execution was undone, and ended again, after it was chosen.
 
-    Returns the number of deleted executions. If there are more than *most*, nothing is deleted and the result is None.
+    Returns the number of deleted executions. If the execution and its branches are more than *most* executions, nothing
+    is deleted and the result is None.
     """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()

@@ -248,8 +248,8 @@ NEXT_WAKE: Final = f"""
 def _claim(**chosen: tuple[int, str, str]) -> str:
     """The statement that claims the executions that the arguments choose.
 
-    Each argument is a rank, a condition and an order. The order is the order of the index that is read. A later query
-    is executed only if the earlier queries return too few rows.
+    Each argument makes one query, and is a rank, a condition and an order: the order of the index that the query reads.
+    A later query is executed only if the earlier queries return too few rows.
     """
     queries = (
         f"""

@@ -32,8 +32,8 @@ is smaller, the heartbeat of a driver moves them.
 """
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
-"""The bytes that the log's file may keep after a time in which its pages could not be moved. A limit below the usual
-size of the log is slow: while a log grows, every fsync waits for the file's size too.
+"""The size in bytes to which SQLite truncates the log's file if the file became larger. A limit below the usual size of
+the log is slow: while the file grows, every fsync also has to write the file's new size.
 """
 
 CHECK_EVERY: Final = 0.25
@@ -298,7 +298,7 @@ class Connections:
             "trusted_schema=OFF",
         ):
             connection.execute(f"PRAGMA {setting}")
-        # Fails if the file cannot be written. If another process writes at this moment, the file can be written.
+        # Raises if the file cannot be written. A "busy" error is no failure: another process writes the file.
         connection.execute("PRAGMA busy_timeout=0")  # from now on `transaction.begin` waits
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -335,7 +335,7 @@ class Connections:
         how = "mode=ro" if self.read_only else "mode=rw"
         has_log = Path(paths.beside(self.path)[0]).exists()
         if self.read_only and paths.owner_if_other(self.path) is not None:
-            # A log or an index that is made for this user could not be written to by the journal's owner.
+            # If this user created the log or its index, the journal's owner could not write to these files.
             how = "mode=ro&readonly_shm=1" if has_log else _UNLOCKED
         connection = self._connect(how)
         try:

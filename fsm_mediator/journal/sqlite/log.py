@@ -106,7 +106,7 @@ def _unsound(data: bytes, size: int, salts: bytes, before: Sequence[int], *, big
 
 
 def _follows(data: bytes, number: int, size: int, *, big: bool) -> bool:
-    """Whether the frame with this number has the right checksum for a frame after the previous frame."""
+    """Whether the frame with this number has the right checksum, which depends on the previous frame."""
     at = _HEADER + (number - 1) * size
     return _is_sound(data, at, size, unpack_from(">2I", data, at - size + 16), big=big)
 

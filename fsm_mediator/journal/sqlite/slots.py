@@ -35,8 +35,8 @@ class _Free(NamedTuple):
     """The free slots of a limit.
 
     Attributes:
-        most: The number of slots.
-        free: The number of free slots.
+        most: The number of all slots of the limit.
+        free: The number of its free slots.
         prompt: The drivers whose places in the queue count, as JSON.
         now: The time, in seconds since the epoch.
     """

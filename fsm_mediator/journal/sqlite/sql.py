@@ -166,7 +166,7 @@ MAIL: Final = """
     SELECT number, kind, name, value, reason, actor, carrier, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = f"""
     SELECT EXISTS (SELECT 1 FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS}))"""
-"""Whether an inbox has a verb, or an item of a kind, above a number. EXISTS stops at the first of many items."""
+"""Whether an inbox has a verb, or an item of a given kind, with a number above a limit. EXISTS stops at the first."""
 VERB_IN: Final = f"""
     SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
