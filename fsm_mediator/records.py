@@ -159,7 +159,7 @@ _CAUSES: Final[dict[str, type[MediatorError]]] = {
         SagaAbandonedError,
     )
 }
-"""The errors that no step raises, by name. A record is enough to make them again: their message has all their data."""
+"""The errors that no step raises, by name. Each can be made again from its record, because its message has all data."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -221,8 +221,8 @@ class Acceptance(msgspec.Struct, frozen=True):
         parent: The id of the parent, if the execution is a branch. Otherwise None.
         successor: The id of the branch of the same group that may begin when this branch has settled (``at_most``).
             None if no branch waits for this one.
-        original: A copy of the original payload, if steps get the object itself and may change it. A second start of
-            the id is compared with the copy. Not journaled. UNSET if no copy is needed.
+        original: A copy of the original payload, if steps get the object itself and may change it. If the id is started
+            again, the new payload is compared with the copy. Not journaled. UNSET if no copy is needed.
         notes: Notes that are written by the same commit as the acceptance. They are not part of the acceptance's row.
         carrier: The trace context in which the execution was accepted: ``traceparent`` and ``tracestate``. None if
             there was none.

@@ -37,7 +37,7 @@ class Branching:
         unread: Whether the inbox has an item that was not passed to a turn yet.
         verbs: The verbs without an answer yet, each with the data that the engine needs to answer the verb.
         branches: The known state of each branch, by the path of its group and by its name.
-        openings: The opening of each branch of the current group, by the id of the branch.
+        openings: The opening (`Turns.opening`) of each branch of the current group, by the id of the branch.
         cancels: Whether a failed branch of the current group cancels the other branches.
         begun: The names of the branches of the current group that have begun.
         going_on: The names of the branches of the current group that have not ended.
@@ -104,7 +104,7 @@ class Branching:
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
-        """Notify the parent of this execution's status, if this execution is a branch."""
+        """Send the status of this execution to its parent, if this execution is a branch."""
         raise NotImplementedError
 
     async def join(self, execution: Execution) -> None:

@@ -105,7 +105,10 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _undo(self, standing: Data, verb: Data) -> None:
-        """Start a succeeded execution again, to undo it. *standing*: its state. *verb*: the verb ``undo`` as data."""
+        """Start a succeeded execution again, to undo it.
+
+        *standing*: the result of `_standing` for the execution. *verb*: the verb ``undo`` as data.
+        """
         raise NotImplementedError
 
     # Running

@@ -2,7 +2,7 @@
 
 A thread that arrives while no other thread writes is the *leader*: it executes the jobs of all threads in the queue and
 sets their results. A thread that arrives later queues, and the first thread in the queue leads the next group. A single
-writer only passes two uncontended locks.
+writer only acquires two uncontended locks.
 
 Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: the leader wakes one follower, and each
 follower wakes its neighbour. The *linger*: the next leader first lets these followers run, for at most `LINGER`

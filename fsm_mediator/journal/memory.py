@@ -52,7 +52,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         types: Two hooks for types that msgspec does not know, as for `SQLiteJournal`, if *encode* is set.
         keep: The number of ended executions to keep. If there are more, the execution that ended first is deleted
             with its branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The
-            journal refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.
+            last 1,000,000 deleted ids cannot be started again. If *keep* is None, all executions are kept.
 
     Raises:
         JournalError: *keep* is not a whole number of at least 1.
@@ -217,7 +217,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def lost(self, saga_id: str) -> JournalError:
         """The error for a driver that no longer owns the execution."""
         if saga_id not in self._rows:
-            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
+            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked meanwhile?")
         return LeaseLostError(
             f"execution {saga_id!r} was taken over by another driver or released; the driver stops, nothing was written"
         )

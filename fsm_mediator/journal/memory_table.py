@@ -252,7 +252,7 @@ class Table:
         return deleted
 
     def prune_these(self, roots: Iterable[str], before: float) -> int:
-        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
+        """Delete ended executions by id: see `RetainingJournal.prune_these`."""
         deleted = 0
         for root in roots:
             row = self.rows.get(root)

@@ -59,7 +59,7 @@ _ACCEPTED: Final = "accepted"
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value cannot be journaled. In a call that writes several commits, this is the result of that commit."""
+    """A value cannot be journaled. If a call writes several commits, this error is the result of one commit."""
 
 
 def next_attention_at(
@@ -360,7 +360,7 @@ UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, Type
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """Return *commit* as an encoding journal returns it: with encoded values, and errors as text.
+    """Return *commit* as a journal that encodes values returns it: with encoded values, and errors as text.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.

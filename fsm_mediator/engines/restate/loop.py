@@ -61,7 +61,7 @@ class SagaRun(Driving):
         service: The service in which the workflow runs: `SAGA` or `UNDONE`.
         invocation: The id of this run of the workflow.
         heard: How many messages the execution has received.
-        asked: The items from people that are not accepted or refused yet, by the number of their message.
+        asked: The items that people sent and that await acceptance or refusal, by the number of their message.
         announced: Whether Restate's journal has an announcement of the next turn.
         fresh: Whether this process made the announcement.
     """

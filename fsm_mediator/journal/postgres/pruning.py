@@ -39,7 +39,7 @@ def prune(
 
 
 def prune_these(connections: Connections, saga_ids: Sequence[str], before: float) -> int:
-    """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
+    """Delete ended executions by id: see `RetainingJournal.prune_these`."""
     roots = connections.read(sql.PRUNABLE_THESE, (list(filter(is_text, saga_ids)), before))
     deleted = (_delete(connections, root, None, forget_ids=False, token=0, before=before) for (root,) in roots)
     return sum(filter(None, deleted))

@@ -30,9 +30,8 @@ class SlotRules(NamedTuple):
     Attributes:
         schema: The schema of the journal's tables.
         is_gone: Returns whether the driver with this row of `sql.DRIVERS` is dead.
-        patience: Seconds. For this time no attempt overtakes an attempt that was overtaken often. If the driver of that
-            attempt has not asked for its slot by then, no slot is kept free for the attempt until its driver asks
-            again.
+        patience: The number of seconds for which a slot is kept free for an attempt that was overtaken often. If the
+            attempt's driver does not ask for the slot in this time, the attempt is ignored until its driver asks again.
     """
 
     schema: str

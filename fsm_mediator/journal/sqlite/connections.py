@@ -27,8 +27,8 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 MEMORY: Final = ":memory:"
 
 WAL_PAGES: Final = 2000
-"""The number of pages in the write-ahead log at which the next commit moves them to the file. If the log
-is smaller, the heartbeat of a driver moves them.
+"""If the write-ahead log has this number of pages, the next commit moves the pages to the file. If the log
+is smaller, the heartbeat of a driver moves the pages.
 """
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
@@ -137,7 +137,7 @@ class Connections:
     def _abandon(self) -> None:
         """Keep the connections to lost files open until the process ends.
 
-        When SQLite closes the last of these connections, it would write the old log into the new file and delete the
+        If SQLite closed the last of these connections, it would write the old log into the new file and delete the
         new log.
         """
         import ctypes  # rarely needed

@@ -27,7 +27,7 @@ class IdCache:
         last_written: By an execution's id: the number of the execution and of its last record. An execution is in this
             cache if its last commit came from this journal object, and its driver still owns it.
         drivers: The numbers of drivers, by the driver's id. A driver that was dismissed and enlists again gets another
-            number. Therefore a number is looked up again before an execution is given to its driver.
+            number. Therefore the number is looked up again before the driver gets an execution.
         definitions: The numbers of definitions, by saga, version and fingerprint.
     """
 

@@ -2,7 +2,7 @@
 
 `STEPS` has all versions. A new file runs through all steps, an older file through the steps that it lacks, in one
 transaction. A released step is never edited; a new version adds a step. An older library must not write to a migrated
-file, so a step that changes the meaning of a table also changes its name.
+file, so a step that changes the meaning of a table also renames it.
 
 How a row is found, and what a commit costs
 -------------------------------------------

@@ -1,6 +1,6 @@
 """SlotJudge: decides which attempts get a slot of a limit in a SQLite journal, and which queue. See `SlotJournal`.
 
-Usually a slot is free and the queue is empty; one query shows this. Only otherwise are dead drivers searched for.
+Usually a slot is free and the queue is empty; one query shows this. Otherwise dead drivers are searched for, too.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ class SlotJudge:
     Args:
         is_alive: Returns whether the driver with this number and row is alive.
         clock: Returns the time, in seconds since the epoch.
-        patience: Seconds. For this time no attempt overtakes an attempt that was overtaken often. If the driver of that
-            attempt has not asked for its slot by then, no slot is kept free for the attempt until its driver asks
-            again.
+        patience: The number of seconds for which a slot is kept free for an attempt that was overtaken often. If the
+            attempt's driver does not ask for the slot in this time, the attempt is ignored until its driver asks again.
     """
 
     def __init__(
