@@ -1,7 +1,7 @@
 """The `Journal` protocol, and the data types of its arguments and results.
 
 A journal stores executions by id, their records as rows, and the driver that owns each execution. A journal never calls
-a step, an observer or a machine. Of a record, it reads only the fields that this module names.
+a step, an observer or a machine. It reads only those fields of a record that this module names.
 """
 
 from __future__ import annotations
