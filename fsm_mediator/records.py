@@ -109,7 +109,7 @@ def render_traceback(error: BaseException, depth: int = 0) -> str:
     """The traceback of *error* and of its causes as text, causes first. The time grows linearly with the text's length.
 
     The standard library is slower: it reads every source file again and parses each line to mark columns, which takes
-    ten times as long for 20 frames. For a chain of causes, it renders a cause once for each error that it leads to.
+    ten times as long for 20 frames. In a chain of causes, it also renders a cause several times.
     """
     blocks: list[str] = []
     seen: set[int] = set()

@@ -139,7 +139,7 @@ class Projection:
         return entry is not None and entry.seq > known
 
     def release(self, before: float) -> int:
-        """Release the executions that succeeded before a time. They can then be pruned, but no longer be undone.
+        """Release the executions that succeeded before a time. Then they can be pruned, but can no longer be undone.
 
         Args:
             before: The time, in seconds since the epoch.

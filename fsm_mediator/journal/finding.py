@@ -224,7 +224,7 @@ def full_page(
     This function is for journals that read the numbers of executions first, and then the rows with these numbers.
 
     An execution can be deleted between the two reads. Then more numbers are read, until the page is full or no number
-    is left. Otherwise a reader would take a page with a missing row for the last page.
+    is left. Otherwise a reader would think that a page with a missing row is the last page.
 
     Args:
         numbers_of: Takes a cursor and a maximum. Returns the numbers of executions after the cursor, newest first, and

@@ -434,7 +434,7 @@ def is_journal(candidate: object) -> TypeGuard[Journal]:
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse a *before* or *limit* of a wrong type. In SQLite a text is above all numbers: all would be deleted.
+    """Refuse a *before* or *limit* of a wrong type. In SQLite, `prune` with a text as *before* would delete all.
 
     Raises:
         DefinitionError: *before* is not a number, or *limit* is not a whole number.

@@ -189,7 +189,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         )
 
     def count(self, events: Collection[str], path: str) -> int:
-        """The number of transitions that had one of *events* and left a state of the part at *path*."""
+        """The number of transitions that left a state of the part at *path* and whose event is in *events*."""
         total = 0
         for move, count in self.moves.items():
             event, source, _ = move.split(" ")

@@ -110,7 +110,7 @@ class SagaRun(Driving):
             self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 
     def _keep_standing(self) -> None:
-        """Store what the handler `standing` returns besides the records: the inbox, and the answer of `rests`."""
+        """Store what the handler `standing` returns besides the records: the inbox, and the result of `rests`."""
         assert self.execution is not None
         standing = {"items": list(self.items), "rests": self.rests(self.execution)}
         if standing != self._standing:
