@@ -141,4 +141,4 @@ def check_cipher(where: str, cipher: Any) -> None:
         DefinitionError: *cipher* has no `seal` or no `open`.
     """
     if cipher is not None and not (callable(getattr(cipher, "seal", None)) and callable(getattr(cipher, "open", None))):
-        raise DefinitionError(f"{where}: cipher is an AesGcm, or another with seal and open, not {cipher!r}")
+        raise DefinitionError(f"{where}: cipher is an AesGcm, or another cipher with seal and open, not {cipher!r}")

@@ -220,7 +220,7 @@ class GroupCommit(Generic[J]):
             known = waiter.done or self._leader is waiter or waiter in self.waiting or waiter in self._under_way
             if not known:
                 waiter.failure = JournalError(
-                    "the thread that wrote for several was interrupted; whether this was written is not known"
+                    "the thread that wrote for several threads was interrupted; whether this was written is not known"
                 )
 
     def _leave_queue(self, waiter: Waiter[J]) -> None:
@@ -250,7 +250,7 @@ class GroupCommit(Generic[J]):
         finally:
             for each in self._under_way:
                 if not each.done:
-                    each.failure = _NotWrittenError("the thread that wrote for several was interrupted")
+                    each.failure = _NotWrittenError("the thread that wrote for several threads was interrupted")
             self._pass_lead(self._under_way[1:])
 
     def _pass_lead(self, followers: Sequence[Waiter[J]] = ()) -> None:

@@ -190,7 +190,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
         if record.seq != seq or record.saga_id != saga_id:
             raise JournalError(
                 f"records of execution {saga_id!r} do not follow one another: {record.seq} of {record.saga_id!r} comes "
-                f"where {seq} was to come. Nothing was written"
+                f"in place of {seq}. Nothing was written"
             )
         details = Details(record.step, record.attempt, record.value)
         if record.error is not None:
