@@ -223,7 +223,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches, or only their count if there are too many and their names are the numbers from 0."""
+    """The names of branches. Only their count if there are too many, and their names are 0, 1, 2 and so on."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 

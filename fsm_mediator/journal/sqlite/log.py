@@ -26,7 +26,7 @@ _HEADER: Final = 32
 """The number of bytes before the first frame."""
 
 _FRAME_HEADER: Final = 24
-"""The number of bytes of a frame before its page: page, size of the file after a commit, two salts, two checksums."""
+"""The number of bytes before the page in a frame: page number, file size after a commit, two salts, two checksums."""
 
 _PAGE: Final = 4096
 """The page size in bytes that is assumed if the header is damaged: SQLite's default."""

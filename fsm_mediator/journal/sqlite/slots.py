@@ -37,7 +37,7 @@ class _Free(NamedTuple):
     Attributes:
         most: The number of all slots of the limit.
         free: The number of its free slots.
-        prompt: The drivers whose places in the queue count, as JSON.
+        prompt: The drivers whose places in the queue are valid, as JSON.
         now: The time, in seconds since the epoch.
     """
 
@@ -113,7 +113,7 @@ class SlotJudge:
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
         """The first queued attempts with a number below *before*, at most as many as there are free slots.
 
-        Attempts of the driver *own* count even if other drivers ignore them.
+        Attempts of the driver *own* are included even if other drivers ignore them.
         """
         parameters = (name, room.prompt, before, room.now, own, room.free)
         return read(sql.QUEUE, parameters) if room.free > 0 else []

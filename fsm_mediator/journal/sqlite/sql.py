@@ -270,7 +270,7 @@ ENTRIES: Final = f"""
         JOIN records a ON a.execution = e.number AND a.seq = 0
         LEFT JOIN drivers o ON o.number = {_OWNER}"""
 OF_OWNER: Final = -len(_DRIVER_COLUMNS.split())
-"""The index, from the end, of the first of the owner's columns. They are the last columns of `ENTRIES`."""
+"""The last columns of `ENTRIES` are the owner's columns. This is the index of the first of them, from the end."""
 ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 
