@@ -10,11 +10,31 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import compare, composition, durable, environments, floors, postgres, rendering, report, verifying
-from benchmarks.measure import pin_to_one_core
+from benchmarks import (
+    compare,
+    composition,
+    durable,
+    environments,
+    floors,
+    postgres,
+    rendering,
+    report,
+    sizes,
+    verifying,
+)
+from benchmarks.measure import Figures, pin_to_one_core
 
-GROUPS = ("in_memory", "durable", "imports", "journal", "floors", "verifying", "rendering", "composition", "postgres")
+GROUPS = (
+    *("in_memory", "durable", "imports", "journal", "floors"),
+    *("verifying", "rendering", "composition", "postgres", "sizes"),
+)
 PICTURES = (3, 10)  # Graphviz needs most of a minute for those of 40 steps: ``python -m benchmarks.rendering``
+RENDERING = f"""
+import json
+from benchmarks import rendering
+figures = {{}}
+print(json.dumps([rendering.run(figures, sizes={PICTURES}), figures]))
+"""
 PEERS = ("in_memory", "durable", "imports")
 
 
@@ -65,7 +85,8 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
     results, pythons = compare.start(say)
     say(pin_to_one_core())
     results["effort"] = f"medians of {effort.rounds} interleaved repetitions"
-    results["told"] = {}
+    results["told"], results["figures"] = {}, {}
+    figures: Figures = results["figures"]
     if "in_memory" in groups:
         compare.in_memory(results, pythons, effort, say)
     if "durable" in groups:
@@ -75,44 +96,49 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
     if "journal" in groups:
         say("our journal: threads, growth, recovery, waiting")
         ended = (1_000, 100_000, 1_000_000) if million else (1_000, 100_000) if effort.rounds > 3 else (1_000, 5_000)
-        results["told"]["durable"] = durable.run(rounds=max(3, effort.rounds // 3), ended=ended)
+        results["told"]["durable"] = durable.run(rounds=max(3, effort.rounds // 3), figures=figures, ended=ended)
     if "floors" in groups:
         say("floors")
-        results["told"]["floors"] = floors.run(max(3, effort.rounds // 2))
+        results["told"]["floors"] = floors.run(max(3, effort.rounds // 2), figures)
     if "verifying" in groups:
         say("verifying")
         results["told"]["verifying"] = verifying.run()
     if "rendering" in groups:
         say("rendering")
-        results["told"]["rendering"] = rendered(say)
+        results["told"]["rendering"] = rendered(say, figures)
     if "composition" in groups:
         say("composition")
-        results["told"]["composition"] = composition.run(rounds=effort.few)
+        results["told"]["composition"] = composition.run(figures, rounds=effort.few)
     if "postgres" in groups:
         say("postgres")
-        results["told"]["postgres"] = postgres.run()
+        results["told"]["postgres"] = postgres.run(figures)
+    if "sizes" in groups:
+        say("sizes")
+        sizes.run(figures, rounds=max(3, effort.rounds // 3))
     say("done")
     return results
 
 
-def rendered(say: Callable[[str], None]) -> str:
+def rendered(say: Callable[[str], None], figures: Figures) -> str:
     """The output of the benchmark of pictures. The libraries to compare with are installed beside the project."""
     try:
         beside = environments.beside(report.ROOT / "benchmarks" / "rendering.txt")
     except environments.NotToBeHadError as error:
         say(f"NOT COMPARED: pictures of others: {error}")
-        return rendering.run(sizes=PICTURES)
+        return rendering.run(figures, sizes=PICTURES)
     # In a process of its own: what is beside must not be found by what was measured before.
     path = os.pathsep.join((str(report.ROOT), str(beside)))
     done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", f"from benchmarks import rendering; print(rendering.run(sizes={PICTURES}))"],
+        [sys.executable, "-c", RENDERING],
         cwd=report.ROOT,
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return done.stdout.strip()
+    text, found = json.loads(done.stdout)
+    figures.update(found)
+    return str(text)
 
 
 if __name__ == "__main__":

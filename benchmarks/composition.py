@@ -18,12 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import table, timings
+from benchmarks.measure import Figures, table, timings
 from fsm_mediator import AsyncMediator, Execution, Mediator, Parallel, Saga, Sleep, SQLiteJournal, Step, step
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.records import Acceptance, Begin
 
-SIZES = (2, 16, 256)
+SIZES = (2, 16, 256, 1024)
 BATCH = 1000
 
 
@@ -61,7 +61,7 @@ async def bare_tasks(size: int) -> None:
     await asyncio.gather(*(asyncio.create_task(nothing_awaited.execute(None)) for _ in range(size)))
 
 
-def in_threads(size: int, rounds: int) -> str:
+def in_threads(size: int, rounds: int, figures: Figures) -> str:
     """A group in `Mediator`, compared with bare threads and with as many steps in a row."""
     saga, row = group(nothing, size), Saga("row", steps(size))
     with Mediator(saga, row) as mediator:
@@ -71,10 +71,12 @@ def in_threads(size: int, rounds: int) -> str:
             f"a group of {size}": lambda: mediator.run(saga),
         }
         measured = timings(contestants, rounds=rounds)
+    bare, _, ours = (each.median for each in measured.values())
+    figures[f"threads, branches {size}"], figures[f"threads, threads {size}"] = ours, bare
     return table(f"Mediator, a group of {size}", measured, f"{size} bare threads")
 
 
-def in_tasks(size: int, rounds: int) -> str:
+def in_tasks(size: int, rounds: int, figures: Figures) -> str:
     """A group in `AsyncMediator`, compared with bare tasks."""
     saga = group(nothing_awaited, size)
     with asyncio.Runner() as runner:
@@ -85,10 +87,13 @@ def in_tasks(size: int, rounds: int) -> str:
         }
         measured = timings(contestants, rounds=rounds)
         runner.run(mediator.close())
+    bare, ours = (each.median for each in measured.values())
+    figures[f"asyncio, branches {size}"], figures[f"asyncio, tasks {size}"] = ours, bare
+    figures[f"asyncio, a group of {size}"] = ours / bare
     return table(f"AsyncMediator, a group of {size}", measured, f"{size} bare tasks")
 
 
-def nesting(rounds: int) -> str:
+def nesting(rounds: int, figures: Figures) -> str:
     """Nine steps in a row, and the same steps in three nested sagas."""
     flat = Saga("flat", steps(9))
     nested = Saga("nested", [Saga(f"s{outer}", steps(3)) for outer in range(3)])
@@ -97,7 +102,10 @@ def nesting(rounds: int) -> str:
             "9 steps in a row": lambda: mediator.run(flat),
             "3 nested sagas of 3": lambda: mediator.run(nested),
         }
-        return table("a nested saga", timings(contestants, rounds=rounds), "9 steps in a row")
+        measured = timings(contestants, rounds=rounds)
+    in_a_row, ours = (each.median for each in measured.values())
+    figures["nested"] = ours / in_a_row
+    return table("a nested saga", measured, "9 steps in a row")
 
 
 # Waking
@@ -105,10 +113,10 @@ def nesting(rounds: int) -> str:
 sleeper = Saga("sleeper", [Sleep("night", 3600.0)])
 
 
-def put_to_sleep(path: Path, number: int) -> None:
-    """Journal *number* executions that sleep and are due, as if all of them had been started an hour ago."""
+def put_to_sleep(path: Path, number: int, ago: float = 3601.0) -> None:
+    """Journal *number* executions that sleep for an hour, as if all of them had been started *ago* seconds ago."""
     journal = SQLiteJournal(path, durability="normal")
-    at = time.time() - 3601.0
+    at = time.time() - ago
     for first in range(0, number, BATCH):
         journal.write_all([_asleep(f"{each:032x}", at) for each in range(first, min(number, first + BATCH))])
     journal.close()
@@ -153,7 +161,7 @@ def _megabytes() -> float:
     raise LookupError("this system does not tell the memory of a process")
 
 
-def waking(number: int) -> str:
+def waking(number: int, figures: Figures) -> str:
     """The seconds and the memory that the daemon needs to wake *number* executions."""
     lines = [f"{number:,} sagas that sleep on disk, all due: until the daemon has woken and ended them all"]
     for kind in ("threads", "asyncio"):
@@ -164,6 +172,7 @@ def waking(number: int) -> str:
             command = [sys.executable, "-m", "benchmarks.composition", "--wake", str(path), "--kind", kind]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own
             seconds, megabytes = map(float, told.split())
+        figures[f"waking, {kind}"] = seconds
         lines.append(
             f"  {kind:10}{seconds:8.1f} s, {seconds / number * 1e6:6.0f} us each; at most {megabytes:.0f} MB of memory "
             f"more; {size / number * 1e6:.0f} bytes each on disk while they sleep"
@@ -171,12 +180,12 @@ def waking(number: int) -> str:
     return "\n".join(lines)
 
 
-def run(*, rounds: int = 11, parked: int = 100_000) -> str:
-    """Run all measurements."""
-    told = [nesting(rounds)]
+def run(figures: Figures, *, rounds: int = 11, parked: int = 100_000) -> str:
+    """Run all measurements. *figures* receives the values that are compared with a goal or plotted by size."""
+    told = [nesting(rounds, figures)]
     for size in SIZES:
-        told += [in_threads(size, rounds), in_tasks(size, rounds)]
-    return "\n\n".join([*told, waking(parked)])
+        told += [in_threads(size, rounds, figures), in_tasks(size, rounds, figures)]
+    return "\n\n".join([*told, waking(parked, figures)])
 
 
 def main() -> None:
@@ -190,7 +199,7 @@ def main() -> None:
     if arguments.wake:
         wake(arguments.wake, arguments.kind)
     else:
-        print(run(rounds=arguments.rounds, parked=arguments.parked))
+        print(run({}, rounds=arguments.rounds, parked=arguments.parked))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Protocol
 from benchmarks import long_run
 from benchmarks.floor import Durability, HandWritten, Ratios, scratch
 from benchmarks.in_memory import sagas
-from benchmarks.measure import machine, pin_to_one_core
+from benchmarks.measure import Figures, machine, pin_to_one_core
 from fsm_mediator import AsyncMediator, Journal, Mediator, SQLiteJournal
 
 WIDTHS = (1, 16, 256, 1024)
@@ -144,18 +144,17 @@ def check_records(journal: Journal, saga_id: str) -> None:
         raise AssertionError(f"not what was to be measured: {states}")
 
 
-def run(*, rounds: int, ended: tuple[int, ...] = (1_000, 100_000)) -> str:
-    """Run all measurements."""
-    return "\n\n".join(
-        [throughput("full", rounds), throughput("normal", rounds), long_run.growth(ended), *long_run.run()]
-    )
+def run(*, rounds: int, figures: Figures, ended: tuple[int, ...] = (1_000, 100_000)) -> str:
+    """Run all measurements. *figures* receives the values that are compared with a goal or plotted by size."""
+    by_width = [throughput("full", rounds), throughput("normal", rounds)]
+    return "\n\n".join([*by_width, long_run.growth(ended, figures), long_run.recovery(figures), long_run.waiting()])
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "full": lambda arguments: throughput("full", arguments.rounds, tuple(arguments.widths)),
     "normal": lambda arguments: throughput("normal", arguments.rounds, tuple(arguments.widths)),
-    "growth": lambda arguments: long_run.growth(tuple(arguments.ended)),
-    "recovery": lambda arguments: long_run.recovery(arguments.interrupted),
+    "growth": lambda arguments: long_run.growth(tuple(arguments.ended), {}),
+    "recovery": lambda arguments: long_run.recovery({}, arguments.interrupted),
     "waiting": lambda arguments: long_run.waiting(arguments.waiting),
 }
 

@@ -85,6 +85,10 @@ class Ratios:
         self._by_hand.run(sagas)
         return (time.perf_counter() - started) / sagas * 1e6
 
+    def ratio(self, name: str) -> float:
+        """The time of a contestant, divided by the time of the loop: the median of the samples."""
+        return statistics.median(own / floor for floor, own in self._samples[name])
+
     def table(self, title: str) -> str:
         """The samples as text."""
         floors = [floor for samples in self._samples.values() for floor, _ in samples]

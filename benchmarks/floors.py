@@ -16,25 +16,22 @@ import itertools
 import statistics
 import threading
 import time
-import tracemalloc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
+from benchmarks import floors_in_memory
 from benchmarks.durable import Runs, check_records, in_threads, on_a_loop, one
 from benchmarks.floor import INSERT, Durability, HandWritten, Ratios, one_table, scratch
-from benchmarks.in_memory import bytes_of_an_execution, nothing, refuse, sagas
-from benchmarks.measure import machine, pin_to_one_core, table, timings
-from benchmarks.peers.bare_loop import by_hand, by_hand_async
-from fsm_mediator import AsyncMediator, Execution, Mediator, Saga, SQLiteJournal, step
+from benchmarks.in_memory import sagas
+from benchmarks.measure import Figures, machine, pin_to_one_core
+from fsm_mediator import AsyncMediator, Execution, Mediator, Saga, SQLiteJournal
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.rows import Row, acceptance_row, record_rows
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.records import Acceptance, Raised, Record
-
-AT_ONCE = 1_000
-"""Runs at a time on asyncio."""
+from fsm_mediator.records import Acceptance, Record
 
 Written = tuple[str, Row, list[Row]]
 """One saga of three steps as the rows that its journal is given: its id, its acceptance, its four records."""
@@ -60,6 +57,7 @@ class Statements:
         ((self._driver,),) = self._cursor.execute(sql.DRIVER, (driver.id,)).fetchall()
         (self._definition,) = self._cursor.execute("SELECT max(number) FROM definitions").fetchone()
         self._made = (written(good, f"{number:032x}") for number in itertools.count())
+        self._ready: list[Written] = []
 
     def one(self) -> float:
         """Write one saga. Returns its microseconds."""
@@ -73,6 +71,26 @@ class Statements:
         for row in rows[1:]:
             execute(sql.APPEND, (*row, number, saga_id, 1, self._driver))
         return (time.perf_counter() - started) * 1e6
+
+    def prepare(self, number: int) -> None:
+        """Make the rows of *number* sagas."""
+        self._ready = [next(self._made) for _ in range(number)]
+
+    def many(self, number: int) -> None:
+        """Write *number* prepared sagas side by side. Each of the four commits has a record of every saga."""
+        made, self._ready = self._ready[:number], self._ready[number:]
+        execute = self._cursor.execute
+        execute("BEGIN IMMEDIATE")
+        numbers = []
+        for saga_id, accepted, rows in made:
+            numbers.append(execute(sql.OPEN_HELD, (saga_id, self._definition, self._driver)).lastrowid)
+            execute(sql.RECORD[2], (numbers[-1], *accepted, numbers[-1], *rows[0]))
+        execute("COMMIT")
+        for later in (1, 2, 3):
+            execute("BEGIN IMMEDIATE")
+            for at, (saga_id, _, rows) in zip(numbers, made, strict=True):
+                execute(sql.APPEND, (*rows[later], at, saga_id, 1, self._driver))
+            execute("COMMIT")
 
     def close(self) -> None:
         """Close the file, once what was written last is seen to be a whole execution."""
@@ -101,7 +119,7 @@ class Sharing:
         self._numbers = itertools.count()
 
     def run(self, _name: str) -> None:
-        """Four moves, each on disk before the next."""
+        """Make four transitions. Each is on disk before the next."""
         saga_id = f"{next(self._numbers):032x}"
         for seq in range(1, 5):
             self._group.perform([(saga_id, seq, "executed", "executing.b", time.time(), "null")])
@@ -130,7 +148,7 @@ class Passing:
         self._numbers = itertools.count()
 
     def run(self, _name: str) -> None:
-        """Wait for one's turn and hand it on, four times."""
+        """Wait for the turn of this thread, and wake the next thread. Repeat this four times."""
         place = getattr(self._mine, "place", None)
         if place is None:
             place = self._mine.place = next(self._numbers) % len(self._locks)
@@ -139,7 +157,7 @@ class Passing:
             self._locks[(place + 1) % len(self._locks)].release()
 
 
-def on_disk(durability: Durability, rounds: int) -> str:
+def on_disk(durability: Durability, rounds: int, figures: Figures) -> str:
     """The table for one saga at a time, and for 256 threads."""
     good, _ = sagas(coroutines=False)
     with scratch() as folder:
@@ -165,164 +183,89 @@ def on_disk(durability: Durability, rounds: int) -> str:
         sharing.close()
         statements.close()
         by_hand_on_disk.close()
-        return ratios.table(f"3 steps on disk, durability {durability}")
+    for name in ("one at a time: the statements", "one at a time: fsm_mediator"):
+        figures[f"{durability}, {name}"] = ratios.ratio(name)
+    for name in ("256 threads: sharing commits", "256 threads: fsm_mediator"):
+        figures[f"{durability}, {name}"] = 1 / ratios.ratio(name)
+    return ratios.table(f"3 steps on disk, durability {durability}")
 
 
-# A failure
-
-
-def failing(rounds: int) -> str:
-    """A saga whose third step fails at each of three attempts, and is compensated."""
-    _, bad = sagas(coroutines=False)
-
-    kept: list[Execution] = []
-    mediator = Mediator(bad)
-    measured = timings(
-        {
-            "a loop": lambda: by_hand(((nothing, nothing), (nothing, nothing), (refuse, nothing))),
-            "an execution, without a mediator": lambda: executed(bad),
-            "the same, kept": lambda: kept.append(executed(bad)),
-            "fsm_mediator, which keeps it": lambda: mediator.run("w3_failing", check=False),
-        },
-        rounds=rounds,
-    )
-    mediator.close()
-    return table("3 steps in memory, the last fails (microseconds)", measured, "a loop")
-
-
-def executed(saga: Saga) -> Execution:
-    """Run a saga on its machine, with its callbacks and records: no mediator, no journal, no observers, no id."""
-    execution = Execution(saga, Acceptance("", saga.name, saga.version, saga.fingerprint, None, 0.0))
-    execution.begin(time.time())
-    while (effect := execution.effect) is not None:
-        if effect.callback is None:
-            execution.advance(time.time())
-            continue
-        try:
-            value = effect.callback.function(None)
-        except Exception as error:
-            execution.feed(Raised(error), time.time())
-        else:
-            execution.succeed(value, time.time())
-    if execution.state != "failed":
-        raise AssertionError(f"not what was to be measured: {execution.state}")
-    return execution
-
-
-# On asyncio
-
-
-def at_once(rounds: int) -> str:
-    """A thousand runs at a time on asyncio, compared with runs one after the other in a thread."""
-    plain, _ = sagas(coroutines=False)
+def cpu_of_tasks(rounds: int, figures: Figures) -> str:
+    """The CPU time of 256 tasks on disk, compared with the same tasks in memory."""
     good, _ = sagas(coroutines=True)
-    mediator = Mediator(plain)
 
-    async def does_nothing() -> None:
-        pass
+    async def in_memory() -> None:
+        async with AsyncMediator(good) as mediator:
+            await run_in_tasks(mediator)
 
-    async def three() -> None:
-        for _ in range(3):
-            await does_nothing()
+    async def on_disk(path: Path) -> None:
+        async with AsyncMediator(good, journal=SQLiteJournal(path)) as mediator:
+            await run_in_tasks(mediator)
 
-    async def task_of_its_own() -> None:
-        await asyncio.shield(asyncio.ensure_future(three()))
-
-    async def ours() -> float:
-        async with AsyncMediator(good) as awaiting:
-
-            async def run() -> None:
-                await awaiting.run("w3")
-
-            return await each_of(run)
-
-    contestants: dict[str, Callable[[], float]] = {
-        "one after the other in a thread: fsm_mediator": lambda: in_turn(mediator),
-        "at once: three calls of a coroutine, no saga": lambda: asyncio.run(each_of(three)),
-        "at once: the same in a task of its own": lambda: asyncio.run(each_of(task_of_its_own)),
-        "at once: fsm_mediator": lambda: asyncio.run(ours()),
-    }
-    taken = [[call() for call in contestants.values()] for _ in range(rounds)]
-    mediator.close()
-    medians = {
-        name: statistics.median(samples) for name, samples in zip(contestants, zip(*taken, strict=True), strict=True)
-    }
-    base = next(iter(medians.values()))
-    lines = [f"3 steps in memory, {AT_ONCE:,} at a time (microseconds a saga)"]
-    lines += [f"  {name:48}{median:8.2f}{median / base:8.2f}x" for name, median in medians.items()]
+    with scratch() as folder:
+        statements = Statements(folder / "statements.db", "full")
+        contestants: dict[str, Callable[[], float]] = {
+            "in memory": lambda: cpu_seconds(in_memory),
+            "on disk, full": lambda: cpu_seconds(functools.partial(on_disk, folder / "sagas.db")),
+            "the statements alone, full": lambda: cpu_of_statements(statements),
+        }
+        taken = [[call() for call in contestants.values()] for _ in range(rounds)]
+        statements.close()
+    medians = [statistics.median(samples) / (TASKS * 4) * 1e6 for samples in zip(*taken, strict=True)]
+    figures["256 tasks on disk, CPU"] = statistics.median(disk / memory for memory, disk, _ in taken)
+    figures["256 tasks: the statements, CPU"] = statistics.median(
+        (memory + alone) / memory for memory, _, alone in taken
+    )
+    lines = [f"3 steps in {TASKS} tasks (microseconds of CPU a saga)"]
+    lines += [
+        f"  {name:48}{each:8.2f}{each / medians[0]:8.2f}x" for name, each in zip(contestants, medians, strict=True)
+    ]
     return "\n".join(lines)
 
 
-def in_turn(mediator: Mediator) -> float:
-    """Run `AT_ONCE` sagas, one after the other. Returns the microseconds for each."""
-    started = time.perf_counter()
-    for _ in range(AT_ONCE):
-        mediator.run("w3")
-    return (time.perf_counter() - started) / AT_ONCE * 1e6
+def cpu_of_statements(statements: Statements) -> float:
+    """The CPU time of the SQL statements of as many sagas, without the time for making their rows."""
+    statements.prepare(TASKS * 4)
+    started = time.process_time()
+    for _ in range(4):
+        statements.many(TASKS)
+    return time.process_time() - started
 
 
-async def each_of(call: Callable[[], Awaitable[object]]) -> float:
-    """Await `AT_ONCE` calls at the same time. Returns the microseconds for each."""
-    started = time.perf_counter()
-    await asyncio.gather(*(call() for _ in range(AT_ONCE)))
-    return (time.perf_counter() - started) / AT_ONCE * 1e6
+TASKS = 256
 
 
-def waiting() -> str:
-    """The memory of one of many runs that wait in a step on asyncio."""
-    waits_for: list[asyncio.Future[None]] = []
+async def run_in_tasks(mediator: AsyncMediator) -> None:
+    """Run many tasks. Each task runs four sagas."""
 
-    async def waits(payload: object = None) -> None:
-        await waits_for[0]
+    async def work() -> None:
+        for _ in range(4):
+            await mediator.run("w3")
 
-    async def loop() -> None:
-        await by_hand_async(((waits, waits),))
-
-    async def in_a_task_of_its_own() -> None:
-        await asyncio.shield(asyncio.ensure_future(loop()))
-
-    async def size_of(run: Callable[[], Awaitable[object]]) -> int:
-        waits_for[:] = [asyncio.get_running_loop().create_future()]
-        tracemalloc.start()
-        try:
-            tasks = [asyncio.ensure_future(run()) for _ in range(AT_ONCE)]
-            await asyncio.sleep(0.2)
-            size, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        waits_for[0].set_result(None)
-        await asyncio.gather(*tasks)
-        return size // AT_ONCE
-
-    async def ours() -> int:
-        async with AsyncMediator(Saga("waits", [step(name="a")(waits)])) as mediator:
-            await mediator.start("waits", saga_id="the first")
-            return await size_of(lambda: mediator.run("waits"))
-
-    sizes = {
-        "a loop, in a task": asyncio.run(size_of(loop)),
-        "a task that waits for the loop's, as run does": asyncio.run(size_of(in_a_task_of_its_own)),
-        "fsm_mediator": asyncio.run(ours()),
-        "of these, the execution alone": bytes_of_an_execution(AT_ONCE),
-    }
-    base = next(iter(sizes.values()))
-    lines = [f"what a run holds that waits on asyncio (bytes, each of {AT_ONCE:,})"]
-    lines += [f"  {name:54}{size:8,}{size / base:8.2f}x" for name, size in sizes.items()]
-    return "\n".join(lines)
+    await asyncio.gather(*(work() for _ in range(TASKS)))
 
 
-PARTS: dict[str, Callable[[int], str]] = {
-    "full": lambda rounds: on_disk("full", rounds),
-    "normal": lambda rounds: on_disk("normal", rounds),
-    "failing": failing,
-    "at_once": at_once,
-    "waiting": lambda rounds: waiting(),
+def cpu_seconds(call: Callable[[], Coroutine[Any, Any, None]]) -> float:
+    """The CPU time of a coroutine that runs on a separate event loop."""
+    started = time.process_time()
+    asyncio.run(call())
+    return time.process_time() - started
+
+
+PARTS: dict[str, Callable[[int, Figures], str]] = {
+    "full": functools.partial(on_disk, "full"),
+    "normal": functools.partial(on_disk, "normal"),
+    "cpu_of_tasks": cpu_of_tasks,
+    "succeeding": floors_in_memory.succeeding,
+    "failing": floors_in_memory.failing,
+    "at_once": floors_in_memory.at_once,
+    "waiting": lambda rounds, figures: floors_in_memory.waiting(),
 }
 
 
-def run(rounds: int) -> str:
-    """Measure all of it."""
-    return "\n\n".join(part(rounds) for part in PARTS.values())
+def run(rounds: int, figures: Figures) -> str:
+    """Run all measurements. *figures* receives the values that are compared with a goal."""
+    return "\n\n".join(part(rounds, figures) for part in PARTS.values())
 
 
 def main() -> None:
@@ -333,7 +276,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{machine()}, {pin_to_one_core()}")
     for part in arguments.parts or PARTS:
-        print("\n" + PARTS[part](arguments.rounds), flush=True)
+        print("\n" + PARTS[part](arguments.rounds, {}), flush=True)
 
 
 if __name__ == "__main__":

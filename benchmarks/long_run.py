@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.floor import HandWritten, scratch
 from benchmarks.in_memory import sagas
+from benchmarks.measure import Figures
 from fsm_mediator import AsyncMediator, Mediator, Outcome, Retry, RetryAfterError, Saga, SQLiteJournal, step
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit, Driver
@@ -24,15 +25,10 @@ from fsm_mediator.records import Acceptance, Record
 _ids = random.Random(7)  # noqa: S311 - as random as real ones, and the same in every run
 
 
-def run() -> list[str]:
-    """Measure recovery, and memory."""
-    return [recovery(), waiting()]
-
-
 # Ended
 
 
-def growth(counts: tuple[int, ...]) -> str:
+def growth(counts: tuple[int, ...], figures: Figures) -> str:
     """Measure whether anything becomes slower with the number of ended executions."""
     lines = [
         "executions that have ended in the journal, and what one more costs (durability normal; microseconds)",
@@ -58,6 +54,7 @@ def growth(counts: tuple[int, ...]) -> str:
                 listing = median_us(lambda: mediator.executions(limit=20), 50)
             ours = statistics.median(own for _, own in pairs)
             ratio = statistics.median(own / floor for floor, own in pairs)
+            figures[f"ended {count}"], figures[f"ended {count}: the loop"] = ours, ours / ratio
             lines.append(f"  {count:>10,} ended{ours:8.0f}{ratio:12.1f}x{recover:10.0f}{listing:10.0f}{opening:8.0f}")
         by_hand.close()
     return "\n".join(lines)
@@ -140,7 +137,7 @@ async def second_awaited(payload: object) -> None:
     """Does nothing."""
 
 
-def recovery(number: int = 10_000) -> str:
+def recovery(figures: Figures, number: int = 10_000) -> str:
     """How long it takes to recover executions whose process died during their second step."""
     lines = [f"recovery of {number:,} interrupted executions (durability full)"]
     with scratch() as folder:
@@ -162,6 +159,7 @@ def recovery(number: int = 10_000) -> str:
             took = time.perf_counter() - started
             if len(outcomes) != number or not all(outcome.succeeded for outcome in outcomes):
                 raise AssertionError(f"recovered {len(outcomes)} of {number}")
+            figures[f"recovery, {name}"] = took
             lines.append(
                 f"  {name:10}{took:7.1f} s, {took / number * 1e6:5.0f} us each: {took / number / floor:.2f}x of what a "
                 f"saga takes the hand-written loop"

@@ -7,9 +7,13 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+Figures: TypeAlias = dict[str, float]
+"""What a benchmark found, by the name of the figure: what `benchmarks.marks` compares with the goals."""
 
 
 class Timing(NamedTuple):
@@ -28,6 +32,20 @@ def pin_to_one_core() -> str:
     except (AttributeError, OSError):
         return "not pinned"
     return f"pinned to core {core}"
+
+
+@contextmanager
+def on_every_core() -> Iterator[None]:
+    """Inside of the ``with`` block, let this process use every core, like a program that is not pinned."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def timings(contestants: dict[str, Callable[[], object]], *, rounds: int, seconds: float = 0.05) -> dict[str, Timing]:

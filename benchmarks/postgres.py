@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from benchmarks import environments
+from benchmarks.measure import Figures
 from benchmarks.roster import ROSTER
 from benchmarks.server_time import server_seconds
 from fsm_mediator import AsyncMediator, Mediator, Saga, step
@@ -207,8 +208,8 @@ def with_dbos(url: str, postmaster: int, number: int) -> dict[int, Spent] | str:
     return {int(at_once): Spent(*spent) for at_once, spent in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def run(*, number: int = 400, rounds: int = 5, dbos_number: int = 200) -> str:
-    """Run all measurements. Returns a table."""
+def run(figures: Figures, *, number: int = 400, rounds: int = 5, dbos_number: int = 200) -> str:
+    """Run all measurements. Returns a table. *figures* receives the ratios to the hand-written loop."""
     with EmbeddedServer() as server, ExitStack() as stack:
         postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
         contestants = {HAND: by_hand, "Mediator": with_threads, "AsyncMediator": with_tasks}
@@ -228,6 +229,7 @@ def run(*, number: int = 400, rounds: int = 5, dbos_number: int = 200) -> str:
         cells = []
         for at_once, spent in each.items():
             ratio = spent.total / base[at_once].total
+            figures[f"PostgreSQL, {name}, {at_once} at a time"] = ratio
             cells.append(f"{spent.rate:7.0f}/s {spent.client:6.2f} +{spent.server:6.2f} {ratio:6.1f}x".rjust(34))
         lines.append(f"  {name:22}{''.join(cells)}")
     return "\n".join(lines)
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, by turns (default: 5)")
     parser.add_argument("--dbos", type=int, default=200, help="of DBOS (default: 200)")
     arguments = parser.parse_args()
-    print(run(number=arguments.number, rounds=arguments.rounds, dbos_number=arguments.dbos))
+    print(run({}, number=arguments.number, rounds=arguments.rounds, dbos_number=arguments.dbos))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from benchmarks.measure import Timing, machine, pin_to_one_core, table
-from fsm_mediator import Mediator, Retry, Saga, step
+from benchmarks.measure import Figures, Timing, machine, pin_to_one_core, table
+from fsm_mediator import Mediator, Parallel, Retry, Saga, step
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram import diagram as drawings
 
@@ -150,7 +150,32 @@ def notebook(steps: int, *, rounds: int) -> str:
     return f"  {steps:3} steps: {told} (goal: under {GOAL:g} ms)"
 
 
-def run(*, rounds: int = 15, sizes: tuple[int, ...] = SIZES, everything: bool = False) -> str:
+def large(rounds: int, figures: Figures) -> str:
+    """The time for the first SVG of a run of 40 steps, and of groups of 1,000 branches, without a cache."""
+    shown = saga(40)
+    branch = step(name="b")(lambda payload: None)
+    alike = Saga("alike", [Parallel.each("g", branch, over=lambda payload: list(range(1000)))])
+    unlike = Saga("unlike", [Parallel("g", [branch.named(f"b{number}") for number in range(1000)])])
+    with Mediator(shown) as mediator:
+        outcome = mediator.run(shown, {}, saga_id="shown")
+
+    def of_a_run() -> str:
+        drawings._results.clear()
+        return outcome.diagram().to_svg()
+
+    calls: dict[str, Callable[[], object]] = {
+        "a run of 40 steps": of_a_run,
+        "a group over 1,000 items": lambda: first(alike).to_svg(),
+        "a group of 1,000 different branches": lambda: first(unlike).to_svg(),
+    }
+    lines = ["SVG of large sagas, the first time (milliseconds)"]
+    for name, timing in measured(calls, rounds).items():
+        figures[f"drawing {name}"] = timing.median / 1e3
+        lines.append(f"  {name:44}{timing.median / 1e3:10.1f}")
+    return "\n".join(lines)
+
+
+def run(figures: Figures, *, rounds: int = 15, sizes: tuple[int, ...] = SIZES, everything: bool = False) -> str:
     """Run the selected measurements. Returns the tables."""
     lines = []
     for steps in sizes:
@@ -161,11 +186,11 @@ def run(*, rounds: int = 15, sizes: tuple[int, ...] = SIZES, everything: bool = 
         lines += [table(f"SVG, {steps} steps", measured(svgs, rounds), "ours, first"), ""]
     if not find_spec("statemachine"):
         lines += ["python-statemachine is not installed: pip install -r benchmarks/rendering.txt", ""]
-    lines += ["a notebook's repr, after the first"]
+    lines += [large(rounds, figures), "", "a notebook's repr, after the first"]
     lines += [notebook(steps, rounds=rounds) for steps in sizes]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     print(f"{machine()}, {pin_to_one_core()}\n")
-    print(run(everything="--all" in sys.argv))
+    print(run({}, everything="--all" in sys.argv))

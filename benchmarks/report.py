@@ -12,13 +12,16 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from benchmarks import marks, sizes_plot
 from benchmarks.compare import GROWTH, SIZES, WIDTHS, Results
 from benchmarks.plot import svg
 from benchmarks.roster import ALONE, DURABLE_FLOOR, FLOOR, OURS, ROSTER
+from benchmarks.sizes import Curve, panels
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results.json"
 PLOT = ROOT / "docs" / "benchmarks.svg"
+SIZES_PLOT = ROOT / "docs" / "sizes.svg"
 PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 DURABILITY = {
     "full": "write-ahead log, `synchronous = full`",
@@ -41,7 +44,8 @@ def render(results: Results) -> list[Path]:
     for page in PAGES:
         page.write_text(rendered(page.read_text(), results))
     PLOT.write_text(svg(results))
-    return [*PAGES, PLOT]
+    SIZES_PLOT.write_text(sizes_plot.svg(results))
+    return [*PAGES, PLOT, SIZES_PLOT]
 
 
 def rendered(page: str, results: Results) -> str:
@@ -251,6 +255,40 @@ def short(results: Results) -> str:
     return table(["3 steps", *(head for _, _, head in columns)], rows)
 
 
+def goals(results: Results, *, short: bool = False) -> str:
+    """Each goal, with our figure and the floor of the same run. Figures that miss the goal are bold."""
+    lines = []
+    for mark, ours, least in marks.rows(results):
+        if short and not mark.short:
+            continue
+        own = f"{marks.shown_as(ours)} {mark.unit}"
+        lines.append(
+            [
+                f"{mark.case}{f', against {mark.beside}' if mark.beside else ''}",
+                f"{marks.shown_as(least)} {mark.unit}" if least else "",
+                own if mark.met(ours) else f"**{own}**",
+                f"{'at least' if mark.at_least else 'at most'} {mark.goal:g} {mark.unit}",
+            ]
+        )
+    return table(["case", "floor", "this library", "goal"], lines) if lines else "Not part of this run."
+
+
+def slopes(results: Results) -> str:
+    """The slope of each curve of cost against size."""
+    lines = [
+        [panel.size, f"{panel.title}: {curve.name}", _span(curve), f"{curve.slope:.2f}", str(panel.must)]
+        for panel in panels(results)
+        for curve in panel.curves
+    ]
+    heads = ["by the number of", "cost of", "from, to", "slope", "must be"]
+    return table(heads, lines) if lines else "Not part of this run."
+
+
+def _span(curve: Curve) -> str:
+    first, last = min(curve.points), max(curve.points)
+    return f"{figure(curve.points[first])} µs at {first:,}, {figure(curve.points[last])} µs at {last:,}"
+
+
 def told(results: Results, what: str) -> str:
     """The output of another benchmark, word for word."""
     text = results.get("told", {}).get(what)
@@ -266,6 +304,9 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "growth": growth,
     "weight": weight,
     "short": short,
+    "goals": goals,
+    "goals-short": lambda results: goals(results, short=True),
+    "slopes": slopes,
     "journal": lambda results: told(results, "durable"),
     "floors": lambda results: told(results, "floors"),
     "verifying": lambda results: told(results, "verifying"),

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from fsm_mediator import Mediator, Saga, SQLiteJournal, step
 from fsm_mediator.journal.protocol import Commit
@@ -42,12 +43,22 @@ def work(path: str) -> None:
     with Mediator(SAGA, journal=SQLiteJournal(path)) as mediator:
         print("ready", flush=True)
         sys.stdin.readline()
+        before = time.process_time()
         with mediator.daemon(poll=0.2):
             sys.stdin.read()
+        print(time.process_time() - before)
 
 
-def drained(workers: int, sagas: int, folder: Path) -> tuple[float, float]:
-    """The sagas per second, and the claims per saga, of *workers* processes on one new file."""
+class Drained(NamedTuple):
+    """Sagas per second, claims per saga, and CPU microseconds per saga of all processes, for one backlog."""
+
+    rate: float
+    claims: float
+    cpu: float
+
+
+def drained(workers: int, sagas: int, folder: Path) -> Drained:
+    """The result for *workers* processes on one new file."""
     path = str(folder / f"{workers}-{time.monotonic_ns()}.db")
     journal = SQLiteJournal(path)
     for start in range(0, sagas, 100):
@@ -76,11 +87,11 @@ def drained(workers: int, sagas: int, folder: Path) -> tuple[float, float]:
         time.sleep(0.1)
     entries = list(journal.entries())
     assert all(entry.state == "succeeded" for entry in entries)
-    for process in processes:
-        process.communicate(timeout=30)
+    cpu = sum(float(process.communicate(timeout=30)[0]) for process in processes)
     journal.close()
     seconds = max(entry.changed_at for entry in entries) - began
-    return sagas / seconds, sum(entry.epoch - 1 for entry in entries) / sagas
+    claims = sum(entry.epoch - 1 for entry in entries)
+    return Drained(sagas / seconds, claims / sagas, cpu / sagas * 1e6)
 
 
 def main() -> None:
@@ -101,10 +112,11 @@ def main() -> None:
             for _ in range(options.rounds)
         ]
     for index, workers in enumerate(options.workers):
-        speed = statistics.median(each[index][0] for each in rounds)
-        claims = statistics.median(each[index][1] for each in rounds)
+        speed, claims, cpu = (
+            statistics.median(column) for column in zip(*(each[index] for each in rounds), strict=True)
+        )
         name = "process " if workers == 1 else "processes"
-        print(f"{workers} {name}: {speed:6.0f} sagas/s, {claims:.2f} claims a saga")
+        print(f"{workers} {name}: {speed:6.0f} sagas/s, {claims:.2f} claims and {cpu:.0f} us of CPU a saga")
 
 
 if __name__ == "__main__":

@@ -200,6 +200,6 @@ class _Webhook:
         text = "\n".join(f"{alert.text}. Next: {alert.next}" for alert in alerts)
         body = json.dumps({"text": text, "alerts": [msgspec.structs.asdict(alert) for alert in alerts]}).encode()
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._url, body, headers)  # noqa: S310 - its scheme was checked
+        request = urllib.request.Request(self._url, body, headers)  # noqa: S310 - the URL's scheme was checked
         with urllib.request.urlopen(request, timeout=SEND_TIMEOUT) as answer:  # noqa: S310
             answer.read()

@@ -39,7 +39,7 @@ class Cipher(Protocol):
         """Open *sealed*, and return the original text. *about* is the argument with which the text was sealed.
 
         Raises:
-            CannotOpenError: The key is missing, or *sealed* was changed, or *about* is another one.
+            CannotOpenError: The key is missing, *sealed* was changed, or the text was sealed with another *about*.
         """
 
 
@@ -113,7 +113,7 @@ class AesGcm:
 
 
 def _as_bytes(about: str) -> bytes:
-    return about.encode(errors="surrogatepass")  # an id can have a lone surrogate, and is refused only later
+    return about.encode(errors="surrogatepass")  # an execution's id with a lone surrogate is refused later
 
 
 def _checked_id(key_id: Any) -> str:
@@ -141,4 +141,4 @@ def check_cipher(where: str, cipher: Any) -> None:
         DefinitionError: *cipher* has no `seal` or no `open`.
     """
     if cipher is not None and not (callable(getattr(cipher, "seal", None)) and callable(getattr(cipher, "open", None))):
-        raise DefinitionError(f"{where}: cipher is an AesGcm, or another with seal and open, not {cipher!r}")
+        raise DefinitionError(f"{where}: cipher is an AesGcm, or another cipher with seal and open, not {cipher!r}")

@@ -22,7 +22,7 @@ class MediatorError(Exception):
 
 def _revived(kind: type[MediatorError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MediatorError:
     error = kind.__new__(kind, *args)
-    error.args = args  # needed because `__new__` of OSError leaves them to `__init__`, which is not called
+    error.args = args  # `__new__` of OSError does not set `args`: its `__init__` does, and is not called here
     error.__dict__.update(attributes)
     return error
 

@@ -78,7 +78,7 @@ class Failure:
     def raised(self) -> BaseException:
         """The exception itself, if it still exists. Otherwise a `RecordedError`.
 
-        If the error is one of the library that no step has raised, such as `SagaCancelledError`, a new one is returned.
+        For an error that the library makes and no step raises, such as `SagaCancelledError`: a new error of this type.
         """
         if self.exception is not None:
             return self.exception
@@ -109,7 +109,7 @@ def render_traceback(error: BaseException, depth: int = 0) -> str:
     """The traceback of *error* and of its causes as text, causes first. The time grows linearly with the text's length.
 
     The standard library is slower: it reads every source file again and parses each line to mark columns, which takes
-    ten times as long for 20 frames. For a chain of causes, it renders a cause once for each error that it leads to.
+    ten times as long for 20 frames. In a chain of causes, it also renders a cause several times.
     """
     blocks: list[str] = []
     seen: set[int] = set()
@@ -159,7 +159,7 @@ _CAUSES: Final[dict[str, type[MediatorError]]] = {
         SagaAbandonedError,
     )
 }
-"""The errors that no step raises, by name. A record is enough to make them again: their message has all their data."""
+"""The errors that no step raises, by name. Each can be made again from its record, because its message has all data."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -221,8 +221,8 @@ class Acceptance(msgspec.Struct, frozen=True):
         parent: The id of the parent, if the execution is a branch. Otherwise None.
         successor: The id of the branch of the same group that may begin when this branch has settled (``at_most``).
             None if no branch waits for this one.
-        original: A copy of the original payload, if steps get the object itself and may change it. A second start of
-            the id is compared with the copy. Not journaled. UNSET if no copy is needed.
+        original: A copy of the original payload, if steps get the object itself and may change it. If the id is started
+            again, the new payload is compared with the copy. Not journaled. UNSET if no copy is needed.
         notes: Notes that are written by the same commit as the acceptance. They are not part of the acceptance's row.
         carrier: The trace context in which the execution was accepted: ``traceparent`` and ``tracestate``. None if
             there was none.

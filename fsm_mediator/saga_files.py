@@ -82,7 +82,7 @@ def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
 
 
 class _Source(NamedTuple):
-    """A file: its data, and a function that returns the number of the line for a position in the data."""
+    """A file: its data, and a function that returns the line number of a position in the data."""
 
     file: Path
     data: Any
@@ -96,17 +96,17 @@ def _read_toml(file: Path, text: str) -> _Source:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        end = text.rstrip().count("\n") + 1  # an error "at end of document" has no number of a line
+        end = text.rstrip().count("\n") + 1  # an error "at end of document" has no line number
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         raise DefinitionError(f"{file}, line {found[1] if found else end}: this is not TOML: {error}") from error
     return _Source(file, data, functools.partial(_line_in_toml, text))
 
 
 def _line_in_toml(text: str, place: Place) -> int:
-    """The number of the line at which the statement that sets the value at *place* begins.
+    """The number of the first line of the statement that sets the value at *place*.
 
     The standard library's parser returns no line numbers. But the lines from the beginning of the file to the end of a
-    statement are valid TOML. Therefore the shortest valid piece that contains the value ends with its statement.
+    statement are valid TOML. Therefore the shortest valid piece that contains the value ends with this statement.
     """
     lines = text.splitlines()
     begins = 1

@@ -6,8 +6,9 @@ In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
        :direction: down
        :caption: How a checkout goes
 
-The page is built again if the saga's machine has changed, in whatever file. Nothing is downloaded. An SVG is an image
-without code. A Mermaid chart is drawn by the Mermaid script of the site, or by the script in the configuration.
+The page is built again if the saga's machine has changed, whichever file the change is in. Nothing is downloaded. An
+SVG is an image without code. A Mermaid chart is drawn by the Mermaid script of the site, or by the script in the
+configuration.
 """
 
 from __future__ import annotations

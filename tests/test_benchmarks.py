@@ -14,7 +14,19 @@ from typing import Any
 
 import pytest
 
-from benchmarks import conductor, durable, environments, floors, guard, in_memory, report
+from benchmarks import (
+    conductor,
+    durable,
+    environments,
+    floors,
+    floors_in_memory,
+    guard,
+    in_memory,
+    marks,
+    report,
+    sizes,
+    sizes_plot,
+)
 from benchmarks.conductor import Cell, ContestantError, Player, WrongWorkError, play, the_work
 from benchmarks.plot import svg
 from benchmarks.roster import FLOOR, OURS, ROSTER, Contestant
@@ -23,6 +35,7 @@ from fsm_mediator import Mediator
 pytestmark = pytest.mark.once
 
 KEPT = json.loads(report.KEPT.read_text())
+ENDINGS = ("success", "failure")
 OWN = [each for each in ROSTER if each.own]
 
 
@@ -33,9 +46,10 @@ def test_pages_tell_the_results_that_are_kept(page: Path) -> None:
     assert "<!-- bench:" in page.read_text()
 
 
-def test_plot_shows_the_results_that_are_kept() -> None:
-    """The picture in the docs is that of the kept run."""
+def test_plots_show_the_results_that_are_kept() -> None:
+    """The pictures in the docs are those of the kept run."""
     assert report.PLOT.read_text() == svg(KEPT)
+    assert report.SIZES_PLOT.read_text() == sizes_plot.svg(KEPT)
 
 
 def test_every_contestant_was_measured_or_is_named_as_missing() -> None:
@@ -95,7 +109,7 @@ def test_the_floors_do_the_work_that_is_timed(tmp_path: Path) -> None:
     _, failing = in_memory.sagas(coroutines=False)
     with Mediator(failing) as mediator:
         outcome = mediator.run("w3_failing", check=False)
-    moves = [(record.event, record.target, record.attempt) for record in floors.executed(failing).history]
+    moves = [(record.event, record.target, record.attempt) for record in floors_in_memory.executed(failing).history]
     assert moves == [(record.event, record.target, record.attempt) for record in outcome.history]
 
 
@@ -162,6 +176,50 @@ def test_contestant_that_does_not_hang_up_is_ended(monkeypatch: pytest.MonkeyPat
     hangs.close()
 
     assert hangs._process.returncode == -signal.SIGKILL
+
+
+SIZES = {
+    "samples": {f"W{size} {ending}": {FLOOR: [size], OURS: [7 * size]} for size in (1, 10) for ending in ENDINGS},
+    "figures": {
+        **{f"ended {size}{whose}": 80.0 for size in (10, 100, 1000) for whose in ("", ": the loop")},
+        "nested": 1.25,
+        "full, 256 threads: fsm_mediator": 7.0,
+        "failure": 13.04,
+        "failure: an execution that is kept": 9.0,
+    },
+}
+
+
+def test_cost_against_size_has_its_slope() -> None:
+    """What is in proportion to the size has slope 1, and what does not depend on it has slope 0."""
+    found = {curve.name: (panel.must, round(curve.slope, 6)) for panel in sizes.panels(SIZES) for curve in panel.curves}
+
+    assert found == {
+        "succeeds": (1, 1.0),
+        "fails": (1, 1.0),
+        "a loop, succeeds": (1, 1.0),
+        "a saga": (0, 0.0),
+        "a loop": (0, 0.0),
+    }
+    assert sizes_plot.svg(SIZES).count("<polyline") == len(found)
+
+
+def test_goals_tell_which_are_missed() -> None:
+    """A reader sees at once what costs more than we want, as the figure is shown; what was not measured is left out."""
+    told = report.goals(SIZES)
+
+    assert "| 3 nested sagas of 3 steps, against 9 steps in a row |  | **1.25 times** | at most 1.1 times |" in told
+    assert "| 9.00 times | 13.0 times | at most 13 times |" in told
+    assert "| 7.00 times | at least 7 times |" in told
+    assert "PostgreSQL" not in told
+    assert "pinned" not in report.goals(SIZES, short=True)
+
+
+def test_what_is_plotted_or_compared_with_a_goal_is_measured() -> None:
+    """No goal is left out because its figure has another name: a whole run has each of them."""
+    if "figures" in KEPT:
+        assert {mark.ours for mark in marks.MARKS} <= set(marks.all_figures(KEPT))
+        assert len(sizes.panels(KEPT)) == 5
 
 
 def test_guard_fails_when_the_library_got_slower() -> None:

@@ -195,8 +195,8 @@ def conform(
 def check(journal: str | None, app: str | None, repair: bool) -> None:
     """Check that a journal's file is not damaged.
 
-    Reads the whole file, and exits with 1 if it is damaged. With --repair, the row of each execution that contradicts
-    its records is computed again from the records. No record is lost or changed.
+    Reads the whole file, and exits with 1 if it is damaged. With --repair, if the row of an execution contradicts
+    the execution's records, the row is computed again from the records. No record is lost or changed.
     """
     with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
         damage = damage_in(opened)
@@ -312,10 +312,10 @@ def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
 
 
 def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | None = None) -> dict[str, Counter[str]]:
-    """The number of unfinished executions for which *new* has no definition.
+    """For each saga and state: the number of unfinished executions for which *new* has no definition.
 
-    The outer key is the saga with its version, as text. The inner key is the state. If *name* is given, only the
-    executions of this saga and of its branches are counted.
+    The keys of the result are texts that name a saga and its version. Each value has the numbers by state. If *name*
+    is given, only the executions of this saga and of its branches are counted.
     """
     known = set(_definitions(new))
     found: dict[str, Counter[str]] = {}

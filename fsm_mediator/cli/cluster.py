@@ -23,7 +23,7 @@ _LOOK: Final = 0.2
 
 
 class Workers:
-    """A fixed number of processes of ``fsm-mediator serve``. See `replace_ended`.
+    """A fixed number of processes of ``fsm-mediator serve``. `replace_ended` replaces a process that has ended.
 
     Args:
         app: The value of ``--app``.

@@ -69,7 +69,7 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 
     An existing file is replaced only when the new file is complete.
 
-    *mode* has the permissions for a file with contents of a journal. Then an existing file of another user is refused.
+    If the file gets contents of a journal, *mode* has its permissions, and an existing file of another user is refused.
     If *mode* is None, the new file has the permissions of the existing file, or the usual permissions.
 
     Raises:
@@ -149,7 +149,7 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
 
 def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each file that shows *saga* in the format *kind*."""
-    stem = saga.name.replace("/", ".").replace("*", "each")  # the name of a branch can have both
+    stem = saga.name.replace("/", ".").replace("*", "each")  # a name can contain both
     if kind == "tla":
         module = to_tla(saga)
         yield f"{module.name}.tla", module.text

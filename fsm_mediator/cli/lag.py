@@ -11,7 +11,7 @@ from fsm_mediator.prometheus import lags_of
 
 
 class ShownLag:
-    """Prints a line if outbox rows have waited for *every* seconds, or if rows were refused.
+    """Prints a line if outbox rows have waited for at least *every* seconds, or if rows were refused.
 
     It has the interface of a relay, so that a daemon calls it, but it passes no rows on.
 
@@ -27,7 +27,7 @@ class ShownLag:
         self._states: dict[int, tuple[bool, int]] = {}
 
     async def pass_on(self, mediator: Any) -> int:
-        """Check the mediator's relays if the last check was *every* seconds ago. Returns 0: no row is passed on."""
+        """Check the mediator's relays if the last check is *every* seconds ago or more. Passes on no row: returns 0."""
         now = self._clock()
         if now < self._looked + self._every:
             return 0

@@ -103,7 +103,7 @@ def settings() -> dict[str, Any]:
 
 
 def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The table ``[tool.fsm-mediator]`` in *table*, the content of the file *path*. Its names and types are checked."""
+    """The table ``[tool.fsm-mediator]`` of the file *path*, whose content is *table*. Wrong settings are refused."""
     tool = table.get("tool", {})
     found = tool.get("fsm-mediator", tool.get("fsm_mediator", {})) if isinstance(tool, dict) else {}
     where = f"[tool.fsm-mediator] in {path}"

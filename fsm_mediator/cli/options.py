@@ -39,7 +39,7 @@ app_for_signals: Decorator = click.option(
     "--app",
     "-a",
     envvar=APP_VARIABLE,
-    help="module:object. With it, signals with a time-out and sleeps are shown differently.",
+    help="module:object. Shows whether a wait with a time-out is for a signal or is a sleep.",
 )
 saga_id: Decorator = click.argument("saga_id")
 saga_name: Decorator = click.option("--saga", "name", help="Only the saga with this name.")

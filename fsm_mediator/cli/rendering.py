@@ -63,7 +63,7 @@ class _RenderOptions:
 
 
 def _look(pick: Callable[..., Any]) -> Look:
-    """The keyword arguments of `Diagram`. *pick* returns the value of the option or setting with a name."""
+    """The keyword arguments of `Diagram`. *pick* takes the name of an option, and returns its value."""
     return Look(
         theme=pick("theme", LIGHT),
         direction=pick("direction"),
@@ -240,7 +240,7 @@ def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) ->
 
 
 def _titles(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
-    """Yield the name of each saga's files, and the saga. If a saga has several versions, this name has the version."""
+    """Yield the name of each saga's files, and the saga. The name has the version if there are several versions."""
     sagas = sorted(sagas, key=lambda saga: (saga.name, saga.version))
     names = [saga.name for saga in sagas]
     for name, saga in zip(names, sagas, strict=True):
@@ -262,7 +262,7 @@ def _index_lines(diagram: Diagram, files: dict[str, str]) -> list[str]:
 
 
 def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
-    """The files to which the existing index links, except the files in *drawn*. No saga draws them any more."""
+    """The existing files to which the index links, except the files in *drawn*. No current saga has such a file."""
     if not index.exists():
         return []
     text = index.read_text(encoding="utf-8")

@@ -51,8 +51,8 @@ def stats(
     drive.
 
     --refresh and --rebuild need no APP and print no JSON. They fill the side store: a file beside a SQLite journal, or
-    a schema beside a PostgreSQL one. Counts, texts and the operator's page are read from the side store. If it exists,
-    `serve` fills it too.
+    a schema beside a PostgreSQL one. `count`, searches for a text and the operator's page use the side store. If it
+    exists, `serve` fills it too.
     """  # noqa: D301 - click's mark of lines that are not to be joined
     if refresh or rebuild:
         fill_store(app, journal, rebuild=rebuild)
@@ -82,7 +82,7 @@ def stats(
 
 
 def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
-    """Fill the side store of a journal, and print the number of changes that were read and of executions in it."""
+    """Fill the side store of a journal, and print two numbers: of changes that were read, and of executions in it."""
     with closing(load_journal(app, journal)[1]) as opened, progress_bar("counting") as advance:
         store = side_store_of(opened)
         if store is None:

@@ -165,7 +165,7 @@ def show(
     entry: Entry,
     look: Drivability,
     signals: Signals | None = None,
-    redaction: Redaction = Redaction(),  # noqa: B008 - it never changes
+    redaction: Redaction = Redaction(),  # noqa: B008 - a Redaction never changes
 ) -> None:
     """Print one execution: its facts, its current branches, the next command, and its timeline.
 

@@ -51,9 +51,9 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact about each branch that follows from a parent's move.
+    """A fact that a move of a parent implies for each of its branches.
 
-    The value is a text about a branch that contradicts the fact.
+    The value says, in words, how a branch contradicts the fact.
     """
 
     SUCCEEDED = "never succeeded"
@@ -84,7 +84,7 @@ _IMPLIED: Final = {
 
 @attrs.frozen
 class JoinClaim:
-    """A move of a parent from which a fact about its branches follows.
+    """A move of a parent, and the fact that this move implies for the parent's branches.
 
     Attributes:
         saga: The saga of the parent.
@@ -111,14 +111,14 @@ class BranchConsistency:
 
     Attributes:
         ends: The `_End` of each branch, by id.
-        claims: The moves of parents from which facts about their branches follow.
+        claims: The moves of parents that imply facts about their branches.
     """
 
     ends: dict[str, _End] = attrs.field(factory=dict)
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Collect *trace*, an execution that conforms to *saga*: as a branch of its parent, and as a parent.
+        """Add the conforming execution *trace*: to `ends` if it is a branch, and to `claims` if it is a parent.
 
         Executions from a log are ignored, because a log may not have all moves.
         """

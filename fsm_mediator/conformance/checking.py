@@ -111,7 +111,7 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
         if why is None:
             claimed = doubt_mismatch(entry.record, execution) if knows_doubt else None
             try:
-                # No move depends on the value. The value of a compensated group is still encoded.
+                # The value is left out: no move depends on it, and a compensated group's value is still encoded here.
                 execution.replay(msgspec.structs.replace(entry.record, value=None))
             except IllegalRecordError as error:
                 why = _trimmed(str(error))
@@ -138,14 +138,14 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
     if record.seq > execution.seq + 1:
         return f"number {execution.seq + 1} is missing before it"
     if record.seq <= execution.seq:
-        return f"there was a number {record.seq} before it; number {execution.seq + 1} comes here"
+        return f"there was a number {record.seq} before it; its number must be {execution.seq + 1}"
     if record.source != execution.state:
         return None  # the error message of the replay is more detailed
     phase, part = execution.machine.places[execution.state]
     if "step" in entry.fields and record.step != (part.path if part is not None else None):
         return f"it names the step {record.step!r}, and {record.source!r} belongs to {part.path if part else 'none'!r}"
     if record.event == ABANDON:
-        return None  # without the definition, the attempt's number is unknown
+        return None  # an execution can be abandoned without its definition, and then the attempt's number is unknown
     if "attempt" in entry.fields and record.attempt != execution.attempt:
         # If a cancel or the deadline stops an announced attempt before it begins, the attempt is not counted.
         taken_back = phase == EXECUTING and record.attempt == execution.attempt - 1
@@ -157,7 +157,10 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
 def _illegal(
     saga: Saga, saga_id: str, position: int, why: str, before: LogEntry | None, entry: LogEntry | None, state: str
 ) -> IllegalMove:
-    """The violation at *entry*, in *state*, after the move *before*. *entry* is None for the end of the moves."""
+    """The violation at *entry*, in *state*, after the move *before*.
+
+    *entry* is None if every move is legal, but the moves lead to a wrong state.
+    """
     expected: Iterable[str] = _expected(saga, state)
     if entry is None:
         found, expected = "the end of its moves", [f"that it is in {state}"]

@@ -92,9 +92,9 @@ class Trace:
         parent: The id of the parent. None if the execution is not a branch, or the parent is unknown.
         moves: The moves of the execution, in the order of the source.
         line: The number of the line with the whole execution. None if there is no such line.
-        planned: The planned branches of the current group, which do not exist yet: the number of the first branch, the
-            number after the last, and whether they have ended. None if there are no planned branches, or they are
-            unknown.
+        planned: The planned branches of the current group, which were not created: the number of the first branch, the
+            number after the last, and whether they ended before they were created. None if there are no planned
+            branches, or they are unknown.
     """
 
     saga_id: str
@@ -236,7 +236,7 @@ def _trace_of(journal: Journal, entry: Entry) -> Trace:
         trace.add_broken("its payload cannot be read: the row is damaged, or nested too deeply")
         return trace
     try:
-        # Records that are newer than the entry are omitted, because they lead to another state.
+        # Records that were made after *entry* was read are omitted, because they lead to another state.
         trace.moves += map(LogEntry, journal.records(entry.saga_id)[: entry.seq])
         planned = planned_of(journal, entry.saga_id)
         trace.planned = planned and (planned.first, planned.end, planned.ended is not None)

@@ -33,7 +33,7 @@ def error_status(error: MediatorError) -> int:
 
 
 def error_body(error: MediatorError) -> dict[str, str]:
-    """The body of an error response, with the error's message. If the status is 500 or 503, the message is fixed."""
+    """The body of an error response: the error's message, or the same text for every error of status 500 or 503."""
     status = error_status(error)
     return {"error": str(error) if status < 500 else "the operation is not available now; send the request again"}
 

@@ -87,7 +87,10 @@ def refuse_misspelt(cls: type) -> None:
 
 
 def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
-    """Raise a `DefinitionError` if *name* misspells a name in *known*, unless *beside* also has the correct name."""
+    """Raise a `DefinitionError` if *name* misspells a name in *known*.
+
+    No error if the class also has the correct name. *beside*: the attributes of the class.
+    """
     meant = _nearly(name, known)
     if meant is not None and meant not in beside:
         raise DefinitionError(

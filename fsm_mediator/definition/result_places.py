@@ -22,7 +22,7 @@ def place_of(saga: Saga, step: object) -> tuple[str, Names]:
     """
     name = name_of_step(step)
     found = list(_places(saga, lambda part: part.subject is step))
-    if not found:  # the saga has a copy of the step with other settings, or the outcome was pickled
+    if not found:  # for example, the saga has a copy of the step with other settings, or the outcome was pickled
         found = list(_places(saga, lambda part: name_of(part.path) == name))
     if not found:
         there_are = ", ".join(".".join(names) for _, names in _places(saga, lambda _: True))

@@ -244,7 +244,7 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # If the module has this step under the function's name, the step is pickled as this name. If the module has
-        # another step of the same function, it is pickled as changes to that step.
+        # another step of the same function there, this step is pickled as its differences from the other step.
         path = getattr(self, "__qualname__", None)
         found = object_at(self.__module__, path)
         if found is self and path is not None:

@@ -60,10 +60,10 @@ def _parts(svg: str) -> tuple[str, dict[str, str], str]:
 
 
 class _Styles:
-    """The CSS of an animated SVG. It has one animation for each set of frames in which some element is visible.
+    """The CSS of an animated SVG. Elements that are visible in the same frames share one animation.
 
-    *prefix* makes the names of the animations unique on a page. *ends* has the end of each frame, as a share of the
-    whole animation, which takes *seconds*.
+    *prefix* makes the names of the animations unique on a page. The whole animation takes *seconds*. The time at which
+    each frame ends is in *ends*, as a share of this duration.
     """
 
     def __init__(self, prefix: str, ends: Sequence[float], seconds: float) -> None:

@@ -185,9 +185,9 @@ class _Writer(Canvas):
 
 
 def _joining(route: Route) -> Sequence[tuple[float, float]]:
-    """The points of *route* up to the point where it joins another edge's line, plus one point on that line.
+    """The points of *route* up to the corner where it joins another edge's line, plus one point on that line.
 
-    The last point is at most 7 points, the unit of length, away from the corner.
+    This last point is at most 7 pt from the corner.
     """
     own = route.own or 0
     (x, y), (after_x, after_y) = route.points[own - 1], route.points[own]

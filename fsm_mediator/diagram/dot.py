@@ -133,7 +133,7 @@ class Canvas:
     ) -> Iterator[str]:
         """The DOT lines of a text line that explains each colour of the statistics in a picture.
 
-        *numbers* is as in `FlowPicture`: nothing is yielded if it is None, or if the picture has no legend.
+        *numbers* is `FlowPicture.numbers`. If it is None, or if the picture has no legend, there are no lines.
         """
         if self.legend is False or numbers is None:
             return
@@ -148,7 +148,7 @@ class Canvas:
     def spline(self, points: Sequence[Point], arrow: bool, gap: float = 0.0) -> str:
         """The DOT text of a path through *points* with round corners. If *arrow*, an arrowhead is at its end.
 
-        The path ends *gap* points (the unit of length) before the last of *points*.
+        The path ends before the last of *points*, at the distance *gap* from it.
         """
         points = [(round(x), round(self.high - y)) for x, y in points]
         if gap:
@@ -171,7 +171,7 @@ class Canvas:
 def pen_of(share: float) -> float:
     """The width, in points, of a line in a picture with statistics.
 
-    *share* is the number of times that the line was taken, divided by that number of the most frequent line.
+    *share* is how often the line was taken, divided by how often the most frequent line was taken.
     """
     return max(0.8, MOST_PEN * share)
 

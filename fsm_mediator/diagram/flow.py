@@ -1,7 +1,7 @@
 """The content of the steps view, extracted from the built machines. No coordinates, no colours, no format.
 
-The order of the steps, the forks and the way back come from the machine's transitions. Words come from the parts that
-are bound to the machine's states. Marks come from a run's records.
+The order of the steps, the forks and the compensation path come from the machine's transitions. Words come from the
+parts that are bound to the machine's states. Marks come from a run's records.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
 
     source: str  # the id of the step, or of the start, at which the line begins
     target: str  # the id of the step, or of the end, to which the line leads
-    back: bool  # whether the line is part of the way back
+    back: bool  # whether the line is part of the compensation path
     moves: tuple[tuple[str, str, str], ...]  # the transitions that the line shows: event, source, target
     reached: bool | None = None  # whether a run took the line. None in a picture without a run
     tooltip: str = ""  # the transitions in words
@@ -79,21 +79,21 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
     prefix: str  # the text before every id: the path of the branch and a slash, empty for a saga's own steps
     boxes: tuple[StepBox, ...]  # the steps in the order of execution
-    lines: tuple[FlowLine, ...]  # the lines of the way forward and of the way back
+    lines: tuple[FlowLine, ...]  # the lines of execution and of the compensation path
     fails: bool  # whether the machine can end in ``failed``
 
     @property
     def forward(self) -> tuple[FlowLine, ...]:
-        """The lines of the way forward, in the order of execution."""
+        """The lines that lead forward, from the start to ``succeeded``, in the order of execution."""
         return tuple(line for line in self.lines if not line.back)
 
     @property
     def back(self) -> tuple[FlowLine, ...]:
-        """The lines of the way back. Each leads from a step to the step that is compensated next, or to ``failed``."""
+        """The compensation path. Each line leads from a step to the step that is compensated next, or to ``failed``."""
         return tuple(line for line in self.lines if line.back)
 
     def without(self, hide: Collection[str]) -> Flow:
-        """A copy of this flow without the kinds of elements that *hide* names. See the attribute `Diagram.hide`."""
+        """A copy of this flow without the kinds of elements in *hide*. See the attribute `Diagram.hide`."""
         boxes = []
         for box in self.boxes:
             if "unreached" in hide and box is not self.boxes[0] and box.mark is not None and box.mark.is_silent:
@@ -152,7 +152,7 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is not None
 
     def without(self, hide: Collection[str]) -> FlowPicture:
-        """A copy of the picture without the kinds of elements that *hide* names. See the attribute `Diagram.hide`."""
+        """A copy of the picture without the kinds of elements in *hide*. See the attribute `Diagram.hide`."""
         return msgspec.structs.replace(self, flow=self.flow.without(hide)) if hide else self
 
     @property

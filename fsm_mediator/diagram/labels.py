@@ -19,8 +19,8 @@ from fsm_mediator.states import (
 def phase_in_words(phase: str) -> str:
     """The name of a phase as one word.
 
-    The word is ``retrying`` for a step and for its compensation, and ``stuck`` for both too. The position of the node
-    shows the difference.
+    A step and its compensation have the same words, ``retrying`` and ``stuck``. The position of the node shows which of
+    the two is meant.
     """
     return phase.partition("_")[0]
 

@@ -63,8 +63,8 @@ class Numbers:
 def limits_of(every: Sequence[Numbers]) -> list[float]:
     """The lowest value of each colour except the palest. The lowest limit is first.
 
-    The limits are numbers of the series …, 0.1, 0.3, 1, 3, 10, 30, …: the largest numbers that at least one step
-    reaches.
+    The limits are numbers of the series …, 0.1, 0.3, 1, 3, 10, 30, …: the last of these numbers, up to the largest
+    value of a step.
     """
     most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
     if most <= 0:
@@ -145,7 +145,7 @@ def _most_of(every: Sequence[Numbers]) -> int:
 def _about(
     picture: Picture | FlowPicture, numbers: Numbers, limits: Sequence[float], words: Sequence[str], on: str = ""
 ) -> dict[str, Any]:
-    """The fields of a picture with statistics that have its title, its texts and its legend."""
+    """The title, the texts and the legend of a picture with statistics, as values of the picture's fields."""
     listing = listed(words, MOST_LISTED)
     return {
         "subheading": numbers.about,

@@ -178,7 +178,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp. The palest colour is first
 
     def without(self, hide: Collection[str]) -> Picture:
-        """A copy of the picture without the kinds of elements that *hide* names. See the attribute `Diagram.hide`.
+        """A copy of the picture without the kinds of elements in *hide*. See the attribute `Diagram.hide`.
 
         The ends and the first part are always shown.
         """
@@ -215,7 +215,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_hidden(node: Node, hide: Collection[str], undone: Collection[str]) -> bool:
-    """Whether *node* belongs to one of the kinds of elements that *hide* names.
+    """Whether *node* belongs to one of the kinds of elements in *hide*.
 
     *undone* has the paths of the parts that can be compensated.
     """

@@ -32,7 +32,7 @@ def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> 
     Args:
         path: The file.
         diagram: The diagram that the file should show.
-        animate: Whether the SVG should be animated. None if it should be animated exactly if the file is.
+        animate: Whether the SVG should be animated. If None, it should be animated if and only if the file is.
 
     Raises:
         DefinitionError: The file's format cannot be compared.

@@ -1,8 +1,8 @@
 """Branching: starts, cancels and undoes the branches of an execution's groups, on any engine.
 
 A branch is a separate execution on the engine. It notifies its parent when it starts to compensate, is stuck or rests.
-An execution *rests* when it has ended, is stuck, or waits for a signal, itself or in its branches. When a branch ends,
-its result has its complete state. So the branch can be started again to be undone.
+An execution *rests* when it has ended, is stuck or waits for a signal, or when all its running branches rest. A branch
+that ends returns its complete state to the engine. So the branch can be started again to be undone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Branching:
         unread: Whether the inbox has an item that was not passed to a turn yet.
         verbs: The verbs without an answer yet, each with the data that the engine needs to answer the verb.
         branches: The known state of each branch, by the path of its group and by its name.
-        openings: The opening of each branch of the current group, by the id of the branch.
+        openings: The opening (`Turns.opening`) of each branch of the current group, by the id of the branch.
         cancels: Whether a failed branch of the current group cancels the other branches.
         begun: The names of the branches of the current group that have begun.
         going_on: The names of the branches of the current group that have not ended.
@@ -100,11 +100,11 @@ class Branching:
     # The loop
 
     async def turn(self, **request: Any) -> Data:
-        """Make the next turn, fold its records, and return its result. *request*: the keys of `Turns.turn`."""
+        """Make the next turn, fold its records, and return its result. *request*: as for `Turns.turn`."""
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
-        """Notify the parent of this execution's status, if this execution is a branch."""
+        """Send the status of this execution to its parent, if this execution is a branch."""
         raise NotImplementedError
 
     async def join(self, execution: Execution) -> None:
@@ -158,9 +158,9 @@ class Branching:
         self.note(path, name, kept["summary"])
 
     def branch_lost(self, path: str, name: str, start: Data, why: object) -> None:
-        """Store that a branch is stuck, because the engine has no result of it.
+        """Store that a branch is stuck, because the engine has no result for the branch.
 
-        The reason *why* is that an operator has ended the branch on the engine, or that another workflow uses its id.
+        *why* is the reason: an operator has ended the branch on the engine, or another workflow uses the branch's id.
         """
         error = ["fsm_mediator.errors.JournalError", f"its execution was ended from outside: {why}", ""]
         self.branch_ended(path, name, {**start, "summary": {"state": STUCK, "error": error}})

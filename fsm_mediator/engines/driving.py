@@ -1,7 +1,7 @@
 """Driving: the loop that drives one execution on an engine. It requests turns, folds their records, and waits.
 
 The loop is the same for all engines. Engines differ in how they make a turn durable, wait, send messages and start
-branches. The subclass of an adapter has the methods for these tasks. The order in which the loop calls these methods
+branches. Each adapter has a subclass with the methods for these tasks. The order in which the loop calls these methods
 depends only on the engine's log. So a replay makes the same calls.
 """
 
@@ -27,7 +27,7 @@ class Driving(Branching):
         turns: The `Turns` with which the loop loads the execution and applies new records.
         rows: All records of the execution, as rows for the engine.
         numbered: The number of the last item that was put into the inbox.
-        crashes: Two numbers of lost workers: since the last progress of the execution, and in the current state.
+        crashes: How many workers were lost since the execution's last progress, and how many in the current state.
         closing: Whether the current turn runs because a wait has timed out. A signal is then too late.
         reported: The last status that was reported to the parent of this branch, as text.
         summary: The status of this branch after its last turn.
@@ -122,7 +122,7 @@ class Driving(Branching):
             if self.crashes[1] > before:
                 request["crashes"] = list(self.crashes)
             self.unread = False
-            if (done := await self.make_turn(request)) is None:  # the next turn feeds a crash to the execution
+            if (done := await self.make_turn(request)) is None:  # the next turn passes the crash to the execution
                 self.crashes = [self.crashes[0] + 1, self.crashes[1] + 1]
                 continue
             if "asks_at" not in done:
@@ -186,7 +186,7 @@ class Driving(Branching):
         return result
 
     async def _wait(self, execution: Execution) -> None:
-        """Wait for the end of the current wait or for an item in the inbox. Then make a turn."""
+        """Wait until the execution's wait ends or an item comes to the inbox. Then make a turn."""
         until = execution.wake_at
         due = await self.pause(lambda: self.unread or bool(self.verbs), until, rests=True)
         if self.verbs and not self.unread:

@@ -105,7 +105,10 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _undo(self, standing: Data, verb: Data) -> None:
-        """Start a succeeded execution again, to undo it. *standing*: its state. *verb*: the verb ``undo`` as data."""
+        """Start a succeeded execution again, to undo it.
+
+        *standing*: the result of `_standing` for the execution. *verb*: the verb ``undo`` as data.
+        """
         raise NotImplementedError
 
     # Running
@@ -224,7 +227,7 @@ class EngineMediator(Refusals):
         return self.turns.outcome(standing["opening"], standing["rows"])
 
     async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
-        """A diagram of the machine with an execution's path. See `Mediator.diagram`. It has no branches."""
+        """A diagram of the machine with an execution's path. See `Mediator.diagram`. Branches are not drawn."""
         return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(

@@ -4,7 +4,7 @@ The engine's log stays the source of truth. Before each turn, the earlier record
 journal. These records are already in the log, so the journal is never ahead of the log. When an execution rests or
 ends, the journal has all of its records.
 
-In the journal, the engine is the owner of these executions and never dies. So no driver of this library claims them. A
+In the journal, the engine owns these executions and counts as always alive. So no driver of this library claims them. A
 cancel, a signal or a verb in an inbox of the journal is sent to the engine. If the engine refuses a verb, the refusal
 is the answer in the journal.
 """
@@ -106,8 +106,8 @@ class Projection:
     def _owned(self, acceptance: Acceptance) -> Entry | None:
         """The journal's entry of the execution, with the engine as its owner. None if the execution was released.
 
-        If the journal does not have the execution, it is added in a dormant state, so that no driver claims it before
-        the engine.
+        If the journal does not have the execution, the execution is added in a dormant state, so that no driver claims
+        it before the engine does.
         """
         saga_id = acceptance.saga_id
         entry = self.journal.find(saga_id)
@@ -139,7 +139,7 @@ class Projection:
         return entry is not None and entry.seq > known
 
     def release(self, before: float) -> int:
-        """Release the executions that succeeded before a time. They can then be pruned, but no longer be undone.
+        """Release the executions that succeeded before a time. Then they can be pruned, but can no longer be undone.
 
         Args:
             before: The time, in seconds since the epoch.

@@ -32,7 +32,7 @@ def may_decide(execution: Execution) -> bool:
 
 
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The leftovers of *execution*, a succeeded branch that cannot be undone: its steps, and leftovers of its branches.
+    """The paths of the steps that cannot be undone in *execution*, a succeeded branch, and in its own branches.
 
     *below*: the data of its own branches, with their ``summary``, by the path of the group and the name of the branch.
     """

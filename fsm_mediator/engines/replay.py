@@ -104,7 +104,7 @@ class Turns:
     # The opening of an execution
 
     def opening(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None = None) -> Data:
-        """The opening of a new execution, for the engine to store.
+        """The opening of a new execution: the data with which it was accepted, for the engine to store.
 
         Args:
             saga: The saga or its name.
@@ -299,7 +299,7 @@ class Turns:
         return await self.turn_of(self.load(opening, rows), opening, request)
 
     async def turn_of(self, execution: Execution, opening: Mapping[str, Any], request: Mapping[str, Any]) -> Data:
-        """Perform the next effect or verb of *execution*, as `turn` does for an execution that it loads first."""
+        """Perform the next effect or verb of *execution*, as `turn` does after it has loaded the execution."""
         self._runtime.bind()
         self.receive(execution, request.get("items", ()))
         before, done = execution.seq, Data()

@@ -333,7 +333,7 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     for path, value in answered.items():
         if not scope or path.startswith(scope):
             outer, name = _outer_and_name(path)
-            if outer != last:  # mostly the part before is in the same nested saga
+            if outer != last:  # usually the previous part is in the same nested saga
                 last, inside = outer, _container(containers, outer)
             inside[name] = value
     return seen

@@ -258,7 +258,7 @@ class Execution(ExecutionData):
         return consumed
 
     def pop_new_branches(self) -> tuple[Acceptance, ...]:
-        """Return the branches that the last record creates, and forget them. Its commit creates the branches."""
+        """Return the branches that the last record creates, and forget them. The record's commit creates them."""
         branches, self.new_branches = self.new_branches, ()
         return branches
 

@@ -341,7 +341,7 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
 
 
 def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:
-    """The error of the attempt that *answer* ended, whether the attempt is in doubt, and whether to repeat it."""
+    """The error of the attempt that ended with *answer*, whether it is in doubt, and whether it is repeated."""
     if isinstance(answer, Raised):
         error = answer.error
         if isinstance(error, Exception) and not isinstance(error, SPECIAL):
@@ -357,7 +357,7 @@ def _attempt_of(data: ExecutionData, part: Part) -> str:
 
 
 def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> BaseException:
-    """The error of the attempt that *answer* ended. *attempt*: a description of the attempt, for the message."""
+    """The error of the attempt that ended with *answer*. *attempt*: a description of it, for the message."""
     if isinstance(answer, Raised):
         return answer.error
     if isinstance(answer, (TimedOut, Abandoned)):
@@ -424,7 +424,7 @@ def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError 
 
 
 def _cancelled(cancel: InboxItem) -> SagaCancelledError:
-    """The error of a cancel. A cancel with a name was sent because another branch failed."""
+    """The error of a cancel. If the cancel has a name, the failure of another branch caused it."""
     return (SiblingFailedError if cancel.name else SagaCancelledError)(cancel.reason or "it was cancelled")
 
 

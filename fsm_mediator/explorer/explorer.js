@@ -3,7 +3,7 @@
 
 const COLUMNS = [
   ["choices", "What can happen now"],
-  ["ledger", "The ledger: true and believed"],
+  ["ledger", "The ledger: real effects and recorded effects"],
   ["journal", "The journal"],
 ];
 

@@ -186,7 +186,7 @@ class Explorer:
 
     @property
     def ledger(self) -> tuple[Entry, ...]:
-        """The entry of each part at the shown moment: its real effect, and the effect that the saga believes in."""
+        """The entry of each part at the shown moment: its real effect, and its effect according to the records."""
         return ledger_of(self.now.execution, self.now.ledger)
 
     def diagram(self) -> Diagram:

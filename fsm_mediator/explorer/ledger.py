@@ -1,4 +1,4 @@
-"""The ledger: for each part, its real effect and the effect that the saga believes in. Their difference shows doubt."""
+"""The ledger: for each part, its real effect and its effect according to the records. A difference shows doubt."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
 
 
 def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
-    """For each part that *records* name, by path: what the records say about its effect."""
+    """The effect of each part in *records* according to these records, by the part's path."""
     known: dict[str, KnownEffect] = {}
     for record in records:
         path = record.step

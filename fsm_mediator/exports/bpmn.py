@@ -113,7 +113,7 @@ class _Process:
     def _task(self, box: StepBox) -> tuple[str, str]:
         """Add a step, a wait or a group over items, and the task of its compensation.
 
-        Returns the first and the last element's id, as `_group` does. Both are the id of the one added element.
+        Returns two ids, as `_group` does. Both are the id of the element for *box*.
         """
         area, name = self.layout.boxes[box.id], _id(box.id)
         title = f"{box.title}: {', '.join(box.notes)}" if box.notes else box.title

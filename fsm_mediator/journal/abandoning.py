@@ -41,8 +41,8 @@ def abandon(journal: Journal, entry: Entry, reason: str, at: float, actor: str |
         raise RefusedError(f"{saga_id!r} is a branch, and cannot be given up by itself: give up {root_of(saga_id)!r}")
     if Drivability(journal).why_not(entry) is None:
         raise RefusedError(
-            f"execution {saga_id!r} can be driven, or this journal cannot tell: cancel it, or resolve its stuck step, "
-            f"and it is compensated. Only an execution that no living driver can drive can be given up"
+            f"execution {saga_id!r} can be driven, or this journal cannot tell. To compensate it, cancel it or resolve "
+            f"its stuck step. Only an execution that no living driver can drive can be given up"
         )
     driver, claimed = this_driver(), []
     journal.enlist(driver)

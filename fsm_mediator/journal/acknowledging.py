@@ -1,6 +1,6 @@
 """Acknowledging: a person notes that an alert of an execution was seen. The alert is then not sent again.
 
-The acknowledgement is valid until the execution changes its state. A failed attempt that is repeated does not end it.
+The acknowledgement is valid until the execution changes its state. It stays valid while a failed attempt is repeated.
 """
 
 from __future__ import annotations

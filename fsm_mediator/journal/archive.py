@@ -147,7 +147,7 @@ class ArchivedExecution:
                 found = _decoded(line, path)
                 if root_of(str(found["saga_id"])) == root_of(saga_id):
                     self._lines.pop(found["saga_id"], None)
-                    self._lines[found["saga_id"]] = found  # if one was archived twice, the last line counts
+                    self._lines[found["saga_id"]] = found  # if archived twice, the last line counts
 
     def find(self, saga_id: str) -> Entry | None:
         """Find an execution by its id: see `Journal.find`."""

@@ -217,7 +217,7 @@ class Codec:
         self._compared.add(what)
         try:
             change = describe_change(value, back)
-        except RecursionError:  # deep in the call stack: a later value is compared instead
+        except RecursionError:  # this call is too deep in the stack: a later value is compared
             return
         if change is not None:
             self._warned.add(what)
@@ -229,9 +229,9 @@ class Codec:
             )
 
     def _in_order(self, value: Any, back: Any, type: Any, what: str) -> Any:
-        """Return *back*, with the sets of *value* as sorted lists.
+        """Return *back*, the decoded *value*, with each set of *value* as a sorted list.
 
-        If another process starts the same id, it then writes the same text.
+        So two processes that start an execution with equal values write the same text.
         """
         try:
             ordered = self.decode(self._to_sorted_json(value), type, what)

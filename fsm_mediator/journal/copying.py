@@ -97,7 +97,7 @@ def check_empty(counts: Iterable[int], shown: str) -> None:
     """Refuse to write a copy into a journal that is not empty. *shown* is the name of the journal in the message.
 
     Raises:
-        RefusedError: One of *counts* is not 0.
+        RefusedError: One of *counts*, the numbers of rows, is not 0.
     """
     if any(counts):
         raise RefusedError(f"the journal {shown!r} is not empty; nothing was copied. Name a new one")

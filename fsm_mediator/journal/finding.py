@@ -23,8 +23,8 @@ KEYS: Final = ("state", "saga", "version", "error", "step")
 class Filter(msgspec.Struct, frozen=True):
     """Conditions by which executions are found. An execution fits if it meets the conditions of all fields.
 
-    The *failure* of an execution is its last record that gave a part up. Without such a record, the failure is the
-    last record with an error.
+    The *failure* of an execution is the last record with which a part was given up. Without such a record, the failure
+    is the last record with an error.
 
     Attributes:
         saga: Only executions of the saga with this name.
@@ -62,11 +62,6 @@ class Filter(msgspec.Struct, frozen=True):
     def may_have_ended(self) -> bool:
         """Whether an execution that has ended can fit."""
         return not self.states or not ENDED.isdisjoint(self.states)
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether an execution that has not ended can fit."""
-        return not self.states or not ENDED.issuperset(self.states)
 
     @property
     def failed_alone(self) -> bool:
@@ -149,12 +144,12 @@ _MEMBERS: Final = tuple(name for name in vars(FindingJournal) if not name.starts
 
 
 def finds(journal: object) -> TypeGuard[FindingJournal]:
-    """Whether *journal* is a `FindingJournal`. Members that ``__getattr__`` provides count."""
+    """Whether *journal* is a `FindingJournal`. ``__getattr__`` may provide its members."""
     return all(hasattr(journal, name) for name in _MEMBERS)
 
 
 def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict[str, list[Entry]]:
-    """The newest executions in each of these phases, at most *limit* for each phase. No phase may be a final state.
+    """For each phase in *phases*: the newest executions, at most *limit* of them. No phase may be a final state.
 
     If the journal has a method ``newest_by_phase(phases, limit)``, one call finds the executions of all phases.
     """
@@ -224,7 +219,7 @@ def full_page(
     This function is for journals that read the numbers of executions first, and then the rows with these numbers.
 
     An execution can be deleted between the two reads. Then more numbers are read, until the page is full or no number
-    is left. Otherwise a reader would take a page with a missing row for the last page.
+    is left. Otherwise a reader would think that a page with a missing row is the last page.
 
     Args:
         numbers_of: Takes a cursor and a maximum. Returns the numbers of executions after the cursor, newest first, and

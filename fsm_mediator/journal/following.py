@@ -1,4 +1,4 @@
-"""Following: reads the records of all executions in a journal, in the order of their commits, from a cursor on."""
+"""Following: reads the records of all executions in a journal, in the order of their commits, after a cursor."""
 
 from __future__ import annotations
 

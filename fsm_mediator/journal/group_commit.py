@@ -2,7 +2,7 @@
 
 A thread that arrives while no other thread writes is the *leader*: it executes the jobs of all threads in the queue and
 sets their results. A thread that arrives later queues, and the first thread in the queue leads the next group. A single
-writer only passes two uncontended locks.
+writer only acquires two uncontended locks.
 
 Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: the leader wakes one follower, and each
 follower wakes its neighbour. The *linger*: the next leader first lets these followers run, for at most `LINGER`
@@ -185,8 +185,8 @@ class GroupCommit(Generic[J]):
                         self.waiting.remove(waiter)
             if self._leader is waiter:
                 self._pass_lead()
-            # If the leader has this thread's jobs, an interrupted thread waits until they are done, so that they can be
-            # undone.
+            # If this thread was interrupted while the leader does this thread's jobs, this thread waits until the jobs
+            # are done, so that they can be undone.
             while not waiter.done and waiter in self._under_way and waiter.wake is not None:
                 waiter.wake.acquire(timeout=PATIENCE)
         finally:
@@ -220,7 +220,7 @@ class GroupCommit(Generic[J]):
             known = waiter.done or self._leader is waiter or waiter in self.waiting or waiter in self._under_way
             if not known:
                 waiter.failure = JournalError(
-                    "the thread that wrote for several was interrupted; whether this was written is not known"
+                    "the thread that wrote for several threads was interrupted; whether this was written is not known"
                 )
 
     def _leave_queue(self, waiter: Waiter[J]) -> None:
@@ -250,7 +250,7 @@ class GroupCommit(Generic[J]):
         finally:
             for each in self._under_way:
                 if not each.done:
-                    each.failure = _NotWrittenError("the thread that wrote for several was interrupted")
+                    each.failure = _NotWrittenError("the thread that wrote for several threads was interrupted")
             self._pass_lead(self._under_way[1:])
 
     def _pass_lead(self, followers: Sequence[Waiter[J]] = ()) -> None:

@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def hide_texts(redaction: Redaction, record: Record) -> Record:
-    """Return *record* with the secrets in its error and its reason hidden."""
+    """Return *record*, but hide the secrets in its error and its reason."""
     error = record.error
     if error is not None:
         texts = (redaction.field(name, getattr(error, name)) for name in ("message", "traceback"))
@@ -45,7 +45,7 @@ def hide_texts(redaction: Redaction, record: Record) -> Record:
 
 
 def hide_reason(redaction: Redaction, note: Note) -> Note:
-    """Return *note* with the secrets in its reason hidden."""
+    """Return *note*, but hide the secrets in its reason."""
     return msgspec.structs.replace(note, reason=redaction.field("reason", note.reason))
 
 
@@ -121,7 +121,7 @@ class Lines:
     ) -> dict[str, Any]:
         """The fields with texts of people and of user code: *name*, ``error`` and ``reason``.
 
-        If these texts are sealed, the fields are empty, and a field ``sealed`` has all of them.
+        If these texts are sealed, the fields are empty, and the field ``sealed`` has all the texts.
         """
         fields = {"error": error, "reason": reason} if name == "value" else {}
         if is_sealed(value):

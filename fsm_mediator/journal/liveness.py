@@ -66,7 +66,7 @@ def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
 
 
 class LivenessCheck:
-    """Decides whether drivers are alive, from their rows in a journal. It remembers the drivers with an ended process.
+    """Decides whether drivers are alive, from their rows in a journal. It remembers the drivers whose process ended.
 
     Args:
         clock: Returns the time in seconds since the epoch.
@@ -135,7 +135,8 @@ def _proc(name: str) -> Path:
 class OncePerProcess(Generic[T]):
     """A function without arguments that is called once in each process. Later calls return the first result.
 
-    A forked child calls the function again, also while its objects are reset: their order is not defined.
+    A forked child calls the function again. This is safe even while the objects of the child are reset after the fork,
+    in any order, because each call compares the process id.
     """
 
     def __init__(self, function: Callable[[], T]) -> None:

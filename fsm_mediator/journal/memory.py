@@ -52,7 +52,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         types: Two hooks for types that msgspec does not know, as for `SQLiteJournal`, if *encode* is set.
         keep: The number of ended executions to keep. If there are more, the execution that ended first is deleted
             with its branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The
-            journal refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.
+            last 1,000,000 deleted ids cannot be started again. If *keep* is None, all executions are kept.
 
     Raises:
         JournalError: *keep* is not a whole number of at least 1.
@@ -180,8 +180,8 @@ class MemoryJournal(FindingRows, OperatorRows):
     def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> Row | None:
         """Open an execution that *driver* owns. Returns its row, or None if the id is taken.
 
-        The row uses the list *records* itself: the driver journals a record by appending it. This is enough within
-        one process and without encoding. Call `unshare` before anything else is written.
+        The row uses the list *records* itself: the driver journals a record by appending it to the list. No other
+        write is needed, because nothing is encoded. Call `unshare` before anything else is written.
         """
         row = Row(acceptance, records)
         row.shared = True
@@ -206,7 +206,7 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     @staticmethod
     def unshare(row: Row) -> None:
-        """Give the row its own copy of its records. If the last record starts branches, the copy is made without it."""
+        """Give the row its own copy of its records. If the last record starts branches, the copy lacks this record."""
         if row.shared:
             records = list(row.records)
             if records and records[-1].children is not None:
@@ -217,7 +217,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def lost(self, saga_id: str) -> JournalError:
         """The error for a driver that no longer owns the execution."""
         if saga_id not in self._rows:
-            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
+            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked meanwhile?")
         return LeaseLostError(
             f"execution {saga_id!r} was taken over by another driver or released; the driver stops, nothing was written"
         )
@@ -320,7 +320,7 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     def _give(self, row: Row, driver_id: str) -> Entry:
         row.abandoned = row.driver is not None
-        row.epoch += 1  # first, so that after an interrupt no driver owns it, rather than two
+        row.epoch += 1  # first: after an interrupt here no driver owns the execution, instead of two drivers
         self.unshare(row)
         row.driver = driver_id
         return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
@@ -338,7 +338,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         self.unshare(row)
         row.driver = None
         row.awaits = False
-        row.seen = 0  # the next owner has read nothing
+        row.seen = 0  # the next owner has not seen any item yet
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """List the ids of claimable executions: see `Journal.claimable`."""

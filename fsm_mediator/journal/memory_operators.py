@@ -35,7 +35,7 @@ class OperatorRows:
             self._table.answers.pop(name, None)
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
+        """Delete ended executions by id: see `RetainingJournal.prune_these`."""
         with self._lock:
             return self._table.prune_these(saga_ids, before)
 

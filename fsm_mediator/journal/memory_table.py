@@ -139,7 +139,7 @@ class Row:
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
-        """Whether *commit* is the last commit that was written. The caller then repeats it only to get its result."""
+        """Whether *commit* is the last commit that was written. Then the caller only needs its result again."""
         if self.epoch != commit.epoch:
             return False
         if not commit.records and commit.acceptance is None:
@@ -206,7 +206,7 @@ class Table:
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
         posted: The tokens of the items that were posted to each execution, by the id of the execution.
-        pruned: The number of executions that the calls with a token have deleted, by token.
+        pruned: For each token of a call of `Journal.prune`: the number of executions that were deleted with this token.
         notes: The notes about executions, sagas and steps, and the attributes of executions.
     """
 
@@ -252,7 +252,7 @@ class Table:
         return deleted
 
     def prune_these(self, roots: Iterable[str], before: float) -> int:
-        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
+        """Delete ended executions by id: see `RetainingJournal.prune_these`."""
         deleted = 0
         for root in roots:
             row = self.rows.get(root)

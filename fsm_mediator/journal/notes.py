@@ -69,7 +69,7 @@ class NotesJournal(Protocol):
 
 
 def keeps_notes(journal: object) -> TypeGuard[NotesJournal]:
-    """Whether *journal* keeps notes. Methods that ``__getattr__`` provides count."""
+    """Whether *journal* keeps notes. ``__getattr__`` may provide its methods."""
     return hasattr(journal, "add_note") and hasattr(journal, "notes")
 
 

@@ -96,7 +96,7 @@ def for_operators(journal: Journal) -> OperatorJournal:
     if not has_operators(journal):
         raise JournalError(
             f"the journal {type(journal).__name__} takes no verbs for other drivers: it lacks one of "
-            f"{', '.join(_MEMBERS)}. Give the verb in the process that can drive the execution, when nothing drives it"
+            f"{', '.join(_MEMBERS)}. Give the verb in a process that can drive the execution, while no driver owns it"
         )
     found: Any = journal
     return found  # type: ignore[no-any-return]

@@ -19,14 +19,14 @@ for it.
 class SlotJournal(Journal, Protocol):
     """A journal that keeps the slots of concurrency limits. Therefore a limit applies to all processes of the journal.
 
-    A driver announces an attempt under a limit by a commit with `Commit.slot`. In the same transaction the journal
-    decides whether the attempt has a slot. The number of slots is the smallest number that a living driver declares for
-    this limit in `Driver.limits`. The attempt queues if no slot is free, or if earlier attempts queue for all free
-    slots. The journal then returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit
-    with a ``wake_at`` always queues.
+    To announce an attempt under a limit, a driver writes a commit with `Commit.slot`. In the same transaction the
+    journal decides whether the attempt has a slot. The number of slots is the smallest number that a living driver
+    declares for this limit in `Driver.limits`. The attempt queues if no slot is free, or if earlier attempts queue for
+    all free slots. The journal then returns `Queued`, and the execution has a ``wake_at`` even if the commit has none.
+    A commit with a ``wake_at`` always queues.
 
-    The queue is in the order of arrival. A commit with records goes to the end of the queue. With a commit without
-    records the execution keeps its place, even under a new driver.
+    The queue is in the order of arrival. A commit with records goes to the end of the queue. After a commit without
+    records, the execution keeps its place, even under a new driver.
 
     If a slot is free for a queued attempt, the slot stays free until the driver of the attempt asks for it. Meanwhile a
     journal may give other free slots to later attempts, but at most to twice as many attempts as there are slots.

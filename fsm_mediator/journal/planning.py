@@ -77,7 +77,7 @@ def branches_counted(journal: object, saga_id: str) -> dict[str, int] | None:
 
 
 def plans_branches(journal: object) -> TypeGuard[PlanningJournal]:
-    """Whether *journal* accepts commits with a `Plan`. A method that ``__getattr__`` provides counts."""
+    """Whether *journal* accepts commits with a `Plan`. ``__getattr__`` may provide its method `planned`."""
     return hasattr(journal, "planned")
 
 

@@ -1,7 +1,7 @@
 """The `Journal` protocol, and the data types of its arguments and results.
 
 A journal stores executions by id, their records as rows, and the driver that owns each execution. A journal never calls
-a step, an observer or a machine. It reads only the fields of a record that this module names.
+a step, an observer or a machine. It reads only those fields of a record that this module names.
 """
 
 from __future__ import annotations
@@ -236,8 +236,8 @@ class Journal(Protocol):
     written and the answer was lost. So the driver may repeat the call. If the execution has not changed since the first
     call, the repetition writes nothing more and has the same result. Calls of `post` and `prune` are repetitions if
     they have the same token, a number that no other call has. Without a token (0) a repeated `post` adds another item,
-    and a repeated `prune` deletes more. A repeated `claim_some` claims further executions. After a lost answer `beat`
-    names all executions that the driver owns, and `claim` returns each of them.
+    and a repeated `prune` deletes more. A repeated `claim_some` claims further executions. After a lost answer, `beat`
+    with *everything* names all executions that the driver owns, and `claim` returns each.
     """
 
     encodes: bool
@@ -426,7 +426,7 @@ _OPTIONAL: Final = frozenset({"claim_some", "forgotten", "check"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all required members of a journal. Members that ``__getattr__`` provides count.
+    """Whether *candidate* has all required members of a journal. ``__getattr__`` may provide these members.
 
     ``isinstance`` does not work here: from Python 3.12 on it ignores ``__getattr__``.
     """
@@ -434,7 +434,7 @@ def is_journal(candidate: object) -> TypeGuard[Journal]:
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse a *before* or *limit* of a wrong type. SQLite sorts texts after numbers: a text would delete everything.
+    """Refuse a *before* or *limit* of a wrong type. In SQLite, `prune` with a text as *before* would delete all.
 
     Raises:
         DefinitionError: *before* is not a number, or *limit* is not a whole number.

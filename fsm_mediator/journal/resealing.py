@@ -1,7 +1,8 @@
 """Resealing: seals every text of a journal under the first key of its cipher, so that old keys can be removed.
 
-A text under another key is opened and sealed again. A plain text is sealed. A row is written only if it has not changed
-since it was read, so drivers may run at the same time. If the process is killed, a second call completes the work.
+A text that another key sealed is opened and sealed again. A plain text is sealed. A row is written only if it has not
+changed since it was read, so drivers may run at the same time. If the process is killed, a second call completes the
+work.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class Sealer:
 
 
 class _Table(NamedTuple):
-    """A column of a table that has sealed texts, and the statements that read and write it.
+    """A column with sealed texts, and the statements that read and write this column.
 
     Attributes:
         keys: The number of columns of the row's key. They are the first columns of *select*.

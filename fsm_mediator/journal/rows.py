@@ -59,13 +59,13 @@ _ACCEPTED: Final = "accepted"
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value cannot be journaled. In a call that writes several commits, this is the result of that commit."""
+    """A value cannot be journaled. If a call writes several commits, this error is the result of one commit."""
 
 
 def next_attention_at(
     state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False
 ) -> float | None:
-    """When a driver should drive an execution: its owner by reading the inbox, or any driver by claiming it.
+    """When a driver should drive an execution. Its owner then reads the inbox. Without an owner, any driver claims it.
 
     Args:
         state: The execution's state.
@@ -190,7 +190,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
         if record.seq != seq or record.saga_id != saga_id:
             raise JournalError(
                 f"records of execution {saga_id!r} do not follow one another: {record.seq} of {record.saga_id!r} comes "
-                f"where {seq} was to come. Nothing was written"
+                f"in place of {seq}. Nothing was written"
             )
         details = Details(record.step, record.attempt, record.value)
         if record.error is not None:
@@ -223,7 +223,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches, or only their count if there are too many and their names are the numbers from 0."""
+    """The names of branches. Only their count if there are too many, and their names are 0, 1, 2 and so on."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
@@ -360,7 +360,7 @@ UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, Type
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """Return *commit* as an encoding journal returns it: with encoded values, and errors as text.
+    """Return *commit* as a journal that encodes values returns it: with encoded values, and errors as text.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.

@@ -79,7 +79,7 @@ class Group:
         quiescent: Whether no branch continued by itself when the driver last read the branches.
         must_retry: Whether a branch that must be undone has not accepted the command yet.
         planned: Whether there are planned branches that this driver has to create.
-        enough: A number of success messages. Before so many have come, at least one branch has certainly not settled.
+        enough: While fewer success messages than this number have come, at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
     """
 
@@ -112,8 +112,8 @@ class ActiveExecution:
         orphaned: Whether the execution was claimed from a dead driver.
         asks_at: When to repeat a probe that a dead driver left unfinished, in seconds since the epoch. None for at
             once.
-        decides: Whether a decision was counted as begun, because a dead driver may have left it unfinished. Set to
-            False when the decision is made.
+        decides: Whether the present decision is counted in *recoveries*: it is counted before it begins, because a dead
+            driver may have left it unfinished. False again when the decision is made.
         recovered: Whether the execution was claimed during an attempt, which then counts as crashed.
         stopping: Whether the driver must release the execution after the next record.
         called: Whether the inbox has items that the driver has not read.

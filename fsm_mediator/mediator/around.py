@@ -41,7 +41,7 @@ Entered: TypeAlias = list[tuple[Any, Hook]]
 class Hooks:
     """The hooks around the attempts of a mediator.
 
-    The answer of a step is fixed before the first context manager exits. An error that a hook raises is logged.
+    The answer of a step cannot change after the first context manager exits. An error that a hook raises is logged.
 
     Args:
         hooks: The user's functions that return context managers.
@@ -211,7 +211,7 @@ def _raised(error: BaseException | None) -> tuple[Any, Any, Any]:
 
 
 def _log_on_leaving(hook: Hook, fault: BaseException, error: BaseException | None) -> None:
-    if fault is not error:  # otherwise it only raised the step's own error again
+    if fault is not error:  # otherwise the hook only raised the step's own error again
         logger.error("around: %r raised on leaving; the step's answer counts", hook, exc_info=fault)
 
 
@@ -314,8 +314,8 @@ class AroundDriver(ExecutionDriver):
     ) -> Coroutine[Any, Any, Outcome | None]:
         """Send the notice that driving begins, and return the coroutine of `ExecutionDriver.drive`.
 
-        For a new execution (*opens*), `write` sends the notice later. This method is not a coroutine itself: its frame
-        would be kept alive by an error of a step.
+        For a new execution (*opens*), `write` sends the notice later. This method is not a coroutine itself, because an
+        error of a step would keep the coroutine's frame alive.
         """
         if not opens:
             self.owned.begin(active)
@@ -357,7 +357,7 @@ class AroundDriver(ExecutionDriver):
 
 
 def _without_own_frames(answer: Answer) -> Answer:
-    """Return *answer*, with the traceback of its error cut to begin in the step."""
+    """Return *answer*. If it is an error, its traceback no longer has the frames of this module."""
     if type(answer) is Raised:
         trace = answer.error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:

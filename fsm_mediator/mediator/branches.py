@@ -154,7 +154,7 @@ def _planned_branches(execution: Execution, planned: Planned) -> list[Branch]:
 
 
 def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch has begun to compensate or has failed. A branch that is stuck going forward has not failed."""
+    """Whether a branch has begun to compensate or has failed. A branch that got stuck before that has not failed."""
     phase = phase_of(entry.state)
     if phase in STUCK_PHASES:
         return store.load_execution(entry).failure is not None

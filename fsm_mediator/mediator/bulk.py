@@ -114,7 +114,7 @@ class Batch:
         """Write the result for one execution."""
         value = {"batch": self.name, "verb": self.verb, "done": result.done, "id": result.saga_id}
         note = Note(BATCH_RESULT, result.saga_id, None, None, value, self.actor, result.message, at)
-        if not self._notes.add_note(note):  # the execution was deleted meanwhile: the note is not about it
+        if not self._notes.add_note(note):  # the execution was deleted: the note names no execution
             self._notes.add_note(Note(BATCH_RESULT, None, None, None, value, self.actor, result.message, at))
 
 
@@ -127,7 +127,7 @@ def freeze(
     actor: str | None,
     at: float,
 ) -> Batch:
-    """Confirm a batch: store its verb and the ids of its executions, which do not change any more. Returns the batch.
+    """Confirm a batch: store its verb and the ids of its executions. Returns the batch. The ids never change.
 
     Raises:
         DefinitionError: The verb cannot be given to many executions, or does not take these arguments.

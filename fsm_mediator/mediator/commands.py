@@ -281,12 +281,12 @@ def refuse_branch(saga_id: str) -> None:
 
 
 def check_parent_waits(saga_id: str, branch: str, parent_state: str) -> None:
-    """Refuse a command for *saga_id* if the parent of *branch* no longer waits for its group.
+    """Refuse a command for *saga_id* if the parent of *branch* no longer waits for the group of *branch*.
 
     *branch* is *saga_id* itself, or a branch that contains *saga_id* at any depth.
 
     Raises:
-        RefusedError: The state of the parent is not in the branch's group.
+        RefusedError: The parent does not wait for this group.
     """
     group = group_of(branch)
     if path_of(parent_state) != group:

@@ -193,7 +193,8 @@ class CommitBuilder:
         Args:
             active: The execution.
             written: Whether all records of the execution are written.
-            left: A function of an execution and two times. It returns the seconds from the second time until the first.
+            left: A function that takes the execution, the end of its wait and the present time. It returns the seconds
+                that are left.
         """
         execution = active.execution
         effect = execution.effect
@@ -247,10 +248,9 @@ class CommitBuilder:
         return Crashed(here + 1, too_often=total + 1 > self._max_recoveries)
 
     def counts_decision(self, active: ActiveExecution) -> bool:
-        """Whether the next decision is counted as begun, because a driver may have died during it.
+        """Count the next decision before it begins, if a driver may have died during it. Returns whether it is counted.
 
-        The journal counts the decision before it begins. After too many crashes, the deciding function is no longer
-        called.
+        The next commit journals the count. After too many crashes, the deciding function is no longer called.
         """
         execution = active.execution
         if not (active.orphaned and active.recovered and execution.decides_next):
@@ -288,7 +288,7 @@ def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned |
 
 
 def forget_decision(active: ActiveExecution) -> None:
-    """Uncount a decision that `CommitBuilder.counts_decision` counted and that was not made."""
+    """Undo `CommitBuilder.counts_decision` for a decision that was counted but not made."""
     total, here = active.recoveries
     active.recoveries, active.decides = Recoveries(total - 1, here - 1), False
     active.execution.poison = None
@@ -314,7 +314,7 @@ def _is_wait(effect: Effect | None) -> bool:
 
 
 def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries | None:
-    """The execution's count of recoveries after *records* are written. None if it is the count in the journal."""
+    """The execution's count of recoveries after *records* are written. None if the journal already has this count."""
     if active.recoveries is NO_RECOVERIES and active.recorded is NO_RECOVERIES:
         return None
     for record in records:

@@ -268,7 +268,7 @@ class Core:
         return await self.runtime.wait(self.done_event(active), seconds)
 
     async def wait_until_released(self, saga_id: str) -> bool:
-        """Wait until this mediator does not drive an execution. Returns False at once if it will drive it for long."""
+        """Wait until this mediator does not drive an execution. Returns False at once if that can take long."""
         other = self.owned.active.get(saga_id)
         if other is None:
             return True
@@ -299,7 +299,7 @@ class Core:
         return token
 
     def try_take(self, active: ActiveExecution, token: object = None) -> bool:
-        """Take over *active* if nothing drives it (since *token* was made). Returns whether the caller drives it."""
+        """Take over *active*. Returns False if something drives it, or has driven it since *token* was made."""
         wait = active.wait
         with self.lock:
             if wait.token is None or (token is not None and wait.token is not token):

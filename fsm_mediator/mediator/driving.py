@@ -5,7 +5,7 @@ writes the records, and the observers get them. Then the driver asks for the nex
 waits.
 
 The traceback of a step's error keeps the frames alive that the error passed. Therefore no frame here may hold a
-reference to the failed run: a variable that would close such a circle is deleted when its coroutine ends.
+reference to the failed run: a variable that would complete a reference cycle is deleted when its coroutine ends.
 """
 
 from __future__ import annotations

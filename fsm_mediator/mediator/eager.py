@@ -32,7 +32,7 @@ def eager_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T
 
 
 def _begin(loop: Any, task: asyncio.Task[Any]) -> None:
-    """Run *task* now, up to its first wait, and not later on the loop. Only for the asyncio of Python 3.11."""
+    """Run *task* up to its first wait now, instead of later on the loop. Only for the asyncio of Python 3.11."""
     handle = loop._ready[-1]
     turn, context = handle._callback, handle._context
     if getattr(turn, "__self__", None) is not task:

@@ -180,7 +180,7 @@ def set_attributes(
 
 
 def change_attributes(journal: Journal, note: Note, token: int) -> None:
-    """Change attributes of an execution to the value of *note*.
+    """Give an execution the attributes in *note*. An attribute with the value None is removed.
 
     Raises:
         PayloadError: An attribute is not allowed, or there would be too many attributes.

@@ -26,8 +26,8 @@ from fsm_mediator.records import InboxItem, Record
 from fsm_mediator.states import WAITING
 
 LISTED_RARELY: Final = 10
-"""After a listing of all branches, a driver waits this many times as long as the listing took before it lists them
-again.
+"""A driver that has listed all branches waits before it lists them again: the duration of the listing, multiplied by
+this number.
 """
 
 UNBEGUN_AT_A_TIME: Final = 100
@@ -114,7 +114,7 @@ async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxIte
 
 
 def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel: InboxItem) -> list[ActiveExecution]:
-    """Cancel branches that have not begun, in one transaction. Returns the branches that have ended by this."""
+    """Cancel branches that have not begun, in one transaction. Returns the branches that it ended."""
     cancelled = []
     for entry in batch:
         active = ActiveExecution(entry.saga_id, store.load_execution(entry))

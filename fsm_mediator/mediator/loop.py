@@ -303,7 +303,7 @@ class LoopRuntime:
     def raised(self, error: BaseException) -> Answer:
         """The answer for an error that a step raised: see `Runtime.raised`.
 
-        If the task was cancelled, or was closed without its loop, the error is raised again.
+        *error* is raised again if it is an interrupt, or if the task was cancelled or was closed while no loop ran.
         """
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None

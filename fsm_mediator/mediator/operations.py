@@ -125,8 +125,8 @@ class Operations:
     ) -> int | dict[str, int]:
         """The number of executions that `executions` would list.
 
-        An up-to-date side store of the journal answers at once. Without a side store, all executions may have to be
-        read, which takes seconds.
+        If the journal has an up-to-date side store (see ``fsm-mediator stats --refresh``), the call returns at once.
+        Without a side store, all executions may have to be read, which takes seconds.
 
         Args:
             by: The property to count by: ``state``, ``saga``, ``version``, ``error`` or ``step``. The result is then a
@@ -341,7 +341,7 @@ class Operations:
             saga_id: The execution.
             reason: The fix that you made. It is journaled.
             actor: The name of the person or program that acts. It is journaled with the reason.
-            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
+            timeout: Seconds to wait for another driver, if it owns the execution or if only it can drive the execution.
 
         Returns:
             The outcome, whether it succeeded or not.
@@ -390,7 +390,7 @@ class Operations:
             actor: The name of the person or program that acts. It is journaled with the reason.
             done: Whether the step has taken effect. If only one answer is possible, *done* can be left out.
             result: If *done*, the result that the step would have returned.
-            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
+            timeout: Seconds to wait for another driver, if it owns the execution or if only it can drive the execution.
 
         Raises:
             RefusedError: The execution is not stuck, the thread of an abandoned attempt still runs, or *done* is not
@@ -412,7 +412,7 @@ class Operations:
             saga_id: The execution.
             reason: The reason, which is journaled.
             actor: The name of the person or program that acts. It is journaled with the reason.
-            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
+            timeout: Seconds to wait for another driver, if it owns the execution or if only it can drive the execution.
 
         Raises:
             RefusedError: The execution has not succeeded, has a pivot, has nothing to compensate, or is a branch.

@@ -2,8 +2,8 @@
 
 Before code claims, drives or releases an execution, it puts an `ActiveExecution` into `OwnedExecutions.active`. If
 `active` already has the execution, the code must leave it alone. Therefore an execution is never released while it is
-driven. If the journal names this driver as the owner but there is no `ActiveExecution`, an interrupt has ended its
-driving. The execution can then be claimed.
+driven. If the journal names this driver as the owner but there is no `ActiveExecution`, an interrupt has stopped the
+driver of the execution. The execution can then be claimed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OwnedExecutions:
             executions.
         unreleased: The ids of executions that could not be released yet.
         to_release: By id, the epochs of executions that this driver has claimed although another of its workers was
-            about to claim them. They are released when that worker is finished, unless it has claimed them again.
+            about to claim them. When that worker is finished, they are released, unless it has claimed them.
         waiting: The places of executions that queue in the journal, by id: see `Limit.wait_for_turn`.
         holds: The holds that this driver knows.
         claims_in_doubt: Whether a claim failed here, but may have succeeded in the journal.
@@ -384,7 +384,7 @@ def look_for_turns() -> None:
 
 
 def refresh_holds(journal: Journal) -> None:
-    """Read new holds for the drivers of this process on *journal*. Other drivers read them at their next heartbeat."""
+    """Let each driver of this process that uses *journal* read new holds. Others do so at their next heartbeat."""
     for owned in list(_here.values()):
         if owned.journal is journal:
             owned.refresh_holds()

@@ -1,8 +1,8 @@
 """Pool: a bounded thread pool, a timer thread, and a call in its own thread. This module does not depend on sagas.
 
 All threads are daemon threads, so that a step that hangs cannot keep a process from ending. The attempt of such a step
-is in the journal. The threads of the pool and the timer thread end when they are idle for a while, and start again when
-they are needed. Therefore a mediator that is never closed leaves no threads.
+is in the journal, where another driver finds it. The threads of the pool and the timer thread end when they are idle
+for a while, and start again when they are needed. Therefore a mediator that is never closed leaves no threads.
 """
 
 from __future__ import annotations

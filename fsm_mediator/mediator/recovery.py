@@ -55,8 +55,8 @@ class RecoveryPoll:
         """Claim and drive executions for *free* workers. An error of the journal is logged.
 
         Returns:
-            The maximum number of seconds until the next round, and whether the round begins as soon as a worker is
-            free.
+            The maximum number of seconds until the next round, and whether the next round begins earlier if a worker
+            becomes free.
         """
         core = self._core
         if free <= 0:

@@ -21,8 +21,8 @@ class SagaRegistry:
 
     Args:
         sagas: The sagas to register at the start.
-        codec: Encodes the values of the journal. The registry then checks their types. None if the journal keeps
-            objects.
+        codec: Encodes the values of the journal. The registry checks that it can encode the types that a saga declares.
+            None if the journal keeps objects.
         coroutines: Whether steps may be coroutine functions.
 
     Attributes:
@@ -49,7 +49,7 @@ class SagaRegistry:
     def register(self, saga: Saga, *, latest: bool = True) -> Saga:
         """Register *saga*, and return it.
 
-        A start by name uses the saga of that name that was registered last with *latest*.
+        A start by name uses the last saga of that name that was registered with ``latest=True``.
 
         Raises:
             DefinitionError: Another saga has the same name and version, or this mediator cannot drive *saga*.
@@ -112,7 +112,7 @@ class SagaRegistry:
         return self.register(saga, latest=False)
 
     def saga_of(self, acceptance: Acceptance) -> Saga:
-        """The definition that can drive an execution. *acceptance* is the acceptance that opened the execution.
+        """The definition that can drive an execution. *acceptance* is the data with which the execution was accepted.
 
         Raises:
             UnknownSagaError: No saga with the name of the execution's saga is registered.
@@ -154,7 +154,7 @@ class SagaRegistry:
     def can_drive(self, acceptance: Acceptance) -> bool:
         """Whether a registered saga can drive an execution.
 
-        *acceptance* is the acceptance that opened the execution.
+        *acceptance* is the data with which the execution was accepted.
         """
         try:
             self.saga_of(acceptance)

@@ -111,7 +111,7 @@ async def run(  # noqa: C901 - one path, read as a whole
 
 
 def _checked(core: ExecutionDriver, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
-    """Return *outcome*. If *check* is set and it is not a success, raise an error instead."""
+    """Return *outcome*. If *check* is True and the outcome is not a success, raise an error instead."""
     if check and not active.rests and core.closed:
         raise closed_error(active.saga_id, outcome.state)
     return raise_unless_succeeded(outcome, check)
@@ -232,7 +232,7 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
         active = core.owned.active.get(saga_id)
         if active is not None:
             if active.driver is not None and active.driver == runtime.current():
-                raise RefusedError(f"a step of execution {saga_id!r} waits for that execution, which waits for it")
+                raise RefusedError(f"a step waits for its own execution, {saga_id!r}, which waits for the step")
             if await core.is_finished(active, left):
                 outcome = core.store.outcome_for_waiter(active, closed=core.closed)
                 if outcome is not None:
@@ -299,7 +299,7 @@ async def _waited(
 
 
 def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
-    """A branch of *entry* that is driven here, if *entry* waits and got no message of a branch. Otherwise None."""
+    """A branch of *entry* that is driven here. None if *entry* waits for no branch, or has unread inbox items."""
     if entry.called or not core.store.waits_in_group(entry):
         return None
     return core.owned.any_branch_of(entry.saga_id)
@@ -314,7 +314,7 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
     while not core.try_reserve(active):
         other = core.owned.active.get(saga_id)
         if other is not None and other.driver is not None and other.driver == core.runtime.current():
-            raise RefusedError(f"a step of execution {saga_id!r} says {verb.kind!r} to its own execution")
+            raise RefusedError(f"a step cannot give the verb {verb.kind!r} to its own execution, {saga_id!r}")
         if not await core.wait_until_released(saga_id):
             return await _command_elsewhere(core, saga_id, verb, timeout)
         await core.open()
@@ -330,7 +330,7 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
 
 
 async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: InboxItem) -> Outcome | None:
-    """Claim an execution, feed it the verbs in its inbox, then *verb*, and drive it. None if it cannot be claimed."""
+    """Claim an execution, feed it the verbs in its inbox and then *verb*, and drive it. None if the claim fails."""
     try:
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
             core.owned.finish(active)

@@ -85,7 +85,7 @@ class Runtime(Protocol):
     """The interface between the core and threads or an event loop.
 
     Attributes:
-        inline: Whether the driver may call a plain function in its own thread.
+        inline: Whether the driver may call a plain function in the driver's thread.
         direct: Whether the core may itself call a step and journal a record, without `call` and `write`.
         suspends: Whether an execution that waits in the background frees its thread until a timer resumes it.
         detaches: Whether a caller can stop waiting while the driver continues.

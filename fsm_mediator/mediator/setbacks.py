@@ -1,4 +1,4 @@
-"""Setbacks: decides when to try an execution again that could not be driven in the background."""
+"""Setbacks: counts the failures to drive executions in the background, and decides when each is tried again."""
 
 from __future__ import annotations
 

@@ -357,7 +357,7 @@ def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecuti
 
 
 def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
-    """Return *outcome*. If *check* is set and it is not a success, raise the error for the outcome instead."""
+    """Return *outcome*. If *check* is True and the outcome is not a success, raise the outcome's error instead."""
     if outcome.succeeded or not check:
         return outcome
     kind: type[SagaNotSucceededError] = SagaWaitingError

@@ -103,7 +103,7 @@ _NO_WORKER: Final = contextlib.nullcontext()
 
 
 class LoopTimer:
-    """A function that will be called at a given time. The loop's clock and the mediator's clock may run differently."""
+    """A function that is called as soon as the loop's clock or the mediator's clock reaches a given time."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class TaskCall:
         return self._blocks and self._task.done()
 
     def revoke(self) -> bool:
-        """Return whether the call has ended, because a running call cannot be prevented."""
+        """Return whether the call has ended. The call cannot be prevented, because its task already exists."""
         return self._task.done()
 
     def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:

@@ -111,7 +111,7 @@ class ThreadRuntime:
     async def pause(self, seconds: float) -> None:
         """Wait for *seconds*: see `Runtime.pause`."""
         with self._pool.blocked():
-            time.sleep(seconds)  # noqa: ASYNC251 - this is what a thread does
+            time.sleep(seconds)  # noqa: ASYNC251 - a wait blocks this thread
 
     async def sleep(self, seconds: float) -> None:
         """Wait, with the user's *sleep* if there is one: see `Runtime.sleep`."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Shown:
-    """The methods of a watch with which a notebook shows a moving picture of the execution.
+    """The methods of a watch that show a moving picture of the execution in a notebook.
 
     Args:
         core: The mediator's driver.

@@ -26,7 +26,7 @@ class Moment(msgspec.Struct, frozen=True):
 
     Attributes:
         saga_id: The execution.
-        record: The record. None if the execution was accepted, or if this is the last moment.
+        record: The record. None if the moment is the acceptance of the execution, or the end of the watch.
         outcome: The outcome, in the last moment of a watch of one execution. None if the execution continues.
         cursor: The position after this moment, from which a watch of many executions can continue. Empty in a watch of
             one.

@@ -21,8 +21,8 @@ LEASE_LOST: Final = "lease_lost"
 class Notice(msgspec.Struct, frozen=True, eq=False):
     """A driver begins or stops driving an execution. The time in between is called a stint.
 
-    To receive notices, give an object in ``observers=`` or ``around=`` of a mediator a method ``notice(notice)``. The
-    driving process calls this method. Its exceptions are logged, and have no other effect.
+    An object in ``observers=`` or ``around=`` of a mediator receives notices if it has a method ``notice(notice)``. The
+    driving process calls this method. Exceptions of the method are logged, and have no other effect.
 
     Attributes:
         kind: A stint begins with ``claimed``. It begins with ``recovered`` if the previous driver died or left an
@@ -31,7 +31,7 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
             cannot continue, and with ``lease_lost`` if another driver has claimed the execution.
         saga_id: The id of the execution.
         saga: The saga's definition.
-        acceptance: The opening of the execution.
+        acceptance: The data with which the execution was accepted, such as its payload.
         state: The state of the execution at the time of the notice.
         at: The time of the notice, in seconds since the epoch.
         opens: Whether a caller has just started the execution and waits for it.

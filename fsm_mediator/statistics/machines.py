@@ -72,7 +72,8 @@ def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[floa
     - ``move``: the transition *name* (``event source target``) happened.
     - ``doubt``: an attempt to execute the step *name* ended in doubt.
     - ``run``: the execution ended, *seconds* after its acceptance.
-    - ``part``: the step, wait or group *name* was completed or given up after *seconds*, without its compensation.
+    - ``part``: the step, wait or group *name* was completed or given up after *seconds*. Its compensation
+      is not included.
 
     More *records* of the same execution only add samples at the end.
     """
@@ -188,7 +189,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         )
 
     def count(self, events: Collection[str], path: str) -> int:
-        """The number of transitions that had one of *events* and left a state of the part at *path*."""
+        """The number of transitions that left a state of the part at *path* and whose event is in *events*."""
         total = 0
         for move, count in self.moves.items():
             event, source, _ = move.split(" ")

@@ -132,7 +132,7 @@ def _numbers(part: Part, step: StepStatistics, show: Show, shown: _Shown) -> Ste
 
 
 def definitions_in(saga: Saga, prefix: str = "") -> Iterator[tuple[str, Saga]]:
-    """Yield *saga* and the sagas of all its branches. Each comes after the prefix that its ids have in a picture."""
+    """Yield *saga* and the sagas of all its branches, each as (prefix of its ids in a picture, saga)."""
     yield prefix, saga
     for group, branches in saga.branches.items():
         for name, branch in branches.items():

@@ -109,8 +109,8 @@ class SideStore:
         """
         counted = 0
         while True:
-            # On a busy server, some transaction is always open. Therefore the time stays the same until all changes
-            # before it are counted.
+            # On a busy server, some transaction is always open. Therefore `_begun` keeps its time until all changes
+            # before this time are counted.
             self._begun = self._begun or (self._clock(), self._journal.last_change())
             moves, is_complete = self._count_page(*self._begun)
             counted += moves
@@ -151,15 +151,15 @@ class SideStore:
         return len(moves), is_complete
 
     def rebuild(self, progress: Callable[[], object] | None = None) -> int:
-        """Delete all counts and count the whole journal again. Returns the number of changes, as `refresh`."""
+        """Delete all counts and count the whole journal again. Returns the number of changes, as `refresh` does."""
         with self.home.writing() as tables:
             tables.make()
         return self.refresh(progress)
 
     def age(self) -> float:
-        """The number of seconds since the store had counted all changes. 0 if it has counted all changes now.
+        """The number of seconds since the last time when the store had counted all changes of the journal.
 
-        Infinity if it has never counted all changes.
+        0 if the store has counted all changes now. Infinity if the store has never counted all changes.
         """
         place = self._filled()
         return math.inf if place is None else self._age(place)
@@ -178,7 +178,7 @@ class SideStore:
         return place is not None and 0 <= self._clock() - place.at < seconds
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
-        """The number of executions that match *chosen*, by the key *by* (``state``, for example), as in the journal.
+        """The number of executions that match *chosen*, by the key *by*: see `FindingJournal.count`.
 
         None if the filter has attributes, a parent or a text, or excludes branches, because the store has no counts for
         these.

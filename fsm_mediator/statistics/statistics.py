@@ -95,7 +95,7 @@ class Statistics:
         until: float | None = None,
         progress: Callable[[], object] | None = None,
     ) -> Self:
-        """Count the executions of *saga* in its version, and their branches, in a journal.
+        """Count the executions of this version of *saga*, and their branches, in a journal.
 
         The journal is read page by page, so it may have any size. An execution that cannot be read is counted in
         `unreadable`.
@@ -204,7 +204,7 @@ class Statistics:
     def diagram(
         self, show: Show = "p95", *, view: View = STEPS, beside: Statistics | None = None, **look: Unpack[Look]
     ) -> Diagram:
-        """A diagram of the saga's steps with their statistics. The more executions took a line, the wider the line is.
+        """A diagram of the saga's steps with their statistics. A line is wider if more executions followed it.
 
         A step whose value comes from fewer than 20 samples has no colour.
 

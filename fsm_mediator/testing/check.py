@@ -63,8 +63,8 @@ def check_saga(
         signals: The value of each signal that the saga waits for.
         strict: Let steps also raise *after* their effect. This finds the steps that must report doubt, with
             `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step without its own errors in ``in_doubt_on``
-            raises an unknown error. If you pass a list of exceptions or exception classes, each step raises each of
-            these errors. A mapping has such a list for each step that it names.
+            raises an error of an unknown class. If you pass a list of exceptions or exception classes, each step raises
+            each of these errors. A mapping has such a list for each step that it names.
         pairs: Also run each fault together with each later fault. This makes about a hundred times as many runs.
         kill: Also kill the driving process (SIGKILL) wherever a driver can die. The killed process is a forked child
             with a SQLite journal. The parent process recovers the saga from that journal. The world must outlive a
@@ -306,7 +306,7 @@ class Checking:
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo a successful run, because the next run uses the same world. If it has its own world, do nothing.
+        """Undo a successful run, because the next run uses the same world. Do nothing if each run has its own.
 
         Args:
             world: The world of the run.

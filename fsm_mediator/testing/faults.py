@@ -68,9 +68,10 @@ UNDONE: Final = "is_undone"
 """The name of the plan without faults in which an operator undoes the successful saga."""
 
 Strict: TypeAlias = "bool | Sequence[Exception | type[Exception]] | Mapping[str, Sequence[Exception | type[Exception]]]"
-"""The type of the argument *strict* of `check_saga`: which exceptions steps raise after their effect, without doubt.
+"""The type of the argument *strict* of `check_saga`: the exceptions that steps raise after their effect.
 
-A list holds for all steps. A mapping has a list for each step that it names. True stands for an unknown error.
+A list holds for all steps. A mapping has a list for each step that it names. True stands for an error of a class that
+the step does not know.
 """
 
 NO_FAULT: Final = "no_fault"
@@ -240,9 +241,9 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 
 
 def _declares_nothing(part: Part) -> bool:
-    """Whether ``in_doubt_on`` of *part* names no particular errors: it has the default errors, no or all errors.
+    """Whether ``in_doubt_on`` of *part* names no particular errors: it has the default errors, no errors or all errors.
 
-    Then a strict check raises an unknown error after the effect of the step.
+    Then a strict check raises an error of an unknown class after the effect of the step.
     """
     return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 

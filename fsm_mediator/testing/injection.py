@@ -48,9 +48,6 @@ T = TypeVar("T")
 
 _BLOCKS: Final = "blocks the event loop ({}), and with it every other saga: await it, or use asyncio.to_thread"
 
-WORKERS: Final = 1000
-"""The number of threads for branches. It is larger than the number of branches, so no branch waits for a thread."""
-
 OUTAGE: Final = 3
 """The number of attempts that a fault strikes under a policy without limit."""
 

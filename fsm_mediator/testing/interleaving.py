@@ -149,9 +149,9 @@ class Scheduler:
             self._changed.notify_all()
 
     def traced(self, number: int, function: Callable[..., T]) -> Callable[..., T]:
-        """A wrapper of *function* for a helper thread, with a switch point at each line.
+        """A wrapper of *function*, with a switch point at each line.
 
-        The helper thread calls *function* for the function *number*, which waits for the result.
+        A helper thread calls the wrapper for the function with the number *number*, which waits for the result.
         """
 
         def call(*arguments: Any) -> T:
@@ -228,7 +228,7 @@ class Scheduler:
     def leave(self, function: Callable[[], T], until: Callable[[], bool]) -> T:
         """Call *function*, which waits for an event outside of this run. Other functions run during the call.
 
-        When *until* returns True, this function may get the turn again, even if *function* has not returned.
+        When *until* returns True, the caller may get the turn again, even if *function* has not returned.
         """
         number = self.here
         assert number is not None

@@ -126,7 +126,7 @@ def check_together(
         payloads: One payload for each execution, at least two. Executions compete for the keys or resources that their
             payloads share.
         observe: A function that returns the state of the world, as for `check_saga`. It must not show values that
-            differ in each call, such as generated numbers.
+            are different in each run, such as generated numbers.
         reset: A function that restores the world to its initial state, as for `check_saga`.
         signals: The value of each signal that the saga waits for. Each execution gets all signals in this order. The
             scheduler chooses when.

@@ -87,7 +87,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return bool(self.in_threads) or len(self._selector.get_map()) > self._own_files  # type: ignore[attr-defined]
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        """Shut the executor down as in any event loop, but ignore *timeout*, because a time jump would exceed it."""
+        """Shut the executor down as in any event loop, but ignore *timeout*, because the time may jump past it."""
         await super().shutdown_default_executor()
 
     def call_soon_threadsafe(self, *arguments: Any, **settings: Any) -> asyncio.Handle:  # type: ignore[override]

@@ -77,7 +77,7 @@ class Door:
                 if context.seq <= fence:
                     raise StepRejectedError(
                         f"{context.step!r} was begun by record {context.seq}, and its door was closed by record "
-                        f"{fence}: it was asked meanwhile whether it took effect, and the answer was no"
+                        f"{fence}: a probe or a compensation has found meanwhile that it did not take effect"
                     )
                 taken = await self._query(session, self._tables.retake, key=key)
             with self._database.guard(session):
@@ -187,7 +187,8 @@ class Door:
                 if not conflicts(error):
                     raise
                 if not left:
-                    raise RetryAfterError(1.0, f"{REPEATS} times the database ended it for another: {error}") from error
+                    why = f"the database aborted the transaction {REPEATS} times because of other transactions: {error}"
+                    raise RetryAfterError(1.0, why) from error
         raise AssertionError
 
     async def _commit(self, session: Any) -> None:

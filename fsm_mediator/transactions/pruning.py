@@ -28,11 +28,11 @@ class Pruned(NamedTuple):
 
 
 async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pruned:
-    """Delete the keys of ended executions that are older than *older_than* seconds. See `Transactions.prune`."""
+    """Delete the keys older than *older_than* seconds whose execution has ended. See `Transactions.prune`."""
     total, after = Pruned(0, 0, 0), ""
 
     async def prune_batch(session: Any) -> tuple[Pruned, str]:
-        """Delete the keys of the next `BATCH` executions, in the order of their ids, with ids above *after*.
+        """Delete the old keys of the ended executions among the next `BATCH` executions, whose ids are above *after*.
 
         Returns:
             The counts for this batch, and its last id. The id is empty if this was the last batch.

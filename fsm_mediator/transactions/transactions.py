@@ -205,8 +205,8 @@ class Transactions:
             saga: The saga or its name.
             payload: The payload, which every step gets.
             saga_id: The id of the execution.
-            deadline: The number of seconds from the start after which the execution compensates if it has not
-                succeeded. If None, the deadline of the saga applies.
+            deadline: Seconds from the start of the execution. If the execution has not succeeded by then, it
+                compensates. If None, the deadline of the saga applies.
             attributes: Names and values by which the execution can be found later, as for `Mediator.start`.
 
         Returns:

@@ -38,7 +38,7 @@ class Cached:
         """The value of *key* and its age in seconds. *compute* computes it if the cache does not have it.
 
         If the value is older than *seconds*, it is returned and computed again in the background. A value that took
-        long to compute may be older: see `SHARE`.
+        long to compute is computed again less often: see `SHARE`.
 
         Raises:
             Exception: The error of *compute*. Then nothing is cached.

@@ -62,7 +62,7 @@ class OneTimeToken:
         self._session = secrets.token_urlsafe(24)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. A request with the token gets a cookie, and a request with it goes to the monitor."""
+        """Answer one request. A request with the token gets a cookie. A request with the cookie goes to the monitor."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

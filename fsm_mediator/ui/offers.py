@@ -21,7 +21,7 @@ from fsm_mediator.journal.plain import name_of_type
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import Kind, Part
 from fsm_mediator.mediator.commands import why_not_cancellable
-from fsm_mediator.states import FAILED, STUCK_PHASES, SUCCEEDED, WAITING, is_ended, path_of, phase_of
+from fsm_mediator.states import FAILED, STUCK_PHASES, SUCCEEDED, WAITING, is_ended, phase_of
 
 YES: Final = "yes"
 NO: Final = "no"
@@ -230,8 +230,3 @@ def _value_of(field: Field, text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise PayloadError(f"{field.label}: {safe_repr(text)} is not JSON ({error}); a text needs quotes") from error
-
-
-def place_of_stop(entry: Entry) -> str:
-    """The path of the step in which an execution is stuck."""
-    return path_of(entry.state)

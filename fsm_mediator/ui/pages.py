@@ -390,5 +390,5 @@ def _ordered(counts: Mapping[tuple[str, str], Counter[str]]) -> list[tuple[str, 
 
 
 def _touches(record: Any, place: str) -> bool:
-    """Whether *record* left or entered *place*, which is a state or the path of a step."""
+    """Whether the transition of *record* left or entered *place*, which is a state or the path of a step."""
     return any(place in (state, path_of(state)) for state in (record.source, record.target))

@@ -277,7 +277,7 @@ class _Reachability:
         )
 
     def why_state_missing(self, state: str) -> str | None:
-        """The reason why the new machine does not have *state*, or has a different part in it. None if it has it."""
+        """The reason why the new machine lacks *state*, or has it for another part. None if neither is true."""
         phase, part = self.machine.places[state]
         if part is None:
             return None

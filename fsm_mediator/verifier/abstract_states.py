@@ -263,8 +263,8 @@ class StateTable:
         Args:
             execution: The execution.
             essence: The values that decide the future of the execution.
-            leftovers: The leftovers that the execution lists during compensation. The laws check them in each
-                transition, so abstract states differ only in whether there are leftovers.
+            leftovers: The leftovers that the execution lists during compensation. Only their presence distinguishes
+                abstract states, because the laws check the leftovers themselves in each transition.
         """
         state, _, *rest, answered, doubtful = essence
         backward = execution.state in self._laws.backward
@@ -330,5 +330,5 @@ def _essence(execution: Execution) -> tuple[Any, ...]:
 
 
 def _deadline_may_count(execution: Execution) -> bool:
-    """Whether the deadline can take effect, now or after an operator's retry (which must remove the deadline)."""
+    """Whether the deadline can take effect now, or could do so if an operator's retry wrongly kept the deadline."""
     return execution.cancellable or (execution.phase == STUCK_EXECUTING and execution.failure is None)

@@ -62,7 +62,7 @@ class Action(NamedTuple):
     """One event of the search.
 
     Attributes:
-        label: The description of the action, which is different for all actions in one situation.
+        label: The description of the action. In one situation, no two actions have the same label.
         act: The function that applies the action to an execution.
         ledger: The ledger after the action: the effects that really happened.
         crash: Whether the driver dies. A cycle with a crash breaks no law.
@@ -70,7 +70,7 @@ class Action(NamedTuple):
         outside: Whether the cause of the action is not a call of the saga, but a cancel, a signal or the deadline. The
             records do not contain such a cause.
         who: The origin of the action, such as `PARTICIPANT`.
-        observation: The part of the action that the execution notices. The reaction to equal observations is equal.
+        observation: The part of the action that the execution notices. It reacts to equal observations equally.
         doubt: Whether the effect of the call is in doubt.
         repeats: Whether another attempt follows, if attempts are left. None if no attempt failed.
         raises: A function that makes the exception of the call. None if the call does not raise.

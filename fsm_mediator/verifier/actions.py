@@ -63,10 +63,10 @@ class ActionModel:
     Args:
         saga: The saga.
         strict: Let steps also raise after their effect without reporting doubt. Steps must not do this.
-        thorough: Let calls also raise groups of exceptions, the exceptions that the settings name, and `SystemExit`.
+        thorough: Let calls also raise `SystemExit`, groups of exceptions, and the exceptions that the settings name.
             Also change settings between two answers, let items come too late, and let drivers wake early or late.
-        children: The branches that were already searched, with their outcomes, by the path of their group and their
-            name.
+        children: The branches that were already searched, with their outcomes, by the path of the group and the name of
+            the branch.
         once: Generate actions for only one of several symmetric branches in the same status.
         passed: The paths of the steps whose compensation always returns in this search. The model generates no other
             outcome of these compensations.

@@ -91,7 +91,7 @@ def broken_by_records(reaction: Reaction) -> Iterator[Broken]:
 
 
 def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
-    """The rules that *reaction* breaks as the reaction to its action. These rules do not depend on the ledger."""
+    """The rules that *reaction* breaks because it does not fit its action. They do not depend on the ledger."""
     if reaction.records:
         yield from _stuck_where_it_may(reaction)
         yield from _waited_for(reaction)
@@ -221,7 +221,7 @@ def _may_be_interrupted(execution: Execution, reaction: Reaction) -> bool:
 
 
 def _first_signal(reaction: Reaction) -> Iterator[Broken]:
-    """Yields a broken rule if the saga uses another value of a signal than the first value."""
+    """Yields a broken rule if the saga does not use the first value of a signal."""
     for record in reaction.records:
         phase, path = split_state(record.source)
         used = phase == WAITING and record.event == "executed" and record.value != FIRST_VALUE

@@ -62,7 +62,7 @@ class Possible(NamedTuple):
     Attributes:
         action: The action, without its ledger.
         change: The name of the change that the action makes to the ledger.
-        needs: True if the action is possible only when the part has an effect, False if only without. None if always.
+        needs: True if the part must have an effect for this action, False if it must have none. None if either is fine.
     """
 
     action: Action
@@ -137,7 +137,7 @@ def attempts_of(kind: str, part: Part, *, strict: bool, thorough: bool) -> list[
 
 
 def _raised(name: str, trouble: Trouble) -> Action:
-    """The action of a call *name* that raises the exception of *trouble*."""
+    """The action in which the call *name* raises the exception of *trouble*."""
     act = feed_answer(Raised(trouble.make()))
     return Action(
         *(f"{name} {trouble.words}", act, _NO_LEDGER),
@@ -193,7 +193,7 @@ def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
 
 
 def _raised_late(part: Part, policy: Retry, name: str, words: str) -> Iterator[Action]:
-    """The actions of a call that raises an error or a refusal after the timeout, but within the grace period."""
+    """The actions in which a call raises an error or a refusal after the timeout, but within the grace period."""
     for trouble in plain_troubles(part, policy):
         if trouble.observation in ("raised", "rejected"):
             late = trouble._replace(words=f"{trouble.words} late", observation=f"{trouble.observation} late")

@@ -73,7 +73,7 @@ class BranchSearch(Protocol):
         """Whether the search found a broken law."""
 
     def successors(self, number: int) -> Iterable[tuple[Action, str, int]]:
-        """The actions from the node *number*, each with its label and the number of its target node."""
+        """The actions from the node with this number, each with its label and the number of its target node."""
 
 
 def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
@@ -108,14 +108,14 @@ def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ..
 
 
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of *move*, and how many of the *wanted* statuses the move reaches, from the first on.
+    """The effort of *move*, and how many of the *wanted* statuses it reaches: none, the first, or the first two.
 
     Args:
         move: The move.
         stood: The status before the move.
         position: The status after the move.
-        wanted: The statuses that are still to be reached, in order. The first is either a settled status, or a running
-            status after a command to a settled execution.
+        wanted: The statuses that are still to be reached, in order. The first is a settled status, or the running
+            status that follows a command to a settled execution.
 
     Returns:
         The effort and the number. None if the path must not contain the move.

@@ -39,9 +39,9 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 class Status:
     """The status of a branch: all that its parent can see of it.
 
-    `LEFT` is a failed branch with leftovers. `UNDOING` is a branch that is being undone. `STUCK` is stuck before it
-    began to compensate, and `STUCK_UNDOING` is stuck in compensation. `NOT_BEGUN` is a planned branch that ended before
-    it began.
+    `LEFT` is a failed branch with leftovers. `UNDOING` is a branch that is being undone. `STUCK` is a branch that got
+    stuck before it began to compensate, and `STUCK_UNDOING` is stuck in compensation. `NOT_BEGUN` is a planned branch
+    that ended before it began.
     """
 
     RUNNING: Final = "running"
@@ -72,7 +72,7 @@ _BECOMES: Final = {
     Status.STUCK_UNDOING: "gets stuck in compensation",
 }
 _EFFECTLESS: Final = frozenset((Status.FAILED, Status.LEFT, Status.NOT_BEGUN))
-"""The statuses of a branch without an effect that can be undone."""
+"""The statuses of a branch that has no effect to undo."""
 _FAILED: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
 """The statuses of a branch that has compensated or has begun to compensate."""
 
@@ -85,7 +85,7 @@ Births: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Child(NamedTuple):
-    """One branch, with the data that its parent's future depends on.
+    """One branch, with the data that influences the future of its parent.
 
     Attributes:
         name: The name of the branch.

@@ -27,11 +27,11 @@ class EffectLedger(NamedTuple):
     suspect: bool = False
 
     def with_(self, at: int, *, effect: bool, known: bool | None = None) -> EffectLedger:
-        """A copy with new values for the part number *at*. If *known* is None, the old value of `known` stays."""
+        """A copy with new values for the part at index *at*. If *known* is None, the old value of `known` stays."""
         effects = (*self.effects[:at], effect, *self.effects[at + 1 :])
         is_known = self.known[at] if known is None else known
         return self._replace(effects=effects, known=(*self.known[:at], is_known, *self.known[at + 1 :]))
 
     def with_branches(self, at: int, statuses: tuple[str, ...]) -> EffectLedger:
-        """A copy with new statuses of the branches of the group number *at*."""
+        """A copy with new *statuses* of the branches, for the group at index *at*."""
         return self._replace(branches=(*self.branches[:at], statuses, *self.branches[at + 1 :]))

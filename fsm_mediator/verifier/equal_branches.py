@@ -90,9 +90,9 @@ def _kept(branches: Any) -> tuple[str, ...]:
 
 
 def _of_branches(part: Part, names: tuple[str, ...]) -> Part:
-    """*part* with only the branches *names*.
+    """A copy of the group *part* that has only the branches in *names*.
 
-    If `at_most` makes some branches of *part* wait, it is lowered so that some of the branches *names* also wait.
+    If `at_most` makes some branches of *part* wait, the copy has a lower `at_most`, so that branches wait there too.
     """
     at_most = part.at_most
     if at_most is not None and at_most >= len(names):

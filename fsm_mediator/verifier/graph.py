@@ -109,7 +109,7 @@ class Graph:
         return []
 
     def ways(self) -> int:
-        """The number of paths without cut edges from node 0 to a node that has no outgoing edges, except cut edges."""
+        """The number of paths without cut edges from node 0 to a node whose outgoing edges, if any, are all cut."""
         counts: dict[int, int] = {}
         stack = [0]
         begun: set[int] = set()

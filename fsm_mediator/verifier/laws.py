@@ -70,8 +70,8 @@ class Laws:
         index: The number of each part, by path.
         branch_models: The models of the branches of each group, by the group's path.
         signals: The numbers of the signals.
-        backward: The states after compensation has begun. In these states, the only earlier results that matter are the
-            leftovers.
+        backward: The states after compensation has begun. In these states, earlier answers and doubts matter only
+            because the leftovers follow from them.
     """
 
     def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
@@ -234,7 +234,7 @@ class Laws:
 
 
 def _backward(machine: CompiledMachine) -> frozenset[str]:
-    """The states after compensation has begun, including the stuck states from which a retry leads back to it."""
+    """The states after compensation has begun, including the stuck states from which a retry continues it."""
     back = {state for state, place in machine.places.items() if place.phase in BACKWARD}
     again = {move.source for move in machine.moves() if move.event == "retry" and move.target in back}
     return frozenset(back | again)

@@ -14,7 +14,7 @@ from fsm_mediator.ids import root_of
 def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, strict: bool) -> str:
     """The source of a test that fails while a saga breaks a law.
 
-    If a loaded module has the saga under a public name, the test imports the saga from this module. Otherwise the test
+    If a loaded module has the saga under a public name, the test imports the saga from that module. Otherwise the test
     has a function to fill in. If *saga* is a branch, the test verifies the whole saga that contains this branch.
 
     Args:

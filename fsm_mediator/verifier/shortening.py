@@ -15,14 +15,14 @@ to a fixed state. The module compares all rows.
 
 The search covers the first and the last step of each kind, and every part that is not a plain step. In the shorter
 machine, the part before an omitted step is followed by the part after it. If you remove the omitted steps from a path
-of the whole machine, the rest is a path of the shorter machine. Every outcome of an omitted step is also an outcome of
-the last step of its kind, after parts of the same kinds. An execution carries only one fact from one step to the next:
-whether there will be leftovers. The module also compares the rows of the shorter machine with the rows of the whole
-machine.
+of the whole machine, the rest is a path of the shorter machine. Every outcome of an omitted step is also searched: it
+is an outcome of the last step of its kind, which follows parts of the same kinds. An execution carries only one fact
+from one step to the next: whether there will be leftovers. The module also compares the rows of the shorter machine
+with the rows of the whole machine.
 
 A step that is searched only for its forward kind is *passed* during compensation: its compensation always returns.
-Other steps with its back kind are searched in both directions. For these steps the search tries compensation in every
-situation: with and without the effect, with and without doubt.
+Other steps of the same back kind are searched in both directions. For these steps the search tries compensation in
+every situation: with and without the effect, with and without doubt.
 
 If the shorter saga breaks a law, the whole saga is searched. So a counterexample is always a path of the real machine.
 """

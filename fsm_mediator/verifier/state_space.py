@@ -46,7 +46,7 @@ _REPORTED: Final = 100
 
 
 class _Found(NamedTuple):
-    """A broken rule, and the path to it: the node *number*, and the labels of the actions after this node.
+    """A broken rule, and the path to it: the *number* of a node, and the *labels* of the actions after this node.
 
     *goes_round*: whether these last actions form a cycle.
     """
@@ -68,8 +68,8 @@ def verify(
 
     Args:
         saga: The saga. None of its steps is called.
-        strict: Let steps also raise after their effect without reporting doubt. This breaks the rules, and finds the
-            steps that must report doubt.
+        strict: Let steps also raise after their effect without reporting doubt, which is against the rules. The search
+            then finds the steps that must report doubt.
         most_nodes: The maximum number of situations. It bounds time and memory. If the search stops at this number, the
             report says so and lists the states that were not reached.
         progress: A function that the search calls repeatedly, with the number of situations since the previous call.
@@ -275,7 +275,7 @@ class StateSpace:
                     self._follow(number, move, every)
 
     def _follow(self, number: int, move: Action, every: list[Successor] | str) -> None:
-        """Make *move* from the node *number*, check the laws, and add *every* successor to the graph."""
+        """Make *move* from the node with this number, check the laws, and add *every* successor to the graph."""
         position, ledger = self.nodes[number]
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
@@ -308,7 +308,7 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every action from the node *number*, with its label and decisions as text, and its target node's number."""
+        """The actions from the node with this number, each with its label and the number of its target node."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
             every = self._table.after(position, move)
@@ -320,7 +320,7 @@ class StateSpace:
     def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
         """The key of the node of *position* and *ledger*. Nodes with the same future have equal keys."""
         branches = self._in_order(position, ledger) if ledger.branches else ()
-        if position.backward and ledger.undoing:  # during compensation the known effects do not matter
+        if position.backward and ledger.undoing:  # during compensation, `EffectLedger.known` does not matter
             return (position.number, ledger.effects, ledger.running, branches)
         return (position.number, ledger._replace(branches=()), branches)
 
@@ -348,7 +348,7 @@ class StateSpace:
         )
 
     def way(self, number: int) -> list[str]:
-        """The labels of the actions on a shortest path to the node *number*."""
+        """The labels of the actions on a shortest path to the node with this number."""
         way = []
         while number > 0:
             number, label = self.came[number]
@@ -379,7 +379,7 @@ class StateSpace:
             self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """The label of an action from *source* to *target* that is neither a crash nor an operator's retry."""
+        """The label of an action that leads from *source* to *target*, but not of a crash or an operator's retry."""
         every = (
             label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
         )

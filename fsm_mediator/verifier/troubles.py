@@ -72,7 +72,7 @@ def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 @functools.lru_cache(maxsize=10_000)
 def named_troubles(part: Part, policy: Retry) -> tuple[Trouble, ...]:
-    """The exceptions that the settings of *part* name, `SystemExit`, and groups of exceptions."""
+    """`SystemExit`, groups of exceptions, and the exceptions that the settings of *part* name."""
     return tuple(_named_troubles(part, policy))
 
 

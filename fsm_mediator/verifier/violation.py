@@ -82,7 +82,7 @@ class Violation:
         """The source of a pytest function that verifies the saga again, and fails while a law is broken.
 
         Its comments show the path to the broken law. If a loaded module has the saga under a public name, the test
-        imports the saga from this module. Otherwise the test has a function for you to fill in.
+        imports the saga from that module. Otherwise the test has a function for you to fill in.
         """
         from fsm_mediator.verifier.pytest_source import pytest_source
 

@@ -11,8 +11,9 @@ The happy path runs down the left side. Failures run to the right and then back 
     └─────┬─────┘ retry due └───────────┘            └──────▲───────┘           └──────────┘
           │ executed                                        │ compensated
 
-The machines of a group's branches are in a frame right below the group's strip. A line connects the strip and the
-frame. The way forward passes the frame on the left, and the way back passes it on the right.
+The *small nodes* of a part show its retries, its probe and its stuck states. The machines of a group's branches are in
+a frame right below the group's strip. A line connects the strip and the frame. The line to the next part passes the
+frame on the left, and the line from compensation to compensation passes the frame on the right.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Strips(Lanes):
         for child in picture.children:
             self.strips[child.group].branches.append((child, detail_layout(child)))
         self.probes: set[str] = {node.id for node in picture.nodes if node.phase == PROBING}
-        # The number of strips, counted from the top, that a box in the lane of compensation can be beside.
+        # The number of strips, counted from the top, that can have a box beside them in the lane of compensation.
         self.covered: int = len(self.all) - self.ends_beside
         self.scopes: Scopes = Scopes(self.all, self.covered, goes_back=FAILED in self.ends or bool(self.compensated))
 
@@ -102,8 +103,8 @@ class Strips(Lanes):
     def can_be_narrow(self) -> bool:
         """Whether `detail_layout` also tries a layout with small nodes below the compensating nodes.
 
-        At least one compensating node must have small nodes. Also, either the small nodes fill less than half of a
-        column of their own, or each strip with such small nodes has a compensating node and exactly one small node.
+        At least one compensating node must have small nodes. Also, `has_empty_column` must be true, or no frame has two
+        pieces and each compensation with small nodes has a compensating node and exactly one small node.
         """
         unders = [strip for strip in self.all if strip.under]
         plain = not self.scopes.apart and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
@@ -188,7 +189,7 @@ class Strips(Lanes):
         self._spread((self.right - right) / (2 if under and not self.narrow else 1))
 
     def _spread(self, spare: float) -> None:
-        """Move the compensating nodes right by *spare* points, and the small nodes right of them by twice as much."""
+        """Move the compensating nodes *spare* points to the right, and the small nodes beside them twice as far."""
         self.back_left += spare
         self.back_right += spare
         self.lane += spare
@@ -211,10 +212,10 @@ class Strips(Lanes):
         return max(room)
 
     def _is_extended(self, strip: Strip) -> bool:
-        """Whether the small nodes of *strip* are below all strips that its compensating node is beside.
+        """Whether the small nodes get extra height below the compensating node of *strip*. Else the node gets shorter.
 
-        This is necessary if a frame has two pieces: lines from parts below enter the compensating node below the
-        frame's first piece, at the node's lower edge.
+        Extra height is necessary if a frame has two pieces: lines from the parts below enter the compensating node at
+        its lower edge, below the frame's first piece.
         """
         below = self.narrow and bool(self.scopes.apart) and not strip.branches
         return below and strip.lower is not None and bool(strip.under)
@@ -225,7 +226,7 @@ class Strips(Lanes):
         return labels + max(self.sizes[node.id][1] for node in strip.under)
 
     def _above_small(self, node: Node) -> float:
-        """The height of the room above *node* for the label of an edge to or from the small node above. 0 if none."""
+        """The height of the label above *node*, if an edge connects *node* with the small node above it. Else 0."""
         joined = node.phase == PROBING or any(
             edge.target == node.id and edge.source in self.probes for edge in self.picture.edges
         )
@@ -268,7 +269,7 @@ class Strips(Lanes):
     def _below(self, top: float, strip: Strip | None, following: Strip | None) -> float:
         """Leave room for the sides of frames and for labels between *strip* and the *following* strip.
 
-        *top* is the lower edge of *strip*. Returns the upper edge of the following strip.
+        *top* is the y coordinate at which this room begins. Returns the y coordinate at which *following* begins.
         """
         here = strip.scopes if strip is not None else ()
         there = following.scopes if following is not None else ()
@@ -296,7 +297,7 @@ class Strips(Lanes):
         return end + 17.0 * begin + (11 + self.more * bool(begin) if rises else 4)
 
     def _after(self, strip: Strip) -> float:
-        """The y coordinate below *strip*, below the lines that join its happy path and below its branches."""
+        """The y coordinate below *strip*, its branches, and the lines from its other nodes to the happy path."""
         bottom = strip.bottom + 4 + (13 + self.more) * len(strip.joining)
         if strip.group is None:
             return bottom
@@ -319,7 +320,7 @@ class Strips(Lanes):
     def _place_back(self) -> None:
         """Place the end ``failed``, the compensating nodes, and the small nodes of the compensations.
 
-        The end and each compensating node are as tall as all parts that are given up to them.
+        The end and each compensating node extend down beside the parts whose failure leads to them.
         """
         end = 0.0 if self.ends_beside else self.boxes[self.ends[SUCCEEDED]].bottom
         last = self.scopes.reach(-1, self.covered)
@@ -352,9 +353,9 @@ class Strips(Lanes):
                 down += tall + self.gap
 
     def _stretch(self, identity: str, box: Box, number: int, end: float) -> None:
-        """Store *box* as the box of a compensation or of the end ``failed``, but down to the bottom of strip *number*.
+        """Store *box* for a compensating node or for the end ``failed``, extended down to the bottom of strip *number*.
 
-        If no strip follows, the box goes down to *end* if *end* is lower.
+        If this is the last strip, and the y coordinate *end* is lower, the box is extended down to *end*.
         """
         last, following = self.all[number], self.all[number + 1 : number + 2]
         bottom = last.bottom

@@ -29,9 +29,9 @@ class Lanes(Router):
     depth: int  # the maximum number of nested sagas that contain the same part
     small_left: float  # the x of the left side of the small nodes in the forward lane
     small_right: float  # the x of the right side of the widest small node in the forward lane
-    fork: float  # the x of the vertical line from given up parts to the next compensation
+    fork: float  # the x of the vertical line from parts that are given up to the next compensation
     back_left: float  # the x of the left side of the compensating nodes
-    lane: float  # the x of the way back, the vertical line through the compensating nodes
+    lane: float  # the x of the vertical line that connects the compensating nodes
     around: float  # the x of lines that pass right of a compensating node whose small nodes are below it
     words: float  # the x at which labels of lines to stuck nodes begin
     start: float  # the y of the lower edge of the end ``failed``, or of ``pending`` if the machine cannot fail
@@ -52,7 +52,7 @@ class Lanes(Router):
         for node in sorted(picture.nodes, key=lambda node: ORDER.get(node.phase, 0)):
             if node.path:
                 self._put(node, self.strips[node.path])
-        # By node id: the y at which lines from parts below enter the node, for nodes that frames cross.
+        # By node id, for a node that ends below a frame's first piece: the y at which lines from parts below enter it.
         self.entries: dict[str, float] = {}
         self._find_joining()
 
@@ -69,7 +69,7 @@ class Lanes(Router):
             strip.small.append(node)
 
     def _find_joining(self) -> None:
-        """Set `Strip.joining` of each part: the nodes, except the executing node, that lead to the next part or end.
+        """Set `Strip.joining`: the nodes that lead to the next part or to ``succeeded``, except the executing node.
 
         The list has the small nodes of the forward lane from the last to the first, then the nodes in `Strip.under`.
         """
@@ -139,7 +139,7 @@ class Lanes(Router):
             self.horizontal(edge, box.y + 7, below=True)
 
     def _to_trunk(self, strip: Strip, source: Node) -> list[Point]:
-        """The points from *source* to the trunk, the horizontal line on which a given up part leaves its strip."""
+        """The points from *source* to the trunk, the horizontal line out of a strip: see `Strip.trunk`."""
         box = self.boxes[source.id]
         if source is strip.forward:
             return [(box.right, strip.trunk)]
@@ -149,7 +149,7 @@ class Lanes(Router):
         return [(box.right, box.y), (x, box.y), (x, strip.trunk)]
 
     def _route_executed(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Add the route of an edge on which a part is done. It leads to the next part, or to the end ``succeeded``."""
+        """Add the route of an edge that leads from a done part to the next part, or to the end ``succeeded``."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         ends = self.nodes[edge.target].phase == SUCCEEDED
         path = self.left + (ASIDE if ends or strip.group is not None else PATH)
@@ -176,7 +176,7 @@ class Lanes(Router):
         self.route(edge, *start, *end, at=at, own=own_points(start))
 
     def _route_failed(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Add the route of an edge on which the part of *strip* is given up.
+        """Add the route of an edge that a run takes when the part of *strip* is given up.
 
         The route follows the trunk to the right, then leads up to the next compensation or to the end ``failed``.
         """
@@ -188,7 +188,7 @@ class Lanes(Router):
         self.route(edge, *points, at=at, key=key, own=own_points(start), narrow=key is None)
 
     def _route_compensated(self, edge: Edge, strip: Strip, source: Node) -> None:
-        """Add the route of an edge on which a compensation is done.
+        """Add the route of an edge that a run takes when a compensation is done.
 
         The route leads up the lane of compensation, to the next compensation or to the end ``failed``.
         """
@@ -208,14 +208,14 @@ class Lanes(Router):
         self.route(edge, *points, at=at, own=own)
 
     def _above(self, strip: Strip) -> float:
-        """The y coordinate of the middle of the room for labels above *strip*."""
+        """The y coordinate of a label above *strip*, in the middle of the room for labels."""
         if strip.number == 0:
             return (self.labels + self.labels_end) / 2
         before = self.all[strip.number - 1]
         return (before.labels + before.end) / 2
 
     def _up(self, edge: Edge, number: int, start: list[Point]) -> list[Point]:
-        """The points *start*, then the corners of a line from there up to the edge's target, around obstacles.
+        """The points of a line that begins with *start* and leads up to the target of *edge*, around obstacles.
 
         *number* is the index of the strip in which the line starts.
         """

@@ -29,7 +29,9 @@ GOOD_END: Final = END + 24
 """`END` is the width of the boxes ``pending`` and ``failed``, `GOOD_END` of the box ``succeeded``, in points."""
 
 MOST_END: Final = 39.0
-"""The maximum height of a small box ``failed``, in points. A taller one is a box beside the parts that fail the saga.
+"""The maximum height of a small box ``failed``, in points.
+
+A taller box ``failed`` extends down beside the parts whose failure leads to it.
 """
 
 MOST_TITLE: Final = 26

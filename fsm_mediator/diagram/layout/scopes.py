@@ -1,8 +1,8 @@
 """The frames of nested sagas in the detail view: one frame around both lanes, or one piece in each lane.
 
-A compensating node is as tall as all parts that are given up to it. If such a part is in another nested saga than the
-compensating node, a frame around both lanes would cross the node. The frame then has two pieces: one in the forward
-lane, and one around the saga's own compensating nodes, if there are any::
+A compensating node extends down beside the parts whose failure leads to it. If such a part is in another nested saga
+than the compensating node, a frame around both lanes would cross the node. The frame then has two pieces: one in the
+forward lane, and one around the saga's own compensating nodes, if there are any::
 
     ┌─ inner ─────┐  ┌──────────────┐
     │ ┌─────────┐ │  │ compensating │
@@ -38,8 +38,8 @@ class Scope:
 class Scopes:
     """The frames of all nested sagas of a machine.
 
-    *covered* is the number of strips, counted from the top, that a box in the lane of compensation can be beside.
-    *goes_back* is whether the machine has such boxes.
+    *covered* is the number of strips, counted from the top, that can have a box beside them in the lane of
+    compensation. *goes_back* is whether the machine has such boxes.
 
     Attributes:
         all: The frame of each nested saga, by the saga's path. A saga is before the sagas inside it.
@@ -67,8 +67,9 @@ class Scopes:
     def _is_whole(self, scope: Scope) -> bool:
         """Whether one frame can be around both lanes.
 
-        Always True if the saga has a group, because the branches need both lanes. Otherwise True if no compensating
-        node of a strip inside the frame is also beside a strip outside, or the other way round.
+        Always True if the saga has a group, because the branches need both lanes. Otherwise True if the frame would
+        cross no compensating node: no node inside extends down beside a strip outside, and no node outside beside a
+        strip inside.
         """
         inside = self.strips[scope.first : scope.last + 1]
         if any(strip.group is not None or strip.branches for strip in inside):
@@ -80,13 +81,13 @@ class Scopes:
         return inside[0].is_in_the_way and all(strip.is_in_the_way for strip in after)
 
     def reach(self, number: int, covered: int) -> int:
-        """The index of the last strip that a compensating node is beside. At least *number*.
+        """The index of the last strip beside a compensating node. At least *number*.
 
-        If a part in one of these strips is given up, its edge leads to this node.
+        If the part of a strip beside the node is given up, its edge leads to this node.
 
         Args:
             number: The index of the node's strip. -1 for the end ``failed``.
-            covered: The number of strips, counted from the top, that a node can be beside.
+            covered: The number of strips, counted from the top, that can have a node beside them.
         """
         if number >= 0 and (self.strips[number].branches or self.strips[number].has_joining_under):
             return number
@@ -114,7 +115,7 @@ class Scopes:
         return [path for path, scope in self.all.items() if scope.begins is not None and scope.ends == strip.number]
 
     def inside(self, scope: Scope) -> int:
-        """The maximum number of frames with two pieces inside the frame *scope*, which has two pieces itself."""
+        """How many frames with two pieces can be nested inside the frame *scope*, which has two pieces itself."""
         outer = (path for path in self.all if scope.path.startswith(f"{path}."))
         return self.apart - 1 - sum(not self.all[path].whole for path in outer)
 

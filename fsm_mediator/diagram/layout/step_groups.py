@@ -26,7 +26,7 @@ _SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
 def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
     """The name of a branch and, in a run, its state. Empty if the picture shows no name for the branch.
 
-    A branch over an item has no name. A branch of one step with the branch's name as title does not repeat the name.
+    A branch over an item has no name. If a branch is a single step with the same name, the picture shows only the step.
     """
     if box.each:
         return []

@@ -47,7 +47,7 @@ BETWEEN: Final = 30.0
 PIVOT: Final = 18.0
 """The width of the room right of the pivot, in points. It has the double line that marks the pivot."""
 RAIL: Final = 12.0
-"""The distance between the boxes of a row and the line of the way back, in points."""
+"""The distance between the boxes of a row and the line from compensation to compensation below them, in points."""
 FRAME: Final = 9.0
 ROOM_FOR_A_NOTE: Final = "↩ compensated"
 NO_RETURN: Final = "no way back"

@@ -1,7 +1,7 @@
 """The layout of the steps view: steps in rows like words in lines of text, or in one column. No colours.
 
-A group is a frame around its branches, which fork on its left and join on its right. The way back runs below the
-boxes of a row. It leads from each step to the step that is compensated next::
+A group is a frame around its branches, which fork on its left and join on its right. The compensation path runs below
+the boxes of a row. It leads from each step to the step that is compensated next::
 
         ┌─────┐   ┌─────┐   ┌ fulfil ────────────┐
      ●──│ one │──▶│ two │──▶┃──[pack]────────────┃──▶ ...
@@ -211,7 +211,7 @@ class _Flow:
         return y + max(downs) + gap
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """The number of nested sagas that begin, and that end, in row *number*. Only for rows of one item."""
+        """The number of nested sagas that begin in row *number*, and how many end there. Only for rows of one item."""
         here = self.items[number].scopes
         before = self.items[number - 1].scopes if number else ()
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
@@ -289,7 +289,7 @@ class _Flow:
     # Methods that place lines.
 
     def _rail(self, item: Item) -> float:
-        """The y coordinate of the line of the way back in the row of *item*."""
+        """The y coordinate, in the row of *item*, of the line that shows the compensation path."""
         return item.y + self.page.high / 2 + RAIL
 
     def _bottom(self, row: int) -> float:
@@ -331,7 +331,7 @@ class _Flow:
         self.out.routes.append(Route(line, tuple(points)))
 
     def _all_back(self) -> None:
-        """Add the lines of the way back. A line ends where it joins the line of a later step to the same step."""
+        """Add the compensation path. If two lines lead to the same step, the earlier step's line joins the other."""
         order = {item.name: number for number, item in enumerate(self.items)}
         met: set[str] = set()
         for line in sorted(self.backs, key=lambda each: -order[each.source]):
@@ -401,7 +401,7 @@ class _Flow:
 
 
 def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
-    """The layout of a group's frame and its branches, and the distance from the frame's top to the line into it."""
+    """The layout of a group's frame and branches, and the distance from the frame's top to the line that enters it."""
     out = Layout()
     leads = {branch.name: lead_words(branch, box) for branch in box.branches}
     lead, after = lead_width(page.picture, box, leads.values()), 24.0

@@ -29,22 +29,22 @@ BELOW_TRUNK: Final = 24.0
 
 FORK: Final = 18.0
 ENTRY: Final = 45.0
-"""`FORK` is the distance from the small nodes to the vertical line that leaves given up parts.
+"""The *fork* is the vertical line from parts that are given up to the next compensation.
 
-`ENTRY` is the distance from that line to the compensating nodes.
+`FORK` is the distance from the small nodes to the fork, and `ENTRY` from the fork to the compensating nodes.
 """
 
 ENTRY_OF_NONE: Final = 28.0
-"""The distance from the vertical line that leaves given up parts to the end ``failed``, if no part can be undone."""
+"""The distance from the fork to the end ``failed``, if no part can be undone."""
 
 SIDE: Final = 9.0
 """The distance between the left side of a frame and the left side of the frame around it."""
 
 BESIDE_FORK: Final = 7.0
 BESIDE_PERSON: Final = 42.0
-"""The distance from the vertical line that leaves given up parts to the right side of a frame in the forward lane.
+"""The distance from the fork to the right side of a frame in the forward lane.
 
-`BESIDE_PERSON` is used if the label of a person's decision must fit between the two.
+`BESIDE_PERSON` is used if the label of a person's decision must fit between the fork and the frame.
 """
 
 BELOW: Final = 30.0
@@ -72,10 +72,13 @@ LEAST_UNDER: Final = 84.0
 """The minimum width of a small node below a compensating node. Two lines, side by side, connect the two nodes."""
 
 OFF: Final = 24.0
-"""The distance from the left edge of a compensating node to the way back, if small nodes are below such nodes."""
+"""The distance from the left edges of the compensating nodes to the vertical line that connects these nodes.
+
+It is used if small nodes are below compensating nodes.
+"""
 
 RIGHT_OF_LANE: Final = 30.0
-"""The distance from the way back to the left edge of the first small node below a compensating node."""
+"""The distance from the line that connects the compensating nodes to the first small node below such a node."""
 
 LEVEL: Final = 18.0
 """The distance between the right side of a frame and the right side of the frame around it. A line fits between them.
@@ -100,15 +103,15 @@ class Strip:
     small: list[Node] = attrs.Factory(list)  # the small nodes right of *forward*, from the top down
     lower: Node | None = None  # the node that compensates the part. None if it cannot be compensated
     under: list[Node] = attrs.Factory(list)  # the small nodes right of the compensating node, or below it
-    joining: list[str] = attrs.Factory(list)  # the ids of all other nodes whose edges lead to the next part or end
+    joining: list[str] = attrs.Factory(list)  # the ids of other nodes that lead to the next part or ``succeeded``
     branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # the picture and layout of each branch of a group
     group: Layout | None = None  # the frame around the branches, with the branches. None if there are no branches
     top: float = 0.0
     height: float = 0.0
-    last: int = 0  # the index of the last strip that the compensating node is beside
+    last: int = 0  # the index of the last strip beside the compensating node
     reach: float = 0.0  # the lower edge of the compensating node and of the small nodes below it
-    low: float = 0.0  # the y of lines that pass below the part and its branches to the right
-    shut: float = 0.0  # the lower side of the outermost frame that ends with this strip in the lane of compensation
+    low: float = 0.0  # the y of lines to the right that pass below the part and its branches
+    shut: float = 0.0  # in the lane of compensation: the lower side of the outermost frame that ends here
     labels: float = 0.0  # the upper edge of the room for labels below the part and its branches
     end: float = 0.0  # the lower edge of the room for labels
 
@@ -119,7 +122,7 @@ class Strip:
 
     @property
     def trunk(self) -> float:
-        """The y coordinate of the trunk, the horizontal line on which a part that is given up leaves its strip."""
+        """The y coordinate of the trunk, the horizontal line that leads out of the strip if the part is given up."""
         return self.top + 14
 
     @property
@@ -134,7 +137,7 @@ class Strip:
     def is_in_the_way(self) -> bool:
         """Whether this strip has nodes or branches in the lane of compensation.
 
-        A compensating node of a strip above cannot be beside such a strip.
+        Then the compensating node of a strip above must end above this strip.
         """
         return self.lower is not None or bool(self.under) or bool(self.branches)
 
@@ -150,7 +153,7 @@ class Strip:
 
 
 def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
-    """Place the branches of the group *path* in a frame, each branch as high as possible, and return the layout.
+    """Place the branches of the group *path* in a frame, each as near to the top as possible. Returns the layout.
 
     *blocks* has the picture and the layout of each branch. *most* is the maximum width of the frame in points.
     """
@@ -180,8 +183,8 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
 def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, float], Layout]) -> None:
     """Set `Strip.group` of each strip with branches, so that the area of the machine is as small as possible.
 
-    *base* is the width of the machine without the branches, in points. *laid_out* returns the layout of a branch that
-    is wider than necessary by a number of points.
+    *base* is the width of the machine without the branches, in points. *laid_out* returns the layout of a branch, made
+    wider by a number of points.
     """
     groups = [strip for strip in strips if strip.branches]
     wide = [inner.width + 2 * (INSET + BESIDE) for strip in groups for _, inner in strip.branches]
@@ -212,8 +215,8 @@ def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, 
 
 
 def common(here: Sequence[str], there: Sequence[str]) -> int:
-    """The number of nested sagas that contain both of two parts.
+    """How many nested sagas two parts have in common.
 
-    *here* and *there* are the paths of the nested sagas that contain each part, as in `Strip.scopes`.
+    *here* and *there* are the `Strip.scopes` of the two parts: the paths of the nested sagas that contain the part.
     """
     return sum(one == other for one, other in zip(here, there, strict=False))

@@ -1,4 +1,4 @@
-"""Attempts: the turns that run in a worker's process, and the answers of turns that Restate does not have yet.
+"""Attempts: the turns that run in a worker's process, and the turns' answers that Restate does not have yet.
 
 When the Restate server restarts, the steps in a worker continue. The server then requests the same turn again, and gets
 the answer of the turn that is already running. So no step is repeated.

@@ -61,7 +61,7 @@ class SagaRun(Driving):
         service: The service in which the workflow runs: `SAGA` or `UNDONE`.
         invocation: The id of this run of the workflow.
         heard: How many messages the execution has received.
-        asked: The items from people that are not accepted or refused yet, by the number of their message.
+        asked: The items that people sent and that await acceptance or refusal, by the number of their message.
         announced: Whether Restate's journal has an announcement of the next turn.
         fresh: Whether this process made the announcement.
     """
@@ -110,7 +110,7 @@ class SagaRun(Driving):
             self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
 
     def _keep_standing(self) -> None:
-        """Store what the handler `standing` returns besides the records: the inbox, and the answer of `rests`."""
+        """Store what the handler `standing` returns besides the records: the inbox, and the result of `rests`."""
         assert self.execution is not None
         standing = {"items": list(self.items), "rests": self.rests(self.execution)}
         if standing != self._standing:

@@ -37,8 +37,8 @@ class TemporalMediator(EngineMediator):
         sagas: The sagas that the mediator knows.
         client: Temporal's client.
         task_queue: The task queue of the executions. The workers must use the same queue.
-        heartbeat: The seconds without a heartbeat during an attempt after which the worker counts as lost. If this time
-            is too short for a busy machine, running attempts count as crashed.
+        heartbeat: If a worker sends no heartbeat for this number of seconds during an attempt, it counts as lost. If
+            the number is too low for a busy machine, running attempts count as crashed.
         follow: Whether the workers copy the executions into a journal (`fsm_mediator.engines.projection`).
         task_timeout: The seconds after which Temporal gives a workflow task to another worker.
         settings: Further settings: arguments of `Turns`.

@@ -52,9 +52,9 @@ class Connections:
         most: The maximum number of open connections. A thread that needs one more waits.
         pooled: Whether a connection pooler such as PgBouncer is between this process and the server. None to detect
             this.
-        patience: Seconds after which the server ends a transaction that waits for its client. The client may have ended
-            or stopped; until then, other transactions wait for the rows that the transaction has locked. Ignored behind
-            a pooler, because a pooler's sessions are shared.
+        patience: Seconds after which the server ends a transaction whose client sends nothing, for example because the
+            client is stopped. Otherwise other transactions would wait for the rows that this transaction has locked.
+            Ignored behind a pooler, because a pooler's sessions are shared.
         when_cut_off: Called when the database could not be reached.
 
     Attributes:

@@ -95,7 +95,7 @@ class CountedChanges(ChangeOrder):
         return found
 
     def _check_numbers(self) -> None:
-        """Check that the transaction numbers in the records are of this server.
+        """Check that this server gave the transaction numbers in the records.
 
         Raises:
             JournalError: A record has a transaction number that this server has not given yet.
@@ -104,9 +104,9 @@ class CountedChanges(ChangeOrder):
         if found is not None:
             schema = self._connections.schema
             raise JournalError(
-                f"the journal {self._connections.address.shown!r} cannot be counted: record numbers of another "
-                f"server's transactions are in it, as after a restore from a dump. Next: UPDATE {schema}.records SET "
-                f"transaction = txid_current(), then fsm-mediator stats --rebuild"
+                f"the journal {self._connections.address.shown!r} cannot be counted: its records have "
+                f"transaction numbers of another server, as after a restore from a dump. Next: UPDATE {schema}.records "
+                f"SET transaction = txid_current(), then fsm-mediator stats --rebuild"
             )
 
     def _page(self, place: list[int], low: int, high: int, limit: int) -> list[Move]:

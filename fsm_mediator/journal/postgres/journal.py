@@ -322,9 +322,9 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """The entry of an execution that the driver already owns, because the answer to its first claim was lost.
+        """The entry of an execution that the driver already owns. None if the driver does not own the execution.
 
-        Otherwise None.
+        A driver claims its own execution if the answer to the first claim was lost.
         """
         for owner, _, abandoned in self._read_of(sql.OWNER, saga_id):
             if owner == driver_id and (entry := self.find(saga_id)) is not None:
@@ -382,7 +382,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids, token=token)
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
+        """Delete ended executions by id: see `RetainingJournal.prune_these`."""
         check_bounds(before, None)
         self._check_writable()
         return pruning.prune_these(self._connections, saga_ids, before)

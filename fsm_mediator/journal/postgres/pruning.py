@@ -39,7 +39,7 @@ def prune(
 
 
 def prune_these(connections: Connections, saga_ids: Sequence[str], before: float) -> int:
-    """Delete the executions with these ids that have ended: see `RetainingJournal.prune_these`."""
+    """Delete ended executions by id: see `RetainingJournal.prune_these`."""
     roots = connections.read(sql.PRUNABLE_THESE, (list(filter(is_text, saga_ids)), before))
     deleted = (_delete(connections, root, None, forget_ids=False, token=0, before=before) for (root,) in roots)
     return sum(filter(None, deleted))
@@ -59,7 +59,8 @@ def _delete(
     If *before* is given, and the execution ended at that time or later, nothing is deleted and the result is 0. This
     happens if the execution was undone, and ended again, after it was chosen.
 
-    Returns the number of deleted executions. If there are more than *most*, nothing is deleted and the result is None.
+    Returns the number of deleted executions. If the execution and its branches are more than *most* executions, nothing
+    is deleted and the result is None.
     """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()

@@ -119,7 +119,7 @@ class JournalReader:
         return self._connections.read(query, (lock_class(self._connections.schema), *parameters))
 
     def _entries_of(self, rows: Sequence[Row]) -> list[Entry]:
-        """The entries of *rows*. Whether an owner is alive is checked once per owner."""
+        """The entries of *rows*; each owner is checked only once."""
         owners = {row[13] for row in rows} - {None}
         drivers = {owner: (Driver(owner), False) for owner in owners}
         for row in self._drivers(sql.DRIVERS_OF_IDS, list(owners)) if owners else ():

@@ -317,8 +317,8 @@ def check_schema(schema: str, parameter: str = "schema") -> str:
     """Return *schema* if it can be the name of a schema. *parameter* is the argument that the error names.
 
     Raises:
-        DefinitionError: The name is empty, too long for PostgreSQL, or has a character besides letters, digits and
-            ``_``.
+        DefinitionError: The name is empty, too long for PostgreSQL, or has a character other than letters, digits
+            and ``_``.
     """
     if not isinstance(schema, str) or not schema.isidentifier() or not schema.isascii() or len(schema) > LONGEST:
         raise DefinitionError(

@@ -30,9 +30,8 @@ class SlotRules(NamedTuple):
     Attributes:
         schema: The schema of the journal's tables.
         is_gone: Returns whether the driver with this row of `sql.DRIVERS` is dead.
-        patience: Seconds. For this time no attempt overtakes an attempt that was overtaken often. If the driver of that
-            attempt has not asked for its slot by then, no slot is kept free for the attempt until its driver asks
-            again.
+        patience: The number of seconds for which a slot is kept free for an attempt that was overtaken often. If the
+            attempt's driver does not ask for the slot in this time, the attempt is ignored until its driver asks again.
     """
 
     schema: str
@@ -65,8 +64,8 @@ class Limit:
         rules: The data for decisions about slots.
         declared: The drivers that declare the limit: rows of `sql.DECLARED` without the name.
         own: The ids of the drivers that ask for slots now, and therefore are alive.
-        more: The number of attempts that may be added to the queue. If 0, all places of the drivers in *own* count,
-            even places that other drivers ignore.
+        more: The number of attempts that may be added to the queue. If 0, the queue includes all places of the drivers
+            in *own*, even places that other drivers ignore.
     """
 
     def __init__(

@@ -248,8 +248,8 @@ NEXT_WAKE: Final = f"""
 def _claim(**chosen: tuple[int, str, str]) -> str:
     """The statement that claims the executions that the arguments choose.
 
-    Each argument is a rank, a condition and an order. The order is the order of the index that is read. A later query
-    is executed only if the earlier queries return too few rows.
+    Each argument makes one query, and is a rank, a condition and an order: the order of the index that the query reads.
+    A later query is executed only if the earlier queries return too few rows.
     """
     queries = (
         f"""
@@ -274,8 +274,8 @@ def _claim(**chosen: tuple[int, str, str]) -> str:
 
 
 def _free(low: str, high: str, than: str = ">=") -> tuple[str, str]:
-    # Never an equality: with an equality, the order is that of the primary key, and a plan may read that index from
-    # its first row.
+    # The condition is never an equality: for an equality, the planner may read the index of the primary key from its
+    # first row.
     return f"{_IS_FREE} AND attention {than} {low}::float8 AND attention <= {high}::float8", "attention, number"
 
 

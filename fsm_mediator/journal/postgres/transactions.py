@@ -87,7 +87,7 @@ class CallersTransactions(OperatorTables):
         if not same:
             host, port, name = theirs
             raise RefusedError(
-                f"connection= is one to the database {name!r} at {host}:{port}, and the journal is in "
+                f"connection= is connected to the database {name!r} at {host}:{port}, and the journal is in "
                 f"{self._connections.address.shown!r}; nothing was sent. Give a connection to the journal's database, "
                 f"opened with the same host and port"
             )

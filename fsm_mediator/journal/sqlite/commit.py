@@ -76,7 +76,7 @@ class Write:
         return (own,) if self.plain else (own, *(child.saga_id for child, _ in self.opens))
 
     def as_plain_open(self) -> tuple[int, int] | None:
-        """The numbers of definition and driver, if this commit only opens an execution that begins at once, or None."""
+        """The numbers of definition and driver. None unless this commit only opens an execution that begins at once."""
         commit, ids = self.commit, self._ids
         acceptance = commit.acceptance
         if acceptance is None or not self.plain or not self.held or len(self.rows) != 2:
@@ -88,9 +88,9 @@ class Write:
         return None if own is None or definition is None else (definition, own)
 
     def as_plain_append(self) -> tuple[int, int] | None:
-        """The numbers of execution and driver, if this commit only adds one record to the last record, or None.
+        """The numbers of execution and driver. None unless this commit only adds the execution's next record.
 
-        The last record must have been written by this journal object.
+        The previous record must have been written by this journal object.
         """
         commit, rows, ids = self.commit, self.rows, self._ids
         last_written = ids.last_written.get(commit.saga_id)

@@ -27,13 +27,13 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 MEMORY: Final = ":memory:"
 
 WAL_PAGES: Final = 2000
-"""The number of pages in the write-ahead log at which the next commit moves them to the file. If the log
-is smaller, the heartbeat of a driver moves them.
+"""If the write-ahead log has this number of pages, the next commit moves the pages to the file. If the log
+is smaller, the heartbeat of a driver moves the pages.
 """
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
-"""The bytes that the log's file may keep after a time in which its pages could not be moved. A limit below the usual
-size of the log is slow: while a log grows, every fsync waits for the file's size too.
+"""The size in bytes to which SQLite truncates the log's file if the file became larger. A limit below the usual size of
+the log is slow: while the file grows, every fsync also has to write the file's new size.
 """
 
 CHECK_EVERY: Final = 0.25
@@ -137,7 +137,7 @@ class Connections:
     def _abandon(self) -> None:
         """Keep the connections to lost files open until the process ends.
 
-        When SQLite closes the last of these connections, it would write the old log into the new file and delete the
+        If SQLite closed the last of these connections, it would write the old log into the new file and delete the
         new log.
         """
         import ctypes  # rarely needed
@@ -298,7 +298,7 @@ class Connections:
             "trusted_schema=OFF",
         ):
             connection.execute(f"PRAGMA {setting}")
-        # Fails if the file cannot be written. If another process writes at this moment, the file can be written.
+        # Raises if the file cannot be written. A "busy" error is no failure: another process writes the file.
         connection.execute("PRAGMA busy_timeout=0")  # from now on `transaction.begin` waits
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -335,7 +335,7 @@ class Connections:
         how = "mode=ro" if self.read_only else "mode=rw"
         has_log = Path(paths.beside(self.path)[0]).exists()
         if self.read_only and paths.owner_if_other(self.path) is not None:
-            # A log or an index that is made for this user could not be written to by the journal's owner.
+            # If this user created the log or its index, the journal's owner could not write to these files.
             how = "mode=ro&readonly_shm=1" if has_log else _UNLOCKED
         connection = self._connect(how)
         try:

@@ -93,7 +93,7 @@ class FindingTables(JournalReader):
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
 
     def newest_by_phase(self, phases: Sequence[str], limit: int) -> list[Entry]:
-        """The newest executions in each of these phases that have not ended. At most *limit* for each phase."""
+        """For each phase in *phases*: the newest executions that have not ended, at most *limit* of them."""
         found: dict[str, list[int]] = {phase: [] for phase in phases}
         for number, phase in self._read(OWNED):
             if phase in found:

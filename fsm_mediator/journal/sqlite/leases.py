@@ -15,9 +15,8 @@ from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
 from fsm_mediator.states import ENDED, STUCK_PHASES, is_settled
 
 SETTLED: Final = (sql.as_json(sorted((*STUCK_PHASES, *ENDED))), sql.as_json(sorted(STUCK_PHASES)))
-"""Two lists of phases, as JSON. In a phase of the first list, an execution of a dead driver is not claimed.
-
-However, a message of a branch makes an execution claimable if its phase is in the second list. A verb always does.
+"""Two lists of phases, as JSON. In a phase of the first list, an execution of a dead driver is claimed only if its
+inbox has a verb. In a phase of the second list, it is also claimed if its inbox has a message of a branch.
 """
 
 
@@ -28,7 +27,7 @@ class IdCache:
         last_written: By an execution's id: the number of the execution and of its last record. An execution is in this
             cache if its last commit came from this journal object, and its driver still owns it.
         drivers: The numbers of drivers, by the driver's id. A driver that was dismissed and enlists again gets another
-            number. Therefore a number is looked up again before an execution is given to its driver.
+            number. Therefore the number is looked up again before the driver gets an execution.
         definitions: The numbers of definitions, by saga, version and fingerprint.
     """
 
@@ -89,7 +88,7 @@ def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
 
 
 def has_unseen(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> bool:
-    """Whether an inbox of *mail* items has an item above number *seen* for which a driver must claim the execution.
+    """Whether an inbox of *mail* items has an item, numbered above *seen*, for which a driver must claim the execution.
 
     This depends on the *state* of the execution.
     """

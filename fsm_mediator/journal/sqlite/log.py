@@ -26,7 +26,7 @@ _HEADER: Final = 32
 """The number of bytes before the first frame."""
 
 _FRAME_HEADER: Final = 24
-"""The number of bytes of a frame before its page: page, size of the file after a commit, two salts, two checksums."""
+"""The number of bytes before the page in a frame: page number, file size after a commit, two salts, two checksums."""
 
 _PAGE: Final = 4096
 """The page size in bytes that is assumed if the header is damaged: SQLite's default."""
@@ -106,7 +106,7 @@ def _unsound(data: bytes, size: int, salts: bytes, before: Sequence[int], *, big
 
 
 def _follows(data: bytes, number: int, size: int, *, big: bool) -> bool:
-    """Whether the frame with this number has the right checksum for a frame after the previous frame."""
+    """Whether the frame with this number has the right checksum, which depends on the previous frame."""
     at = _HEADER + (number - 1) * size
     return _is_sound(data, at, size, unpack_from(">2I", data, at - size + 16), big=big)
 

@@ -67,9 +67,9 @@ class JournalReader:
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """List executions, the newest first: see `Journal.entries`.
+        """List executions, the last opened execution first: see `Journal.entries`.
 
-        The newest come first, in the order of opening. Pages are read when they are needed.
+        Pages are read when they are needed.
         """
         check_bounds(before, limit)
         chosen = ""
@@ -92,8 +92,8 @@ class JournalReader:
     def _pages(self, phase: str | None, chosen: str, parameters: list[Any], limit: float) -> Iterator[list[int]]:
         """The numbers of executions, newest first, in pages. No query stays open between two pages."""
         if phase is not None and phase not in ENDED:
-            # Executions that have not ended are few beside the others, and their index is not in this order: all their
-            # numbers are read at once, 8 bytes each.
+            # Few executions have not ended, and their index is not in this order: all their numbers are read at once,
+            # 8 bytes each.
             query = f"{sql.CHOSEN_IN_HAND}{chosen} {sql.NEWEST_FIRST}"
             most = -1 if limit == math.inf else int(limit)
             numbers = array("q", (number for (number,) in self._read(query, (*parameters, most))))

@@ -1,6 +1,6 @@
 """SlotJudge: decides which attempts get a slot of a limit in a SQLite journal, and which queue. See `SlotJournal`.
 
-Usually a slot is free and the queue is empty; one query shows this. Only otherwise are dead drivers searched for.
+Usually a slot is free and the queue is empty; one query shows this. Otherwise dead drivers are searched for, too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class _Free(NamedTuple):
     """The free slots of a limit.
 
     Attributes:
-        most: The number of slots.
-        free: The number of free slots.
-        prompt: The drivers whose places in the queue count, as JSON.
+        most: The number of all slots of the limit.
+        free: The number of its free slots.
+        prompt: The drivers whose places in the queue are valid, as JSON.
         now: The time, in seconds since the epoch.
     """
 
@@ -53,9 +53,8 @@ class SlotJudge:
     Args:
         is_alive: Returns whether the driver with this number and row is alive.
         clock: Returns the time, in seconds since the epoch.
-        patience: Seconds. For this time no attempt overtakes an attempt that was overtaken often. If the driver of that
-            attempt has not asked for its slot by then, no slot is kept free for the attempt until its driver asks
-            again.
+        patience: The number of seconds for which a slot is kept free for an attempt that was overtaken often. If the
+            attempt's driver does not ask for the slot in this time, the attempt is ignored until its driver asks again.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class SlotJudge:
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
         """The first queued attempts with a number below *before*, at most as many as there are free slots.
 
-        Attempts of the driver *own* count even if other drivers ignore them.
+        Attempts of the driver *own* are included even if other drivers ignore them.
         """
         parameters = (name, room.prompt, before, room.now, own, room.free)
         return read(sql.QUEUE, parameters) if room.free > 0 else []

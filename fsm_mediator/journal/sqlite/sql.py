@@ -166,7 +166,7 @@ MAIL: Final = """
     SELECT number, kind, name, value, reason, actor, carrier, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = f"""
     SELECT EXISTS (SELECT 1 FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS}))"""
-"""Whether an inbox has a verb, or an item of a kind, above a number. EXISTS stops at the first of many items."""
+"""Whether an inbox has a verb, or an item of a given kind, with a number above a limit. EXISTS stops at the first."""
 VERB_IN: Final = f"""
     SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
@@ -270,7 +270,7 @@ ENTRIES: Final = f"""
         JOIN records a ON a.execution = e.number AND a.seq = 0
         LEFT JOIN drivers o ON o.number = {_OWNER}"""
 OF_OWNER: Final = -len(_DRIVER_COLUMNS.split())
-"""The index, from the end, of the first of the owner's columns. They are the last columns of `ENTRIES`."""
+"""The last columns of `ENTRIES` are the owner's columns. This is the index of the first of them, from the end."""
 ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 

@@ -81,8 +81,8 @@ def perform(
 def _begin(cursor: sqlite3.Cursor, busy_timeout: float) -> None:
     """Begin a transaction, as soon as no other process writes.
 
-    SQLite's own wait tries again after 1, 2, 5, 10 ... ms. If several processes always want to write, the lock would
-    then be free for most of the time.
+    SQLite's own wait tries again after 1, 2, 5, 10 ... ms. With these long pauses the lock would be free for most of
+    the time, even if several processes always want to write.
     """
     until: float | None = None
     while True:
