@@ -256,7 +256,7 @@ def short(results: Results) -> str:
 
 
 def goals(results: Results, *, short: bool = False) -> str:
-    """Each goal, with our figure and the floor of the same run. Figures that miss the goal are bold."""
+    """Each goal, with our figure and the lower bound of the same run. Figures that miss the goal are bold."""
     lines = []
     for mark, ours, least in marks.rows(results):
         if short and not mark.short:
@@ -270,7 +270,7 @@ def goals(results: Results, *, short: bool = False) -> str:
                 f"{'at least' if mark.at_least else 'at most'} {mark.goal:g} {mark.unit}",
             ]
         )
-    return table(["case", "floor", "this library", "goal"], lines) if lines else "Not part of this run."
+    return table(["case", "lower bound", "this library", "goal"], lines) if lines else "Not part of this run."
 
 
 def slopes(results: Results) -> str:
