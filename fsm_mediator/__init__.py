@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_mediator.definition.plugins import load_step, registered_steps
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Context, FunctionStep, Step, step
 from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
@@ -59,19 +58,20 @@ from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
 from fsm_mediator.lazy import lazy_names as _lazy_names
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.sync import Mediator
-from fsm_mediator.narration import timeline
-from fsm_mediator.observe.notices import Notice
-from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
 from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHappened, Record
 from fsm_mediator.retry import Retry
 
 if TYPE_CHECKING:
     from fsm_mediator.ciphers import AesGcm
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
+    from fsm_mediator.definition.plugins import load_step, registered_steps
     from fsm_mediator.diagram import Diagram
     from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
     from fsm_mediator.mediator.aio import AsyncMediator
+    from fsm_mediator.narration import timeline
+    from fsm_mediator.observe.notices import Notice
+    from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
     from fsm_mediator.saga_files import load_saga
     from fsm_mediator.statistics import Statistics, StepStatistics
     from fsm_mediator.upgrades import Comparison, StateVerdict, StrandedError, Verdict, compare
@@ -87,6 +87,10 @@ _LATER = {
     "Diagram": "fsm_mediator.diagram",
     "Explorer": "fsm_mediator.explorer",
     "IllegalMove": "fsm_mediator.conformance",
+    "LoggingObserver": "fsm_mediator.observe.observers",
+    "Notice": "fsm_mediator.observe.notices",
+    "Observer": "fsm_mediator.observe.observers",
+    "RecordingObserver": "fsm_mediator.observe.observers",
     "Report": "fsm_mediator.verifier",
     "SQLiteJournal": "fsm_mediator.journal.sqlite.journal",
     "StateVerdict": "fsm_mediator.upgrades",
@@ -102,9 +106,12 @@ _LATER = {
     "conforms": "fsm_mediator.conformance",
     "explore": "fsm_mediator.explorer",
     "load_saga": "fsm_mediator.saga_files",
+    "load_step": "fsm_mediator.definition.plugins",
+    "registered_steps": "fsm_mediator.definition.plugins",
+    "timeline": "fsm_mediator.narration",
     "verify": "fsm_mediator.verifier",
 }
-"""The module of each name that is imported at its first use. These modules import asyncio, sqlite3 or an extra."""
+"""The module of each name that is imported at its first use. A first saga in memory does not need these modules."""
 
 __all__ = [
     "Acceptance",

@@ -313,7 +313,8 @@ def test_cancel_ends_planned_branches_without_creating_them(drive, journal):
     assert world.calls == ["hold", "undo hold"]
     assert names(journal) == ["0", "1", "2"]
     assert {entry.state for entry in journal.entries(parent="o-1")} == {"failed"}
-    assert journal.planned("o-1")[:2] == (BATCH, SIZE)
+    planned = journal.planned("o-1")
+    assert (planned.first, planned.end) == (BATCH, SIZE)
     joined = next(record for record in outcome.history if record.source == "waiting.g")
     assert joined.reason == "failed: 0, 1, 2; not begun: 3, 4, 5, 6, 7, 8, 9"
     assert conforms(journal, saga).ok

@@ -29,7 +29,7 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.copying import copy
 from fsm_mediator.journal.operators import for_operators
-from fsm_mediator.journal.planning import Plan
+from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import Commit, Driver, Journal
 from fsm_mediator.records import RETRY, SIGNAL, InboxItem
 from fsm_mediator.states import phase_of
@@ -188,7 +188,7 @@ def test_planned_branches_are_copied(pair):
     branches = tuple(acceptance(f"o-1/all.{number}", parent="o-1") for number in range(5))
     old.write(opening("o-1", "waiting.all", driver=None, held=False, plan=Plan(branches)))
     copy(old, new)
-    assert new.planned("o-1") == (0, 5, 5, None)
+    assert new.planned("o-1") == Planned(0, 5, 5, None)
     new.write(Commit("o-1", (), None, held=False, plan=Plan(creates=(0, 5)), token=7))
     assert [entry.saga_id for entry in new.entries(parent="o-1")] == [each.saga_id for each in reversed(branches)]
 

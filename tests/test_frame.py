@@ -72,6 +72,38 @@ def test_import_does_not_load(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+FIRST_SAGA = """
+import sys
+from fsm_mediator import Mediator, Saga, step
+
+@step
+def charge(order):
+    return 1
+
+@charge.compensation
+def refund(order):
+    pass
+
+assert Mediator(Saga("shop", [charge])).run("shop", {"amount": 1}).results == {"charge": 1}
+print(*sys.modules)
+"""
+
+
+def test_first_saga_in_memory_loads_only_what_it_needs() -> None:
+    """Neither the import nor the first run in memory loads ciphers, bulk verbs, groups, watches, hooks or sockets."""
+    done = subprocess.run([sys.executable, "-c", FIRST_SAGA], cwd=ROOT, check=True, capture_output=True, text=True)
+    later = {
+        *("ciphers", "definition.plugins", "definition.shape_changes", "narration"),
+        *("journal.abandoning", "journal.acknowledging", "journal.following", "journal.rows", "journal.sealing"),
+        *("mediator.again", "mediator.around", "mediator.branches", "mediator.bulk", "mediator.bulk_claims"),
+        *("mediator.joining", "mediator.preview", "mediator.watches", "mediator.watching"),
+        *("observe.notices", "observe.observers", "redaction"),
+    }
+    slow = {"asyncio", "base64", "fnmatch", "json", "pathlib", "socket", "sqlite3"}
+
+    assert slow.union(f"fsm_mediator.{name}" for name in later).intersection(done.stdout.split()) == set()
+
+
 def test_wheel_ships_the_type_marker() -> None:
     """Type checkers of those who embed the package see its types."""
     shipped = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from fsm_mediator.journal.attention import PENDING_NOW
 from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.postgres import PostgresJournal
 from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.protocol import Commit, Driver
-from fsm_mediator.journal.rows import PENDING_NOW
 from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, acceptance, ending, found, going_on, opening
 from tests.postgres_server import changed, connections_of, server

@@ -456,9 +456,14 @@ def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
     group.release(stopped)
 
 
-def test_next_leader_lets_followers_run_first(monkeypatch):
-    """Threads of the last group come back with their next record and share the commit: it does not begin at once."""
-    monkeypatch.setattr("fsm_mediator.journal.group_commit.LINGER", 60.0)
+@pytest.mark.parametrize(("linger", "each"), [(60.0, 0.0), (0.0, 60.0)], ids=["few", "many"])
+def test_next_leader_lets_followers_run_first(monkeypatch, linger, each):
+    """Threads of the last group come back with their next record and share the commit: it does not begin at once.
+
+    With many followers, the leader lets them run for a longer time.
+    """
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.LINGER", linger)
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.LINGER_EACH", each)
     groups: list[list[str]] = []
     turn = threading.Event()
 
@@ -468,10 +473,10 @@ def test_next_leader_lets_followers_run_first(monkeypatch):
             ticket.results = list(ticket.jobs)
 
     class Slow(GroupCommit[str]):
-        def _leave_queue(self, ticket: Waiter[str]) -> None:
+        def _woken(self, ticket: Waiter[str]) -> None:
             if ticket.jobs == "b":
                 turn.wait()
-            super()._leave_queue(ticket)
+            super()._woken(ticket)
 
     group = Slow(commit, lambda job: None)
     stopped = group.acquire()

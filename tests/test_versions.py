@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fsm_mediator import DefinitionChangedError, DefinitionError, Retry, Saga, SQLiteJournal, step
+from fsm_mediator import DefinitionChangedError, DefinitionError, Mediator, Retry, Saga, SQLiteJournal, step
+from fsm_mediator.definition.shape import Shape
 from tests.drivers import MORTAL, Died
 
 
@@ -108,3 +109,12 @@ def test_starting_an_id_again_joins_it_whatever_version_it_runs(drive, left):
     v2 = Saga("order", made([], "reserve", "check", "charge"), version=2)
 
     assert drive(v1, v2, journal=journal).run("order", saga_id="old").saga is v1
+
+
+@pytest.mark.parametrize("version", ["ü", "\ud800"], ids=["letter", "half a character"])
+def test_saga_of_any_version_runs_in_memory(version):
+    """A version may be any short text, even half a character (a lone surrogate): its shape is kept all the same."""
+    saga = Saga("order", made([], "reserve"), version=version)
+
+    assert Mediator(saga).run("order").succeeded
+    assert Shape.from_json(Shape.of(saga).to_json()) == Shape.of(saga)

@@ -239,7 +239,8 @@ def _trace_of(journal: Journal, entry: Entry) -> Trace:
         # Records that were made after *entry* was read are omitted, because they lead to another state.
         trace.moves += map(LogEntry, journal.records(entry.saga_id)[: entry.seq])
         planned = planned_of(journal, entry.saga_id)
-        trace.planned = planned and (planned.first, planned.end, planned.ended is not None)
+        if planned is not None:
+            trace.planned = planned.first, planned.end, planned.ended is not None
     except JournalError as error:  # becomes a violation, so that the other executions are still checked
         trace.add_broken(f"its records cannot be read: {error}")
     return trace

@@ -262,7 +262,7 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
     for parameter in parameters:
         if parameter in positional[: 1 + takes] or parameter.name in bound:
             continue
-        if parameter.name in ("context", "ctx") or _CONTEXT.search(inspect.formatannotation(parameter.annotation)):
+        if parameter.name in ("context", "ctx") or re.search(_CONTEXT, inspect.formatannotation(parameter.annotation)):
             raise DefinitionError(
                 f"{_what(step)}: {label} would never be given its {parameter.name!r}; the context is the second "
                 f"parameter, and is required or named 'context': {verb}(payload, context)"
@@ -270,7 +270,7 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
     return takes
 
 
-_CONTEXT: Final = re.compile(r"(?<![\w.])(?:fsm_mediator\.(?:\w+\.)*)?Context\b")
+_CONTEXT: Final = r"(?<![\w.])(?:fsm_mediator\.(?:\w+\.)*)?Context\b"
 """Matches `Context` in an annotation. A class ``Context`` of another library, with its module's name, does not match.
 """
 

@@ -12,7 +12,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
-    NamedTuple,
     Never,
     NoReturn,
     TypeAlias,
@@ -21,7 +20,7 @@ from typing import (
     overload,
 )
 
-from msgspec.structs import replace
+import msgspec
 
 from fsm_mediator.definition.checks import check_name
 from fsm_mediator.definition.flatten import flatten, with_pivot
@@ -332,7 +331,7 @@ def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
     results: Any = {name: _result_type(branch) for name, branch in branches.items()}
     returns = GenericAlias(list, (results[EACH],)) if group.each else _typed_dict(group.path, results)
     compensates = any(part.calls_compensation for branch in branches.values() for part in branch.parts)
-    return replace(
+    return msgspec.structs.replace(
         group,
         group_compensates=compensates,
         returns=returns,
@@ -396,7 +395,7 @@ def check_is_saga(where: str, saga: object) -> None:
         raise DefinitionError(f"{where} takes a saga, not {saga!r}")
 
 
-class SignalPlace(NamedTuple):
+class SignalPlace(msgspec.Struct, frozen=True):
     """The place of a signal.
 
     Attributes:

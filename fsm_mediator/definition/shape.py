@@ -6,7 +6,6 @@ command ``fsm-mediator export-shape`` writes shapes to a JSON file. ``docs/upgra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -123,11 +122,18 @@ class Shape(msgspec.Struct, frozen=True):
 
     def to_json(self) -> str:
         """The shape as a JSON text."""
-        return json.dumps(shape_as_data(self))
+        try:
+            return msgspec.json.encode(shape_as_data(self)).decode()
+        except UnicodeEncodeError:  # the version holds half a character (a lone surrogate)
+            import json  # slow to load, and rarely needed
+
+            return json.dumps(shape_as_data(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The shape from a text that `to_json` returned."""
+        import json  # loaded when it is used
+
         content = json.loads(text)
         return cls(content["saga"], content["version"], content["fingerprint"], shape_from_data(content).parts)
 

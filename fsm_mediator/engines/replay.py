@@ -27,10 +27,11 @@ from fsm_mediator.errors import DecisionError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.rules import MOST_CRASHES, RUNNING
+from fsm_mediator.journal.attention import is_too_late
 from fsm_mediator.journal.codec import MAX_BYTES, Codec, are_equal, result_type
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.plain import Types
-from fsm_mediator.journal.rows import failure_row, is_too_late, items_of, record_of, record_rows
+from fsm_mediator.journal.rows import failure_row, items_of, record_of, record_rows
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.commands import refuse_branch, resolve_command, why_not_cancellable
 from fsm_mediator.mediator.commits import arguments_of, encoded_answer
@@ -245,9 +246,8 @@ class Turns:
                 f"{where}: saga {execution.saga.name!r} has no such signal; it has "
                 f"{', '.join(signal_names(execution.saga)) or 'none'}"
             )
-        first = [
-            each.value for each in self._items(execution, items) if (each.kind, each.name) == (SIGNAL, signal.name)
-        ]
+        earlier = self._items(execution, items)
+        first = [each.value for each in earlier if (each.kind, each.name) == (SIGNAL, signal.name)]
         if signal.name in execution.answered:
             first.insert(0, execution.answered[signal.name])
         elif not (

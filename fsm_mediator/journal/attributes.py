@@ -10,7 +10,7 @@ import msgspec
 
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import PayloadError
-from fsm_mediator.journal.rows import is_text
+from fsm_mediator.journal.storable import is_text
 
 Scalar: TypeAlias = str | int | float | bool
 

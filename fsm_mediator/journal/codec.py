@@ -13,11 +13,10 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import NoneType
-from typing import Any, Final, Never, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 import msgspec
 
-from fsm_mediator.ciphers import Cipher, check_cipher
 from fsm_mediator.definition.flatten import users_level
 from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.error_types import safe_repr
@@ -31,10 +30,12 @@ from fsm_mediator.journal.plain import (
     to_plain,
     types_within,
 )
-from fsm_mediator.journal.sealing import is_sealed, why_sealed
 from fsm_mediator.machine.parts import Part
 from fsm_mediator.models import is_model
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
+
+if TYPE_CHECKING:
+    from fsm_mediator.ciphers import Cipher
 
 MAX_BYTES: Final = 1024 * 1024
 """The default limit of one encoded value, in bytes."""
@@ -64,7 +65,10 @@ class Codec:
 
     def __init__(self, limit: int = MAX_BYTES, types: Types | None = None, cipher: Cipher | None = None) -> None:
         check_hooks("a journal", types)
-        check_cipher("a journal", cipher)
+        if cipher is not None:
+            from fsm_mediator.ciphers import check_cipher  # loaded when it is used
+
+            check_cipher("a journal", cipher)
         self.cipher = cipher
         self.limit = limit
         self.types = types
@@ -139,6 +143,8 @@ class Codec:
         try:
             return self._decoder(type).decode(raw)
         except Exception as error:  # a __post_init__ can raise anything
+            from fsm_mediator.journal.sealing import is_sealed, why_sealed  # loaded when it is used
+
             if is_sealed(raw):
                 raise PayloadError(f"{what} {why_sealed(raw, self.cipher)}") from None
             name = name_of_type(type)
@@ -358,7 +364,7 @@ def is_nested_deeper(json: bytes, levels: int) -> bool:
     """
     if json.count(b"[") + json.count(b"{") <= levels:
         return False
-    brackets = _STRING.sub(b"", json).translate(_ALL_SQUARE, _NO_BRACKETS)
+    brackets = re.sub(_STRING, b"", json).translate(_ALL_SQUARE, _NO_BRACKETS)
     for _ in range(levels):
         brackets = brackets.replace(b"[]", b"")  # removes the innermost level
         if not brackets:
@@ -366,7 +372,7 @@ def is_nested_deeper(json: bytes, levels: int) -> bool:
     return True
 
 
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_STRING: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _ALL_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 

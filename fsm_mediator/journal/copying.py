@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
 from fsm_mediator.errors import DefinitionError, RefusedError
+from fsm_mediator.journal.attention import has_driver_look
 from fsm_mediator.journal.protocol import Driver, Journal
-from fsm_mediator.journal.rows import Row, execution_row, has_driver_look
+from fsm_mediator.journal.rows import Row, execution_row
 
 TABLES: Final = {
     "shapes": ("fingerprint", "shape"),

@@ -5,8 +5,8 @@ sets their results. A thread that arrives later queues, and the first thread in 
 writer only acquires two uncontended locks.
 
 Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: the leader wakes one follower, and each
-follower wakes its neighbour. The *linger*: the next leader first lets these followers run, for at most `LINGER`
-seconds, because most of them return with their next record and share its commit.
+follower wakes its neighbour. The *linger*: the next leader first lets these followers run, for a limited time, because
+most of them return with their next record and share its commit.
 
 An interrupt can hit the leader between any two lines. Even then no thread waits forever: every `PATIENCE` seconds a
 waiting thread checks whether its jobs are done, whether it leads, or whether its jobs were lost.
@@ -31,8 +31,11 @@ from fsm_mediator.errors import JournalError
 J = TypeVar("J")
 
 LINGER: Final = 0.005
-"""The maximum number of seconds for which a leader lets followers run first. It is the interpreter's switch interval.
-"""
+"""The maximum number of seconds for which a leader lets up to 50 followers run first. It is the interpreter's switch
+interval."""
+
+LINGER_EACH: Final = 0.0001
+"""The maximum number of seconds for each follower, if there are more than 50 followers."""
 
 PATIENCE: Final = 0.25
 """Seconds after which a waiting thread checks its jobs itself, because its neighbour may run late or never."""
@@ -100,6 +103,7 @@ class GroupCommit(Generic[J]):
         self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait for results or for the lead
         self._under_way: Sequence[Waiter[J]] = ()  # the leader, and the waiters whose jobs the leader does
         self._followers_awake: threading.Lock | None = None  # released by the last follower of the last group
+        self._followers = 0  # the number of followers in the last group
 
     @property
     def is_led(self) -> bool:
@@ -173,7 +177,15 @@ class GroupCommit(Generic[J]):
             if self._leader is None:
                 self._leader = waiter
                 return True
-            self._queue(waiter)
+            if self._leader.thread == waiter.thread or waiter.thread in self._queued:
+                raise JournalError(
+                    "the journal was used by code that runs inside one of its own writes (a finaliser, a signal "
+                    "handler), and would wait for itself. Use the journal later, or in another thread"
+                )
+            wake = waiter.wake = threading.Lock()
+            wake.acquire()
+            self._queued[waiter.thread] = waiter
+            self.waiting.append(waiter)
             return False
 
     def release(self, waiter: Waiter[J]) -> None:
@@ -192,28 +204,31 @@ class GroupCommit(Generic[J]):
         finally:
             self._leave_queue(waiter)
 
-    def _queue(self, waiter: Waiter[J]) -> None:
-        assert self._leader is not None
-        if self._leader.thread == waiter.thread or waiter.thread in self._queued:
-            raise JournalError(
-                "the journal was used by code that runs inside one of its own writes (a finaliser, a signal handler), "
-                "and would wait for itself. Use the journal later, or in another thread"
-            )
-        waiter.wake = threading.Lock()
-        waiter.wake.acquire()
-        self._queued[waiter.thread] = waiter
-        self.waiting.append(waiter)
-
     def _wait_for_turn(self, waiter: Waiter[J], timeout: float = -1) -> bool:
         """Wait until *waiter* leads or its jobs are done. Returns whether it leads."""
-        assert waiter.wake is not None
-        if timeout >= 0:
-            waiter.wake.acquire(timeout=timeout)
-        else:
-            while not (waiter.wake.acquire(timeout=PATIENCE) or waiter.done or self._leader is waiter):
+        wake = waiter.wake
+        assert wake is not None
+        woken = wake.acquire(True, timeout if timeout >= 0 else PATIENCE)
+        if timeout < 0:
+            while not (woken or waiter.done or self._leader is waiter):
                 self._check_lost(waiter)
-        self._leave_queue(waiter)
+                woken = wake.acquire(True, PATIENCE)
+        if woken:
+            self._woken(waiter)
+        else:
+            self._leave_queue(waiter)
         return self._leader is waiter
+
+    def _woken(self, waiter: Waiter[J]) -> None:
+        """Do what `_leave_queue` does, for a waiter that was woken: no other thread changes this waiter any more.
+
+        Therefore the mutex is not needed. It would cost a saga of three steps four more acquisitions.
+        """
+        self._queued.pop(waiter.thread, None)
+        waiter.wake = None
+        neighbour, waiter.neighbour = waiter.neighbour, None
+        if neighbour is not None:
+            neighbour.release()
 
     def _check_lost(self, waiter: Waiter[J]) -> None:
         with self._mutex:
@@ -236,7 +251,7 @@ class GroupCommit(Generic[J]):
     def _let_followers_catch_up(self) -> None:
         awake, self._followers_awake = self._followers_awake, None
         if awake is not None:
-            awake.acquire(timeout=LINGER)
+            awake.acquire(timeout=max(LINGER, LINGER_EACH * self._followers))
 
     def _lead(self, waiter: Waiter[J]) -> None:
         self._under_way = (waiter,)
@@ -249,7 +264,7 @@ class GroupCommit(Generic[J]):
             self._commit(self._under_way)
         finally:
             for each in self._under_way:
-                if not each.done:
+                if each.results is None and each.failure is None:
                     each.failure = _NotWrittenError("the thread that wrote for several threads was interrupted")
             self._pass_lead(self._under_way[1:])
 
@@ -261,6 +276,7 @@ class GroupCommit(Generic[J]):
             self._leader = self.waiting.popleft() if self.waiting else None
             turn = None if self._leader is None else self._leader.wake
             if followers:
+                self._followers = len(followers)
                 first = self._followers_awake = threading.Lock()
                 first.acquire()
                 for each in reversed(followers):

@@ -77,7 +77,10 @@ class Lines:
                 records, more["unreadable"] = [], str(error)
             if (planned := planned_of(journal, entry.saga_id)) is not None:
                 ended = None if planned.ended is None else str(planned.ended)
-                more["planned"] = {**planned._asdict(), "ended": self._text("message", ended, entry.saga_id)}
+                more["planned"] = {
+                    **msgspec.structs.asdict(planned),
+                    "ended": self._text("message", ended, entry.saga_id),
+                }
             if notes := notes_of(journal, entry.saga_id):
                 more["notes"] = list(map(self._note, notes))
             yield {**self.entry(entry), "mail": inbox, "history": list(map(self._record, records)), **more}

@@ -15,12 +15,9 @@ import os
 import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from fsm_mediator.journal.protocol import Driver
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _PROC: Final = "/proc"
 _DEAD: Final = frozenset(b"ZXx")
@@ -121,15 +118,18 @@ def process_exists(driver: Driver) -> bool | None:
 
 def host() -> str:
     """This machine's name, for display."""
-    import socket  # slow to load, and only drivers need it
+    import platform  # `socket` would be slower to load
 
-    return socket.gethostname()
+    return platform.node()
 
 
-def _proc(name: str) -> Path:
-    from pathlib import Path  # slow to load, and only drivers need it
+def _read(name: str) -> bytes:
+    with open(f"{_PROC}/{name}", "rb") as file:  # noqa: PTH123 - `pathlib` is slow to load
+        return file.read()
 
-    return Path(_PROC, name)
+
+def _link(name: str) -> str:
+    return os.readlink(f"{_PROC}/{name}")  # noqa: PTH115 - `pathlib` is slow to load
 
 
 class OncePerProcess(Generic[T]):
@@ -159,7 +159,7 @@ class OncePerProcess(Generic[T]):
 def boot_id() -> str:
     """An id of this boot of the machine. Empty if the system has none."""
     try:
-        return _proc("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return _read("sys/kernel/random/boot_id").decode("ascii").strip()
     except OSError:
         return ""
 
@@ -168,7 +168,7 @@ def boot_id() -> str:
 def pid_namespace() -> str:
     """An id of the pid namespace of this process. Empty if the system has none."""
     try:
-        return str(_proc("self/ns/pid").readlink())
+        return _link("self/ns/pid")
     except OSError:
         return ""
 
@@ -177,7 +177,7 @@ def pid_namespace() -> str:
 def proc_shows_our_pids() -> bool:
     """Whether /proc shows the pid namespace of this process. In a container it may show the host's."""
     try:
-        return str(_proc("self").readlink()) == str(os.getpid())
+        return _link("self") == str(os.getpid())
     except OSError:
         return False
 
@@ -194,7 +194,7 @@ def process_start_time(pid: str) -> str | None:
     Empty if the process has ended. None if there is no such process, or if the process is hidden.
     """
     try:
-        stat = _proc(f"{pid}/stat").read_bytes()
+        stat = _read(f"{pid}/stat")
     except OSError:
         return None
     # The second field is the command in parentheses, which may itself hold spaces and parentheses.

@@ -14,6 +14,7 @@ import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
+from fsm_mediator.journal.attention import is_too_late, takes
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.memory_finding import FindingRows
 from fsm_mediator.journal.memory_operators import OperatorRows
@@ -31,7 +32,7 @@ from fsm_mediator.journal.protocol import (
     check_bounds,
     check_unless_mail,
 )
-from fsm_mediator.journal.rows import encoded_commit, encoded_item, is_too_late, takes
+from fsm_mediator.journal.storable import encoded_commit, encoded_item
 from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, is_in_phase
@@ -101,8 +102,7 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     def write(self, commit: Commit) -> Written:
         """Write *commit*, and return the inbox: see `Journal.write`."""
-        if self.encodes:
-            commit = encoded_commit(commit, self.codec)
+        commit = encoded_commit(commit, self.codec) if self.encodes else commit
         with self._lock:
             return self._write(commit)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
+
+from fsm_mediator.journal.attention import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.memory_notes import Notes
 from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Recoveries
-from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
 
@@ -20,7 +22,7 @@ TOKENS_KEPT: Final = 1000
 """The number of tokens of `Journal.prune` that are remembered. The oldest tokens are forgotten first."""
 
 
-class PlannedBranches(NamedTuple):
+class PlannedBranches(msgspec.Struct, frozen=True):
     """The planned branches of one execution.
 
     Attributes:
@@ -56,7 +58,7 @@ class PlannedBranches(NamedTuple):
 NO_BRANCHES: Final = PlannedBranches({})
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """A slot of a limit, or a place in the queue for a slot.
 
     Attributes:

@@ -6,8 +6,9 @@ import msgspec
 
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.journal.notes import Note, note_text
-from fsm_mediator.journal.rows import Row, storable
+from fsm_mediator.journal.rows import Row
 from fsm_mediator.journal.sealing import seal, unseal
+from fsm_mediator.journal.storable import storable
 
 
 def note_row(note: Note, cipher: Cipher | None) -> Row:

@@ -6,16 +6,13 @@ A feature that needs the optional methods reports an error if the journal lacks 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.journal.rows import storable
-from fsm_mediator.journal.sealing import seal, unseal
 from fsm_mediator.records import Failure, VerbAnswer
 from fsm_mediator.states import ENDED
 
@@ -40,18 +37,6 @@ class Fault(msgspec.Struct, frozen=True):
         at, missing = re.search(r"at `(\$[^`]*)`", why), re.search(r"required field `([^`]*)`", why)
         field = (at[1] if at else "$") + (f".{missing[1]}" if missing else "")
         return cls(getattr(error, "type", ""), field, str(error))
-
-
-def fault_row(fault: Fault, saga_id: str, cipher: Cipher | None) -> tuple[str | None, ...]:
-    """A fault as a row: type, field and message. The message is sealed, because it may contain a value."""
-    kind, field, message = map(storable, msgspec.structs.astuple(fault))
-    return kind, field, seal(message, cipher, f"{saga_id}/fault")
-
-
-def fault_of(row: Sequence[str], saga_id: str, cipher: Cipher | None) -> Fault:
-    """The fault in *row*, a row that `fault_row` made. Its message is opened with *cipher*."""
-    kind, field, message = row
-    return Fault(kind, field, unseal(message, cipher, f"{saga_id}/fault") or "")
 
 
 class OperatorJournal(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeGuard
+from typing import Protocol, TypeGuard
 
 import msgspec
 
@@ -30,7 +30,7 @@ class Plan(msgspec.Struct, frozen=True):
     ends: Failure | None = None
 
 
-class Planned(NamedTuple):
+class Planned(msgspec.Struct, frozen=True):
     """The branches of an execution that are still planned.
 
     Attributes:

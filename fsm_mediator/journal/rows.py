@@ -6,39 +6,24 @@ refuses values that cannot be decoded again. It uses no connection.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
+from fsm_mediator.journal.attention import NOW, next_attention_at
 from fsm_mediator.journal.codec import UNREADABLE, Codec
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.planning import Plan, Planned
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, Recoveries
+from fsm_mediator.journal.protocol import Driver, Entry, Recoveries
 from fsm_mediator.journal.sealing import NO_VALUE, Details, KeptDetails, open_details, seal, seal_details, unseal
-from fsm_mediator.records import CHILD, SIGNAL, VERBS, Acceptance, Failure, InboxItem, Record, VerbAnswer
-from fsm_mediator.states import (
-    COMPENSATING,
-    ENDED,
-    EXECUTING,
-    FAILED,
-    PENDING,
-    PROBING,
-    SUCCEEDED,
-    WAITING,
-    is_settled,
-    phase_of,
-)
+from fsm_mediator.journal.storable import Encode, encode_of, storable, stored_name
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
+from fsm_mediator.states import ENDED, FAILED, PENDING, phase_of
 
 Row: TypeAlias = tuple[Any, ...]
-
-NOW: Final = -math.inf
-"""The result of `next_attention_at` if a driver should drive the execution immediately."""
-
-PENDING_NOW: Final = -1e300
-"""The result of `next_attention_at` for a pending execution without items: now, but after all begun executions."""
 
 MESSAGE_LIMIT: Final = 16 * 1024
 """The maximum number of characters of an error's message that are kept."""
@@ -49,12 +34,6 @@ TRACEBACK_LIMIT: Final = 64 * 1024
 MOST_NAMES: Final = 1000
 """The maximum number of numbered branches whose names a record lists. For more branches it has only their count."""
 
-UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
-"""Phases in which a driver must act at once."""
-
-ANSWERS_KEPT: Final = 24 * 3600.0
-"""Seconds for which the answer to a verb is kept."""
-
 _ACCEPTED: Final = "accepted"
 
 
@@ -62,54 +41,10 @@ class UnencodableError(PayloadError, JournalError):
     """A value cannot be journaled. If a call writes several commits, this error is the result of one commit."""
 
 
-def next_attention_at(
-    state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False
-) -> float | None:
-    """When a driver should drive an execution. Its owner then reads the inbox. Without an owner, any driver claims it.
-
-    Args:
-        state: The execution's state.
-        held: Whether a driver owns the execution.
-        mail: The number of items in the inbox that no driver has seen and that call a driver: see `has_driver_look`.
-        wake_at: When a driver must drive the execution even without a new item.
-        awaits: Whether the execution is between two attempts and waits for *wake_at* or an item.
-
-    Returns:
-        The time in seconds since the epoch. `NOW` or `PENDING_NOW` for immediately. None if only a new item matters.
-    """
-    if held:
-        return NOW if mail else None
-    if is_settled(state):
-        return NOW if mail else None
-    phase = phase_of(state)
-    if mail or (phase in UNFINISHED and not awaits):
-        return PENDING_NOW if phase == PENDING and not mail else NOW
-    return wake_at
-
-
-def has_driver_look(kind: str, state: str) -> bool:
-    """Whether an unseen item of this kind calls a driver to an execution in this state."""
-    return kind in VERBS or not is_settled(state) or (kind == CHILD and state not in ENDED)
-
-
-def takes(kind: str, state: str) -> bool:
-    """Whether the inbox of an execution in this state accepts an item of this kind."""
-    return state not in ENDED or (state == SUCCEEDED and kind in VERBS)
-
-
-def is_too_late(item: InboxItem, state: str, due_at: float | None) -> bool:
-    """Whether the execution waits for the signal *item*, but the signal comes after the end of the wait."""
-    return item.kind == SIGNAL and state == f"{WAITING}.{item.name}" and due_at is not None and item.at >= due_at
-
-
-_Encode: TypeAlias = Callable[[Any, str], bytes]
-"""The type of `Codec.encode`, and of `Codec.json`, which encodes values that were accepted earlier."""
-
-
 # To rows
 
 
-def encoded(value: Any, what: str, encode: _Encode) -> bytes:
+def encoded(value: Any, what: str, encode: Encode) -> bytes:
     """Return *value* as JSON that can be decoded again. *what* names the value in messages.
 
     Raises:
@@ -122,39 +57,6 @@ def encoded(value: Any, what: str, encode: _Encode) -> bytes:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise PayloadError(f"{what} cannot be journaled: it is msgspec.Raw that holds no JSON: {error}") from error
     return json
-
-
-def stored_name(name: str, what: str) -> str:
-    """Return *name* if it can be stored. *what* describes the name in the message.
-
-    Raises:
-        PayloadError: The name has a NUL, or half a character (a lone surrogate).
-    """
-    if not is_text(name):
-        raise PayloadError(
-            f"{what} {name!r} cannot be journaled: it holds a NUL, or half a character (a lone surrogate)"
-        )
-    return name
-
-
-def is_text(name: str) -> bool:
-    """Whether *name* can be stored. A name that cannot be stored never occurs in a journal."""
-    if name.isprintable() and name.isascii():
-        return True
-    if "\0" in name:
-        return False
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def storable(text: str | None) -> str | None:
-    """Return *text* with lone surrogates replaced by escapes, because they cannot be stored."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def about_record(saga_id: str, seq: int) -> str:
@@ -215,7 +117,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
                 f"(a lone surrogate)"
             ) from None
         if len(json) > codec.limit or b"null" in json or record.value.__class__ is msgspec.Raw:
-            encoded(record.value, _value_of(record), _encode_of(record, codec))
+            encoded(record.value, _value_of(record), encode_of(record, codec))
         cipher = codec.cipher
         kept = json.decode() if cipher is None else seal_details(json, cipher, about_record(saga_id, seq))
         rows.append((seq, record.event, record.source, record.target, record.at, kept))
@@ -227,20 +129,11 @@ def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
-def _encode_of(record: Record, codec: Codec) -> _Encode:
-    """The function that encodes the record's value. It checks the size only for results.
-
-    Signals were accepted earlier, and leftovers are not a user's values. If a lowered limit refused them, the execution
-    could never end.
-    """
-    return codec.json if phase_of(record.source) in (WAITING, COMPENSATING) else codec.encode
-
-
 def _value_of(record: Record) -> str:
     return f"execution {record.saga_id!r}: the value of record {record.seq} ({record.event!r} of {record.step!r})"
 
 
-def acceptance_row(acceptance: Acceptance, encode: _Encode, cipher: Cipher | None) -> Row:
+def acceptance_row(acceptance: Acceptance, encode: Encode, cipher: Cipher | None) -> Row:
     """An acceptance as the row of the execution's record 0, without the number of the execution.
 
     Raises:
@@ -305,7 +198,7 @@ def execution_row(
     return driver, wake_at, attention, mail, ended_at, state == FAILED, phase_of(state), number
 
 
-def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | None) -> Row:
+def item_row(item: InboxItem, saga_id: str, encode: Encode, cipher: Cipher | None) -> Row:
     """An inbox item as a row, without its number and the number of its execution.
 
     Raises:
@@ -336,6 +229,18 @@ def answer_of(row: Row, cipher: Cipher | None) -> VerbAnswer:
     return VerbAnswer(number, name, seq, unseal(refusal, cipher, name), at)
 
 
+def fault_row(fault: Fault, saga_id: str, cipher: Cipher | None) -> tuple[str | None, ...]:
+    """A fault as a row: type, field and message. The message is sealed, because it may contain a value."""
+    kind, field, message = map(storable, msgspec.structs.astuple(fault))
+    return kind, field, seal(message, cipher, f"{saga_id}/fault")
+
+
+def fault_of(row: Sequence[str], saga_id: str, cipher: Cipher | None) -> Fault:
+    """The fault in *row*, a row that `fault_row` made. Its message is opened with *cipher*."""
+    kind, field, message = row
+    return Fault(kind, field, unseal(message, cipher, f"{saga_id}/fault") or "")
+
+
 def failure_row(failure: Failure) -> tuple[str, str, str]:
     """A failure as type, message and traceback, each cut to its limit."""
     limits = (MESSAGE_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT)
@@ -357,49 +262,6 @@ def _cut(text: str, limit: int) -> str:
 
 UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError)
 """Errors that msgspec raises if a text is no JSON, has another shape, is nested too deeply, or is no text."""
-
-
-def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """Return *commit* as a journal that encodes values returns it: with encoded values, and errors as text.
-
-    Raises:
-        PayloadError: A value cannot be encoded, or is too large.
-    """
-    what = f"execution {commit.saga_id!r}: a value"
-
-    def accepted(opened: Acceptance, encode: _Encode) -> Acceptance:
-        return msgspec.structs.replace(opened, payload=msgspec.Raw(encode(opened.payload, what)))
-
-    def recorded(record: Record) -> Record:
-        value = None if record.value is None else msgspec.Raw(_encode_of(record, codec)(record.value, what))
-        error = record.error and Failure(record.error.type, record.error.message, record.error.traceback)
-        return msgspec.structs.replace(record, value=value, error=error)
-
-    plan = commit.plan
-    if plan is not None:
-        ends = plan.ends and Failure(plan.ends.type, plan.ends.message)
-        branches = tuple(accepted(branch, codec.json) for branch in plan.branches)
-        plan = msgspec.structs.replace(plan, branches=branches, ends=ends)
-    return msgspec.structs.replace(
-        commit,
-        plan=plan,
-        records=tuple(map(recorded, commit.records)),
-        acceptance=commit.acceptance and accepted(commit.acceptance, codec.encode),
-        children=tuple(accepted(child, codec.json) for child in commit.children),
-        dormant=tuple(accepted(child, codec.json) for child in commit.dormant),
-        posts=tuple((saga_id, encoded_item(saga_id, item, codec.json)) for saga_id, item in commit.posts),
-    )
-
-
-def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
-    """Return *item* with its value encoded.
-
-    Raises:
-        PayloadError: The value cannot be encoded, or is too large.
-    """
-    if item.value is None:
-        return item
-    return msgspec.structs.replace(item, value=msgspec.Raw(encode(item.value, f"execution {saga_id!r}: {item.name!r}")))
 
 
 def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Record:

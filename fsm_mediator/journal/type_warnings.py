@@ -8,7 +8,7 @@ import typing
 import warnings
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -20,14 +20,14 @@ from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.plain import name_of_type, types_within
 
 
-class _Taken(NamedTuple):
+class _Taken(msgspec.Struct, frozen=True):
     """The payload type that a function annotates, and a description of the function."""
 
     type: Any
     who: str
 
 
-class _Scope(NamedTuple):
+class _Scope(msgspec.Struct, frozen=True):
     """Functions that receive the same payload.
 
     Attributes:

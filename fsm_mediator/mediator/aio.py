@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.type_variables import Payload
@@ -18,11 +18,11 @@ from fsm_mediator.journal.retention import Retention
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.aio_operations import AsyncOperations
 from fsm_mediator.mediator.alert_operations import AsyncAlertOperations
-from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import AsyncBulkOperations
 from fsm_mediator.mediator.closing import close
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.loop import LoopRuntime
+from fsm_mediator.mediator.making import make_driver
 from fsm_mediator.mediator.numbers import AsyncNumbersOperations
 from fsm_mediator.mediator.recovery import AsyncDaemon, Relay
 from fsm_mediator.mediator.runtime import Runtime
@@ -32,7 +32,10 @@ from fsm_mediator.mediator.validation import (
     checked_relays,
 )
 from fsm_mediator.mediator.watch_operations import AsyncWatchOperations
-from fsm_mediator.observe.observers import Observer
+
+if TYPE_CHECKING:
+    from fsm_mediator.mediator.around import Hook
+    from fsm_mediator.observe.observers import Observer
 
 
 class AsyncMediator(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fsm_mediator.journal.acknowledging import acknowledge
 from fsm_mediator.journal.protocol import new_token
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.driving import ExecutionDriver
@@ -63,4 +62,6 @@ class AsyncAlertOperations:
 
 
 def _acknowledge(core: ExecutionDriver, saga_id: str, reason: str | None, actor: str | None, token: int) -> None:
+    from fsm_mediator.journal.acknowledging import acknowledge  # loaded when it is used
+
     acknowledge(core.journal, core.store.entry(saga_id), reason, actor, core.clock(), token=token)

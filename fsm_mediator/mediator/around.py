@@ -25,7 +25,6 @@ from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.ownership import OwnedExecutions
 from fsm_mediator.observe import notices
 from fsm_mediator.observe.notices import Notice
-from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Answer, Raised, Record
 from fsm_mediator.states import is_settled
 
@@ -364,19 +363,3 @@ def _without_own_frames(answer: Answer) -> Answer:
             trace = trace.tb_next
         answer.error.__traceback__ = trace
     return answer
-
-
-def make_driver(
-    around: Iterable[Hook], *arguments: Any, observers: Iterable[Observer], **settings: Any
-) -> ExecutionDriver:
-    """An `AroundDriver` if there are hooks, or observers that take notices. Otherwise an `ExecutionDriver`.
-
-    Raises:
-        DefinitionError: *around* is not a list, or has an element that is not a hook.
-    """
-    if not isinstance(around, Iterable):
-        raise DefinitionError(f"around is a list of functions that return a context manager, not {safe_repr(around)}")
-    hooks, observers = tuple(around), tuple(observers)
-    if hooks or any(hasattr(each, "notice") for each in observers):
-        return AroundDriver(*arguments, around=hooks, observers=observers, **settings)
-    return ExecutionDriver(*arguments, observers=observers, **settings)

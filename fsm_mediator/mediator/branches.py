@@ -8,7 +8,9 @@ last driver.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.execution.execution import Execution
@@ -46,7 +48,7 @@ _AT_WORK: Final = frozenset((EXECUTING, RETRYING, PROBING))
 _ON_THE_WAY: Final = _AT_WORK | {PENDING, WAITING, SUCCEEDED}
 
 
-class BranchesStatus(NamedTuple):
+class BranchesStatus(msgspec.Struct, frozen=True):
     """The status of the branches of the group that an execution waits for.
 
     Attributes:

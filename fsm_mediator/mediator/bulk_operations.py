@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.mediator import requests
-from fsm_mediator.mediator.bulk import PRUNE, Batch, BulkResult, batch_for, result_of
-from fsm_mediator.mediator.bulk_claims import BatchClaim, claim_batch
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.threads import run_blocking
+
+if TYPE_CHECKING:
+    from fsm_mediator.mediator.bulk import Batch, BulkResult
+    from fsm_mediator.mediator.bulk_claims import BatchClaim
 
 
 class BulkOperations:
@@ -71,6 +73,9 @@ class BulkOperations:
             PayloadError: The arguments cannot be encoded as JSON.
             RefusedError: There is no such batch, or another living mediator executes it.
         """
+        from fsm_mediator.mediator.bulk import batch_for  # loaded when it is used
+        from fsm_mediator.mediator.bulk_claims import claim_batch  # loaded when it is used
+
         core = self._core
         asked = {
             "state": state,
@@ -95,6 +100,8 @@ class BulkOperations:
             run_blocking(core.runtime.in_thread, claim.release)
 
     def _carry_out(self, found: Batch, claim: BatchClaim) -> Iterator[BulkResult]:
+        from fsm_mediator.mediator.bulk import PRUNE, BulkResult, result_of  # loaded when it is used
+
         core = self._core
         for saga_id in run_blocking(requests.ask, core, found.left):
             run_blocking(requests.ask, core, claim.check)
@@ -169,6 +176,9 @@ class AsyncBulkOperations:
             PayloadError: The arguments cannot be encoded as JSON.
             RefusedError: There is no such batch, or another living mediator executes it.
         """
+        from fsm_mediator.mediator.bulk import batch_for  # loaded when it is used
+        from fsm_mediator.mediator.bulk_claims import claim_batch  # loaded when it is used
+
         core = self._core
         asked = {
             "state": state,
@@ -195,6 +205,8 @@ class AsyncBulkOperations:
             await core.runtime.in_thread(claim.release)
 
     async def _carry_out(self, found: Batch, claim: BatchClaim) -> AsyncGenerator[BulkResult]:
+        from fsm_mediator.mediator.bulk import PRUNE, BulkResult, result_of  # loaded when it is used
+
         core = self._core
         for saga_id in await requests.ask(core, found.left):
             await requests.ask(core, claim.check)

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -36,9 +36,11 @@ from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
 from fsm_mediator.mediator.setbacks import Setbacks
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.timers import WakeTimers
-from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
 from fsm_mediator.retry import check_wait
+
+if TYPE_CHECKING:
+    from fsm_mediator.observe.observers import Observer
 
 RECLAIM_AFTER: Final = 1.0
 """Seconds after which a mediator claims an execution again if its driver in the background had to leave it."""
@@ -117,8 +119,7 @@ class Core:
             max_recoveries=max_recoveries,
         )
         # The fast path in memory does not announce attempts, so it cannot keep limits.
-        plain = type(self.journal) is MemoryJournal and not encodes
-        plain = plain and self.limits is None and self.runtime.direct
+        plain = type(self.journal) is MemoryJournal and not encodes and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
         self.closed = False
         self._reset()

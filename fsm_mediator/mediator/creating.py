@@ -58,7 +58,7 @@ def _next_plan(
     part = execution.machine.places[execution.state].part
     assert part is not None
     assert most is not None
-    at, (first, end, dormant, _) = core.clock(), planned
+    at, first, end, dormant = core.clock(), planned.first, planned.end, planned.dormant
     # A dormant branch begins after another branch. So as soon as one branch is created, this function no longer ends
     # the others at the deadline.
     judged_at = at if end == len(execution.group) else 0.0

@@ -23,7 +23,6 @@ from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import UNREAD, ActiveExecution, is_quiescent
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of, forget_decision
-from fsm_mediator.mediator.joining import join_branches
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import StepCall
@@ -74,6 +73,8 @@ class ExecutionDriver(WaitingDriver):
                 if leaving is None and (not records or not commits.is_straightforward(active)):
                     append_immediate_moves(active, records, at)
                     if not records and execution.group:
+                        from fsm_mediator.mediator.joining import join_branches  # loaded when it is used
+
                         record = await join_branches(self, active)
                         if record is not None:
                             at = record.at

@@ -8,7 +8,9 @@ as usual, and a held attempt is never in doubt.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError, RefusedError
 from fsm_mediator.execution.execution import Execution
@@ -23,7 +25,7 @@ LOOK: Final = 3600.0
 """Seconds after which a driver checks a held execution again, if nothing has woken the driver before."""
 
 
-class Held(NamedTuple):
+class Held(msgspec.Struct, frozen=True):
     """The subject of a hold: an execution and its branches, a saga, a step in every saga, or a step of one saga.
 
     Attributes:
@@ -188,4 +190,4 @@ def hold_of(journal: Journal, entry: Entry) -> Note | None:
 
 def hold_note(kind: str, held: Held, value: Any, reason: str | None, actor: str | None, at: float) -> Note:
     """A note that writes or lifts a hold."""
-    return Note(kind, *held, value=value, actor=actor, reason=reason, at=at)
+    return Note(kind, held.saga_id, held.saga, held.step, value=value, actor=actor, reason=reason, at=at)

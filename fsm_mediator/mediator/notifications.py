@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
+
+if TYPE_CHECKING:
+    from fsm_mediator.observe.observers import Observer
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 

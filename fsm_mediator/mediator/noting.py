@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from fsm_mediator.journal.notes import Note, for_notes
-from fsm_mediator.mediator.again import Again, new_again
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.holding import add_hold
 from fsm_mediator.mediator.ownership import refresh_holds
 from fsm_mediator.mediator.requests import accept, ask
+
+if TYPE_CHECKING:
+    from fsm_mediator.mediator.again import Again
 
 
 async def notes(core: ExecutionDriver, saga_id: str) -> list[Note]:
@@ -38,6 +41,8 @@ async def again(
     even_if_succeeded: bool,
 ) -> Again:
     """Run an execution once more, as a new execution: see `Mediator.again`."""
+    from fsm_mediator.mediator.again import new_again  # loaded when it is used
+
     allowed = {"despite_leftovers": despite_leftovers, "even_if_succeeded": even_if_succeeded}
     make = functools.partial(new_again, core.store, saga_id, new_id, reason, actor, **allowed)
     execution, made = await ask(core, make)

@@ -10,10 +10,8 @@ from fsm_mediator.journal.attributes import Scalar
 from fsm_mediator.journal.notes import HOLD, UNHOLD, Note
 from fsm_mediator.journal.protocol import Entry, new_token
 from fsm_mediator.mediator import finding, holding, noting, requests
-from fsm_mediator.mediator.again import Again
 from fsm_mediator.mediator.commands import post_cancel, post_signal
 from fsm_mediator.mediator.driving import ExecutionDriver
-from fsm_mediator.mediator.preview import Preview, preview
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.mediator.validation import check_id_argument, check_listing
 from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT, new_verb
@@ -21,6 +19,8 @@ from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram, View
+    from fsm_mediator.mediator.again import Again
+    from fsm_mediator.mediator.preview import Preview
 
 
 class Operations:
@@ -209,6 +209,8 @@ class Operations:
             RefusedError: The execution has failed, is stuck, or is past its pivot: neither verb is possible.
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        from fsm_mediator.mediator.preview import preview  # loaded when it is used
+
         check_id_argument(saga_id)
         made: Preview = run_blocking(requests.ask, self._core, preview, self._core.store, saga_id)
         return made

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from fsm_mediator.definition.saga import Saga, all_definitions, shape_of
 from fsm_mediator.definition.shape import Shape
-from fsm_mediator.definition.shape_changes import differences
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, UnknownSagaError
 from fsm_mediator.ids import is_branch
 from fsm_mediator.journal.codec import Codec
@@ -149,6 +148,8 @@ class SagaRegistry:
         stored = self.stored_shape(acceptance.fingerprint)
         if stored is None:  # the execution was written before journals kept shapes
             return f"it has {', '.join(path for path, *_ in shape_of(nearest.parts))}"
+        from fsm_mediator.definition.shape_changes import differences  # loaded when it is used
+
         return "; ".join(differences(Shape.from_json(stored), Shape.of(nearest)))
 
     def can_drive(self, acceptance: Acceptance) -> bool:

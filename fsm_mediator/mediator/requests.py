@@ -20,16 +20,13 @@ from fsm_mediator.errors import (
 )
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.abandoning import abandon as give_up
 from fsm_mediator.journal.optional import open_within_of
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, new_token
 from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.branches import outcome_if_quiescent
 from fsm_mediator.mediator.closing import closed_error
 from fsm_mediator.mediator.commands import post_cancel
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.finding import give_attributes
-from fsm_mediator.mediator.joining import write_records
 from fsm_mediator.mediator.store import raise_unless_succeeded
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.mediator.verbs import (
@@ -264,6 +261,8 @@ async def _waited(
     abandoned = core.owned.abandoned.get(saga_id)
     elsewhere = entry.driver_alive and entry.driver is not None and entry.driver.id != core.driver.id
     if not elsewhere or is_settled(entry.state):
+        from fsm_mediator.mediator.branches import outcome_if_quiescent  # loaded when it is used
+
         outcome = await runtime.in_thread(outcome_if_quiescent, core.store, entry)
         if outcome is not None:
             return outcome, pause
@@ -341,6 +340,8 @@ async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: Inbox
             records.append(await feed_verb(core, active, verb))
         except MediatorError:
             if records or active.answers:
+                from fsm_mediator.mediator.joining import write_records  # loaded when it is used
+
                 await write_records(core, active, records)
                 active.background = True
                 core.submit(active)
@@ -412,6 +413,8 @@ async def diagram(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
 
 async def abandon(core: ExecutionDriver, saga_id: str, reason: str, actor: str | None) -> list[str]:
     """Close an execution that no living driver can drive: see `Mediator.abandon`."""
+    from fsm_mediator.journal.abandoning import abandon as give_up  # loaded when it is used
+
     if not reason or not reason.strip():
         raise RefusedError("abandon needs a reason: say why the execution is given up; the reason is journaled")
     await core.open()

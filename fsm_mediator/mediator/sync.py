@@ -13,10 +13,10 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.alert_operations import AlertOperations
-from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import BulkOperations
 from fsm_mediator.mediator.closing import close
 from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.making import make_driver
 from fsm_mediator.mediator.numbers import NumbersOperations
 from fsm_mediator.mediator.operations import Operations
 from fsm_mediator.mediator.runtime import Runtime
@@ -29,11 +29,12 @@ from fsm_mediator.mediator.validation import (
     checked_relays,
 )
 from fsm_mediator.mediator.watch_operations import WatchOperations
-from fsm_mediator.observe.observers import Observer
 
 if TYPE_CHECKING:
     from fsm_mediator.journal.retention import Retention
+    from fsm_mediator.mediator.around import Hook
     from fsm_mediator.mediator.recovery import Daemon, Relay
+    from fsm_mediator.observe.observers import Observer
 
 
 class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, AlertOperations):

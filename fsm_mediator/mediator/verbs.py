@@ -25,7 +25,6 @@ from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commands import Command, refuse_branch, resolve_command, retry_command, undo_command
 from fsm_mediator.mediator.core import Core
-from fsm_mediator.mediator.joining import feed_command
 from fsm_mediator.mediator.store import ExecutionStore, uuid7_hex
 from fsm_mediator.mediator.waiting import longer
 from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem, Record, VerbAnswer
@@ -76,6 +75,8 @@ async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Rec
     Raises:
         RefusedError: The execution cannot accept the verb. If an equal verb came first, the message names that verb.
     """
+    from fsm_mediator.mediator.joining import feed_command  # loaded when it is used
+
     try:
         return await feed_command(core, active, *command_of(core.store, active.saga_id, verb))
     except RefusedError as refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -16,9 +16,6 @@ from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.finding import filter_of
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.records import Record
-
-POLL: Final = 0.5
-"""The default number of seconds between two queries to the journal."""
 
 
 class Moment(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from fsm_mediator.journal.postgres.connections import Connections, Session
 from fsm_mediator.journal.postgres.counting import MAY_READ
 from fsm_mediator.journal.postgres.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.postgres.schema import lock_class
-from fsm_mediator.journal.rows import is_text
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.statistics.side_tables import FORMAT
 
 _SHORT: Final = 3

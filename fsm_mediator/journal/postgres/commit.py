@@ -18,6 +18,7 @@ import msgspec
 
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import JournalError, LeaseLostError
+from fsm_mediator.journal.attention import ANSWERS_KEPT, has_driver_look, next_attention_at
 from fsm_mediator.journal.attributes import changed_attributes
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.note_rows import note_row
@@ -30,21 +31,17 @@ from fsm_mediator.journal.postgres.slots import SlotJudge, SlotRules, in_columns
 from fsm_mediator.journal.postgres.usual import usual_statement
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
-    ANSWERS_KEPT,
     Row,
     acceptance_row,
     answer_row,
     are_same,
     ended_row,
-    has_driver_look,
-    is_text,
     item_row,
     items_of,
-    next_attention_at,
     planned_rows,
     record_rows,
-    stored_name,
 )
+from fsm_mediator.journal.storable import is_text, stored_name
 from fsm_mediator.records import Acceptance
 from fsm_mediator.states import ENDED
 

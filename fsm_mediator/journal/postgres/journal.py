@@ -16,6 +16,7 @@ import msgspec
 from fsm_mediator import forking
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import JournalError, PayloadError, UnknownExecutionError
+from fsm_mediator.journal.attention import is_too_late
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import is_forgettable
 from fsm_mediator.journal.plain import Types
@@ -32,16 +33,8 @@ from fsm_mediator.journal.postgres.sharing import SharedWrites
 from fsm_mediator.journal.postgres.transactions import CallersTransactions
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.resealing import Resealed, reseal_all
-from fsm_mediator.journal.rows import (
-    Row,
-    UnencodableError,
-    driver_row,
-    entry_of,
-    is_text,
-    is_too_late,
-    item_row,
-    record_of,
-)
+from fsm_mediator.journal.rows import Row, UnencodableError, driver_row, entry_of, item_row, record_of
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import SIGNAL, VERBS, InboxItem
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import WAITING

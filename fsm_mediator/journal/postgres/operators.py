@@ -6,12 +6,13 @@ from typing import Any
 
 from fsm_mediator.journal.note_rows import note_of
 from fsm_mediator.journal.notes import HOLD, UNHOLD, Note
-from fsm_mediator.journal.operators import Fault, fault_of, fault_row
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.commit import note_parameters, without_nul
 from fsm_mediator.journal.postgres.finding import FindingTables
 from fsm_mediator.journal.postgres.schema import lock_class
-from fsm_mediator.journal.rows import answer_of, is_text
+from fsm_mediator.journal.rows import answer_of, fault_of, fault_row
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import VerbAnswer
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from fsm_mediator.journal.attention import ANSWERS_KEPT
 from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.connections import Connections
-from fsm_mediator.journal.rows import ANSWERS_KEPT, is_text
+from fsm_mediator.journal.storable import is_text
 
 _PAGE: Final = 50
 """The number of ended executions that are read at a time, before they are deleted one by one."""

@@ -13,7 +13,8 @@ from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.postgres.presence import SecondLook
 from fsm_mediator.journal.postgres.schema import lock_class
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
-from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_from, record_of
+from fsm_mediator.journal.rows import Row, entry_of, items_of, planned_from, record_of
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import Record
 from fsm_mediator.states import STUCK, STUCK_EXECUTING
 

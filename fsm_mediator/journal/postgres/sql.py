@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fsm_mediator.journal.rows import PENDING_NOW, UNFINISHED
+from fsm_mediator.journal.attention import PENDING_NOW, UNFINISHED
 from fsm_mediator.records import VERBS
 from fsm_mediator.states import ENDED, STUCK_PHASES
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
+from fsm_mediator.journal.attention import next_attention_at
 from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.rows import Row, next_attention_at
+from fsm_mediator.journal.rows import Row
 from fsm_mediator.states import ENDED
 
 FEW: Final = 4

@@ -14,25 +14,17 @@ from typing import Any, TypeAlias
 import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError
+from fsm_mediator.journal.attention import ANSWERS_KEPT, next_attention_at
 from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError, Queued, check_unless_mail
-from fsm_mediator.journal.rows import (
-    ANSWERS_KEPT,
-    Row,
-    answer_row,
-    are_same,
-    ended_row,
-    execution_row,
-    items_of,
-    next_attention_at,
-    stored_name,
-)
+from fsm_mediator.journal.rows import Row, answer_row, are_same, ended_row, execution_row, items_of
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.leases import IdCache, has_unseen, post, unknown_driver
 from fsm_mediator.journal.sqlite.many_rows import many
 from fsm_mediator.journal.sqlite.notes import add as add_note
 from fsm_mediator.journal.sqlite.slots import Place, note
+from fsm_mediator.journal.storable import stored_name
 from fsm_mediator.records import Acceptance
 from fsm_mediator.states import ENDED, FAILED, PENDING, phase_of
 

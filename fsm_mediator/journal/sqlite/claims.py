@@ -16,10 +16,12 @@ import msgspec
 
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import MediatorError, UnknownExecutionError
+from fsm_mediator.journal.attention import NOW
 from fsm_mediator.journal.protocol import Driver, Entry
-from fsm_mediator.journal.rows import NOW, Row, entry_of, is_text
+from fsm_mediator.journal.rows import Row, entry_of
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.leases import SETTLED, IdCache, unknown_driver
+from fsm_mediator.journal.storable import is_text
 
 _IsAlive: TypeAlias = Callable[[int, Sequence[Any]], bool]
 

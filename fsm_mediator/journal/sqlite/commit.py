@@ -9,17 +9,11 @@ from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.note_rows import note_row
 from fsm_mediator.journal.protocol import Commit, Written
-from fsm_mediator.journal.rows import (
-    Row,
-    acceptance_row,
-    item_row,
-    planned_rows,
-    record_rows,
-    stored_name,
-)
+from fsm_mediator.journal.rows import Row, acceptance_row, item_row, planned_rows, record_rows
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.leases import IdCache
 from fsm_mediator.journal.sqlite.slots import Place, SlotJudge
+from fsm_mediator.journal.storable import stored_name
 from fsm_mediator.records import Acceptance
 from fsm_mediator.states import ENDED
 

@@ -26,13 +26,7 @@ from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.resealing import Resealed, reseal_all
-from fsm_mediator.journal.rows import (
-    Row,
-    UnencodableError,
-    driver_row,
-    is_text,
-    item_row,
-)
+from fsm_mediator.journal.rows import Row, UnencodableError, driver_row, item_row
 from fsm_mediator.journal.sqlite import claims, leases, pruning, sql, transaction
 from fsm_mediator.journal.sqlite.claims import Claim
 from fsm_mediator.journal.sqlite.commit import Write
@@ -42,6 +36,7 @@ from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 from fsm_mediator.journal.sqlite.following import ChangeTable
 from fsm_mediator.journal.sqlite.operators import note_definitions
 from fsm_mediator.journal.sqlite.slots import SlotJudge
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
 

@@ -9,8 +9,10 @@ from sqlite3 import Cursor
 from typing import Final
 
 from fsm_mediator.errors import LeaseLostError
-from fsm_mediator.journal.rows import Row, execution_row, is_text, is_too_late, takes
+from fsm_mediator.journal.attention import is_too_late, takes
+from fsm_mediator.journal.rows import Row, execution_row
 from fsm_mediator.journal.sqlite import sql
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
 from fsm_mediator.states import ENDED, STUCK_PHASES, is_settled
 

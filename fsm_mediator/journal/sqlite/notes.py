@@ -9,7 +9,8 @@ import msgspec
 
 from fsm_mediator.journal.attributes import changed_attributes
 from fsm_mediator.journal.notes import ATTRIBUTES
-from fsm_mediator.journal.rows import Row, is_text
+from fsm_mediator.journal.rows import Row
+from fsm_mediator.journal.storable import is_text
 
 _NUMBER_OF: Final = "SELECT number FROM executions WHERE saga_id = ?"
 _NOTED: Final = "SELECT number FROM notes WHERE token = ?"

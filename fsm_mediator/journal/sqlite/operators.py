@@ -8,11 +8,12 @@ from typing import Any
 
 from fsm_mediator.journal.note_rows import note_of, note_row
 from fsm_mediator.journal.notes import Note
-from fsm_mediator.journal.operators import Fault, fault_of, fault_row
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import Driver
-from fsm_mediator.journal.rows import answer_of, is_text
+from fsm_mediator.journal.rows import answer_of, fault_of, fault_row
 from fsm_mediator.journal.sqlite import notes, sql
 from fsm_mediator.journal.sqlite.finding import FindingTables
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import VerbAnswer
 
 

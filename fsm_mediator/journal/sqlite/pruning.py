@@ -7,7 +7,8 @@ from functools import partial
 from sqlite3 import Cursor
 from typing import Any, Final
 
-from fsm_mediator.journal.rows import ANSWERS_KEPT, Row
+from fsm_mediator.journal.attention import ANSWERS_KEPT
+from fsm_mediator.journal.rows import Row
 from fsm_mediator.journal.sqlite import sql
 
 BATCH: Final = 50

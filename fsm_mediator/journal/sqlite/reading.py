@@ -12,11 +12,12 @@ from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.liveness import LivenessCheck
 from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
-from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_from, record_of
+from fsm_mediator.journal.rows import Row, entry_of, items_of, planned_from, record_of
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.connections import Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.sqlite.log import hidden_commits
+from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import Record
 from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
 
