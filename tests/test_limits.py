@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import DefinitionError, Limits, Mediator, Parallel, Saga
+from fsm_mediator import DeadlineExceededError, DefinitionError, Limits, Mediator, Parallel, Saga
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Part
 from tests.drivers import ONCE, World, core_of, eventually
 
@@ -122,6 +122,23 @@ def test_cancel_reaches_who_queues(drive, journal):
     assert mediator.wait("holds").succeeded
     assert counting.total == 1
     assert world.calls.count("undo a") == 1
+
+
+def test_deadline_that_passes_in_the_queue_counts(drive, journal, caplog):
+    """The turn comes after the deadline: the step is not begun, and the saga fails."""
+    world, counting, now = World(), Counting(), [1000.0]
+    saga = Saga("s", [world.step("a"), world.step("billing", counting)])
+    mediator = drive(saga, journal=journal, limits={"billing": 1}, clock=lambda: now[0])
+    mediator.start("s", 1, saga_id="holds")
+    eventually(lambda: counting.now == 1)
+    mediator.start("s", 2, saga_id="queues", deadline=10.0)
+    eventually(lambda: any(entry.queued for entry in mediator.executions()))
+
+    now[0] += 20.0
+    counting.go.set()
+
+    assert isinstance(mediator.wait("queues", check=False).error, DeadlineExceededError)
+    assert (counting.total, caplog.messages) == (1, [])
 
 
 def test_compensations_count_and_paths_can_be_limited(drive, journal):

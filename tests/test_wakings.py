@@ -8,11 +8,12 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_mediator import Saga, Signal
+from fsm_mediator import Retry, Saga, Signal
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.timers import WakeTimers
+from fsm_mediator.records import CANCEL, InboxItem
 from tests.commits import found
-from tests.drivers import core_of, eventually
+from tests.drivers import World, core_of, eventually
 
 
 class Bell:
@@ -90,3 +91,18 @@ def test_what_is_overdue_is_driven_by_who_waits_for_it(drive, journal):
 
     later = drive(saga, journal=journal, clock=lambda: time.time() + 2000)
     assert later.wait("x", check=False).failed
+
+
+def test_heartbeat_tells_a_driver_of_what_another_process_posted(drive, journal):
+    """An execution waits an hour for its next attempt. A cancel that came by another way reaches it at a heartbeat."""
+    hourly = Retry(wait_initial=3600.0, wait_max=3600.0)
+    world = World()
+    mediator = drive(Saga("s", [world.step("a", OSError(), retry=hourly)]), journal=journal)
+    mediator.start("s", saga_id="x")
+    eventually(lambda: found(journal, "x").state == "retrying.a")
+    journal.post("x", InboxItem(CANCEL, reason="no more", at=time.time()))
+
+    core_of(mediator).heartbeat()
+
+    assert eventually(lambda: mediator.outcome("x").failed)
+    assert world.calls == ["a"]
