@@ -348,3 +348,16 @@ def test_the_page_does_what_it_says(monkeypatch):
     page = Path(__file__).parent.parent / "docs" / "telemetry.md"
 
     assert run(page.read_text(encoding="utf-8"), monkeypatch) >= 2
+
+
+def test_ctrl_c_on_entering_a_hook_is_no_fault_of_the_hook():
+    """It ends the run before the step is called, and the saga can be resumed."""
+    world, journal = World(), MemoryJournal()
+    saga = Saga("s", [world.step("a")])
+    with contextlib.closing(Mediator(saga, journal=journal, around=[raises(KeyboardInterrupt())])) as mediator:
+        with pytest.raises(KeyboardInterrupt):
+            mediator.run("s", saga_id="o-1")
+        assert world.calls == []
+
+    with contextlib.closing(Mediator(saga, journal=journal)) as later:
+        assert later.run("s", saga_id="o-1").succeeded

@@ -20,6 +20,7 @@ from fsm_mediator import (
     Saga,
     Signal,
     SQLiteJournal,
+    UnknownSagaError,
     conforms,
     step,
 )
@@ -158,6 +159,27 @@ def test_waits_grow_to_a_limit_and_begin_anew_after_a_success():
     assert [setbacks.note("x") for _ in range(9)][-1] == 30.0
     now[0] = 1e9
     assert setbacks.is_waiting("x")
+
+
+def test_journal_that_fails_is_tried_again_by_a_timer_and_a_definition_by_a_daemon(caplog):
+    """Each execution is counted by itself, from the start again once it could be driven. The log says who tries it."""
+    setbacks = Setbacks(lambda: 100.0)
+
+    told = [setbacks.log("x", error) for error in (JournalError("full"), JournalError("full"), UnknownSagaError("s?"))]
+    assert told == [0.5, 1.0, None]
+    assert (setbacks.note("y"), setbacks.note("z", timer=False)) == (0.5, 0.5)
+    assert setbacks.waiting() == ["x", "y", "z"]
+    for each in ("x", "never", "y"):
+        setbacks.forget(each)
+    assert setbacks.waiting() == ["z"]
+    assert (setbacks.note("x"), setbacks.note("z")) == (0.5, 1.0)
+
+    left = "execution 'x' is left in its current state, and"
+    assert caplog.messages == [
+        f"{left} taken up again in 0.5 s: full",
+        f"{left} taken up again in 1 s: full",
+        f"{left} a daemon tries it again in 2 s: s?",
+    ]
 
 
 class Ticking:

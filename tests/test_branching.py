@@ -291,6 +291,7 @@ def test_effect_says_what_it_calls_and_whether_that_is_simple():
 
     assert (repr(effect), repr(Effect("wait", Part(path="nap")))) == ("<execute a.execute>", "<wait nap>")
     assert repr(rest) == "<rest>"
+    assert [repr(begun(each).effect) for each in (Signal("ok"), Sleep("nap", 1.0))] == ["<await ok>", "<wait nap>"]
     assert effect.is_simple
     assert not Effect("probe", Part(path="a"), CALL).is_simple
     assert not Effect("execute", Part(path="a", timeout=1.0), CALL).is_simple

@@ -133,3 +133,43 @@ def test_close_does_not_wait_for_what_only_waits_for_closed_branches(drive, jour
     again = drive(saga, journal=journal)
     assert again.wait("o-1").succeeded
     assert sorted(world.calls) == ["a", "b", "c"]
+
+
+def test_work_that_must_end_is_not_cancelled_with_its_caller():
+    """The caller is cancelled as it asked, and the work goes on. If closing ends the work, the caller is told so."""
+
+    async def main() -> None:
+        async with AsyncMediator() as mediator:
+            core = core_of(mediator)
+            await core.open()
+            go, ended = asyncio.Event(), list[str]()
+
+            async def work() -> str:
+                await go.wait()
+                ended.append("work")
+                return "done"
+
+            cancelled = asyncio.create_task(core.runtime.uncancellable(work))
+            told = asyncio.create_task(core.runtime.uncancellable(go.wait))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            assert ended == []
+            done = asyncio.create_task(core.runtime.uncancellable(work))
+            go.set()
+            assert await done == "done"
+            assert ended == ["work", "work"]
+            assert await told
+
+            async def hangs() -> None:
+                await asyncio.Event().wait()
+
+            told = asyncio.create_task(core.runtime.uncancellable(hangs))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(MediatorClosedError):
+            await told
+
+    asyncio.run(main())

@@ -16,6 +16,7 @@ from fsm_mediator import (
     Mediator,
     OutcomeUnknownError,
     Parallel,
+    Record,
     Retry,
     Saga,
     SagaCancelledError,
@@ -71,6 +72,19 @@ def test_branches_not_begun_do_not_begin(drive, journal):
     assert sum(entry.epoch for entry in ended) == 251  # only the first was ever claimed
     record = journal.records("o-1/g.249")[0]
     assert (record.event, record.reason) == ("rejected", "branch 0 failed")
+
+
+def test_observers_are_told_of_branches_that_never_began(drive, journal):
+    """The parent ends them without a driver of theirs. Each has its record, as if it had been driven."""
+    world, seen = World(), list[Record]()
+    each = Parallel.each("g", fails(world), over=range, at_most=1)
+
+    drive(Saga("s", [each]), journal=journal, observers=[seen.append]).run("s", 4, saga_id="o-1", check=False)
+
+    ended = [record for record in seen if record.reason == "branch 0 failed"]
+    assert sorted(record.saga_id for record in ended) == ["o-1/g.1", "o-1/g.2", "o-1/g.3"]
+    assert {(record.event, record.target) for record in ended} == {("rejected", "failed")}
+    assert not any(journal.inbox(record.saga_id) for record in ended)  # nothing more is asked of them
 
 
 def test_attempts_under_way_are_waited_for(drive, journal):

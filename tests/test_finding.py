@@ -403,6 +403,9 @@ def test_filter_that_can_match_nothing_is_refused(drive, journal):
             mediator.executions(**wrong)
     with pytest.raises(DefinitionError, match="counted by"):
         mediator.count(by="tenant")
+    for undrivable in ("undrivable", ["failed", "undrivable"]):
+        with pytest.raises(DefinitionError, match=r"'undrivable' is counted by len\(mediator.executions\(state="):
+            mediator.count(state=undrivable)
 
 
 def test_attributes_are_deleted_with_their_execution(drive, journal):
@@ -434,6 +437,8 @@ def test_journal_that_cannot_look_for_that_says_so(drive):
     mediator = drive(saga_of(World()), journal=Plain())
     mediator.run("order", 1, saga_id="a")
     assert [entry.saga_id for entry in mediator.executions(state="succeeded", saga="order", limit=5)] == ["a"]
+    nothing: tuple[dict[str, Any], ...] = ({"state": "failed"}, {"saga": "other"}, {"limit": 0})
+    assert [mediator.executions(**each) for each in nothing] == [[], [], []]
     with pytest.raises(JournalError, match=r"finds executions only by state and saga"):
         mediator.executions(error="OSError")
     with pytest.raises(JournalError, match=r"finds executions only by state and saga"):

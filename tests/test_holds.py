@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from fsm_mediator import DeadlineExceededError, Parallel, Saga, SQLiteJournal, StepRejectedError
 from fsm_mediator.conformance import conforms
 from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
+from fsm_mediator.journal.notes import UNHOLD
+from fsm_mediator.journal.protocol import new_token
+from fsm_mediator.mediator.holding import add_hold
 from tests.drivers import World, core_of, eventually
 
 
@@ -241,3 +245,23 @@ def test_hold_that_is_not_there_is_refused(drive, journal):
             mediator.hold(**nothing)
     with pytest.raises(UnknownExecutionError):
         mediator.hold("unknown")
+
+
+def test_heartbeat_lets_begin_what_another_process_no_longer_holds(drive, journal):
+    """The hold is lifted by another way: the driver that waits learns of it at its heartbeat, and at the first one."""
+    world = World()
+    saga = Saga("s", [world.step("a")])
+    mediator = drive(saga, journal=journal)
+    mediator.hold(saga="s")
+    mediator.start(saga, saga_id="x")
+    eventually(lambda: held(mediator))
+    core = core_of(mediator)
+    core.heartbeat()
+    assert world.calls == []
+    assert not core.owned.holds.refresh()  # each note is read once
+
+    (note,) = mediator.holds()
+    add_hold(journal, replace(note, kind=UNHOLD), new_token())
+    core.heartbeat()
+
+    assert eventually(lambda: mediator.outcome("x").succeeded)

@@ -232,3 +232,22 @@ def test_killed_at_every_batch_of_a_group_of_thousands(tmp_path: Path) -> None:
     plan, *batches = [fact[1] for fact in said if fact[0] == "rows"]
     assert size <= plan <= size + 10
     assert max(batches) <= 4 * 1000
+
+
+def test_results_of_the_parent_are_read_once_for_all_branches(drive, journal, monkeypatch):
+    """Each branch sees what came before its group. The records of the parent are not read again for each of them."""
+    world, seen, read = World(), list[Any](), list[str]()
+    records = journal.records
+
+    def reads(saga_id: str) -> Any:
+        read.append(saga_id)
+        return records(saga_id)
+
+    monkeypatch.setattr(journal, "records", reads)
+    look = world.step("look", lambda _, context: seen.append(context.results["a"]))
+    saga = Saga("s", [world.step("a"), Parallel.each("g", look, over=range)])
+
+    assert drive(saga, journal=journal).run("s", 12, saga_id="o-1").succeeded
+
+    assert seen == ["a done"] * 12
+    assert read.count("o-1") < 6

@@ -29,9 +29,10 @@ from fsm_mediator import (
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.branches import is_branch_quiescent
+from fsm_mediator.mediator.branches import branches_status, is_branch_quiescent
 from fsm_mediator.mediator.pool import ThreadCall
 from fsm_mediator.records import BEGIN, CHILD, SIGNAL, Acceptance, InboxItem, Record
+from tests.commits import found
 from tests.drivers import ONCE, World, core_of, eventually, finish, in_thread
 
 
@@ -583,3 +584,24 @@ def in_turn(journal, monkeypatch, before):
             return whole(given)
 
         monkeypatch.setattr(journal, name, write)
+
+
+def test_a_branch_that_nobody_drives_is_taken_up_when_its_time_has_come():
+    """A branch waits for its next attempt and has no driver. The parent's driver leaves it until it is due."""
+    now, world, journal = [1000.0], World(), MemoryJournal()
+    hourly = Retry(wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
+    saga = Saga("s", [Parallel("g", [world.step("a", OSError(), retry=hourly), world.step("b")])])
+    settings: dict[str, Any] = {"clock": lambda: now[0], "park_after": 0.0, "close_grace": 0.0}
+    with contextlib.closing(Mediator(saga, journal=journal, **settings)) as parks:
+        parks.start("s", saga_id="x")
+        eventually(lambda: {each.state for each in journal.entries(parent="x")} == {"retrying.a", "succeeded"})
+        eventually(lambda: found(journal, "x/g.a").driver is None)
+    store = core_of(Mediator(saga, journal=journal, **settings)).store
+
+    def unowned() -> tuple[str, ...]:
+        return branches_status(store, store.load_execution(store.entry("x"))).unowned
+
+    now[0] = 4599.9
+    assert unowned() == ()
+    now[0] = 4600.0
+    assert unowned() == ("x/g.a",)

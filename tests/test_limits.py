@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import DefinitionError, Limits, Mediator, Parallel, Saga
-from fsm_mediator.machine.parts import EXECUTE, Effect, Part
+from fsm_mediator import DeadlineExceededError, DefinitionError, Limits, Mediator, Parallel, Saga
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Part
 from tests.drivers import ONCE, World, core_of, eventually
 
 
@@ -124,6 +124,23 @@ def test_cancel_reaches_who_queues(drive, journal):
     assert world.calls.count("undo a") == 1
 
 
+def test_deadline_that_passes_in_the_queue_counts(drive, journal, caplog):
+    """The turn comes after the deadline: the step is not begun, and the saga fails."""
+    world, counting, now = World(), Counting(), [1000.0]
+    saga = Saga("s", [world.step("a"), world.step("billing", counting)])
+    mediator = drive(saga, journal=journal, limits={"billing": 1}, clock=lambda: now[0])
+    mediator.start("s", 1, saga_id="holds")
+    eventually(lambda: counting.now == 1)
+    mediator.start("s", 2, saga_id="queues", deadline=10.0)
+    eventually(lambda: any(entry.queued for entry in mediator.executions()))
+
+    now[0] += 20.0
+    counting.go.set()
+
+    assert isinstance(mediator.wait("queues", check=False).error, DeadlineExceededError)
+    assert (counting.total, caplog.messages) == (1, [])
+
+
 def test_compensations_count_and_paths_can_be_limited(drive, journal):
     """An attempt to compensate is an attempt; a limit can name one step of one place."""
     world, counting = World(), Counting()
@@ -170,7 +187,70 @@ def test_a_turn_that_is_given_back_goes_to_the_next():
     assert limit.acquire().has_come
 
 
-@pytest.mark.parametrize("limits", [{"a": 0}, {"a": 1.5}, {"a": True}, ["a"]])
+@pytest.mark.parametrize(
+    ("path", "kind", "name"),
+    [
+        ("billing", EXECUTE, "billing"),
+        ("inner.billing", EXECUTE, "billing"),
+        ("inner.billing", COMPENSATE, "billing"),
+        ("inner.ship", EXECUTE, "inner.ship"),
+        ("ship", EXECUTE, None),
+        ("inner.mail", EXECUTE, "inner.mail"),  # the path counts before the name
+        ("mail", EXECUTE, "mail"),
+        ("billing", PROBE, None),
+        ("billing", WAIT, None),
+        ("billing.inner", EXECUTE, None),
+    ],
+)
+def test_a_limit_is_found_by_path_then_by_name(path, kind, name):
+    """A name limits a step wherever it is, a path limits it in one place. Probes are not limited."""
+    limits = Limits({"billing": 1, "inner.ship": 2, "mail": 3, "inner.mail": 4})
+
+    limit = limits.of(Effect(kind, Part(path=path)))
+
+    assert (None if limit is None else limit.name) == name
+    assert dict(limits.most) == {"billing": 1, "inner.ship": 2, "mail": 3, "inner.mail": 4}
+
+
+def test_the_next_attempt_keeps_the_slot_unless_others_queue():
+    """An execution that retries at once keeps its slot. If another one queues, it goes to the end of the queue."""
+    limit = Limits({"s": 1}).of(Effect(EXECUTE, Part(path="s")))
+    assert limit is not None
+    first = limit.acquire()
+    second = limit.acquire(first)
+    assert (second.has_come, first.ended, second.ended) == (True, True, False)
+    other = limit.acquire()
+    third = limit.acquire(second)
+    assert (other.has_come, third.has_come, second.ended) == (False, False, False)
+
+    second.end()
+
+    assert (other.has_come, third.has_come) == (True, False)
+    other.end()
+    assert third.has_come
+    assert not limit.acquire(second).has_come  # a slot that was given back is not kept
+
+
+def test_a_turn_in_the_journal_comes_once():
+    """Whoever waits for it is called once. A place that was left is not called, and a turn that came is not awaited."""
+    limit = Limits({"s": 1}).of(Effect(EXECUTE, Part(path="s")))
+    assert limit is not None
+    told: list[str] = []
+    place, left, came = limit.wait_for_turn(), limit.wait_for_turn(), limit.wait_for_turn()
+    assert place.on_grant(lambda: told.append("place"))
+    assert left.on_grant(lambda: told.append("left"))
+    left.end()
+    came.come()
+
+    for each in (place, left, place):
+        each.come()
+
+    assert told == ["place"]
+    assert not came.on_grant(lambda: told.append("never"))
+    assert limit.acquire().has_come  # a place in the journal takes no slot here
+
+
+@pytest.mark.parametrize("limits", [{"a": 0}, {"a": -1}, {"a": 1.5}, {"a": True}, ["a"], {5: 1}, {"b": 1, "a": None}])
 def test_limits_that_are_none_are_refused(limits):
     """A limit is a whole number of at least 1."""
     with pytest.raises(DefinitionError, match="limits"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import pkgutil
 
 import pytest
 
@@ -15,6 +17,7 @@ from fsm_mediator import (
     StepRejectedError,
     step,
 )
+from fsm_mediator import mediator as mediator_package
 from fsm_mediator.records import Failure, Record
 from tests.drivers import ONCE, QUICK
 
@@ -208,3 +211,13 @@ def test_an_error_of_many_lines_is_one_line_of_log(drive, caplog):
     told = [record for record in caplog.records if "forged" in record.getMessage()]
     assert [record.getMessage().count("\n") for record in told] == [0]
     assert "\n" in told[0].saga_error
+
+
+def test_every_module_logs_where_users_look():
+    """A user who sets the level or a handler of the logger `fsm_mediator` reaches the messages of all mediators."""
+    names = [f"fsm_mediator.mediator.{each.name}" for each in pkgutil.iter_modules(mediator_package.__path__)]
+    loggers = {name: getattr(importlib.import_module(name), "logger", None) for name in names}
+    found = {name: each.name for name, each in loggers.items() if each is not None}
+
+    assert len(found) > 10
+    assert [name for name, of in found.items() if of.partition(".")[0] != "fsm_mediator"] == []

@@ -326,3 +326,22 @@ def test_a_coroutine_made_by_a_plain_function_is_its_effect(journal):
 
     assert asyncio.run(main()).results == {"a": 7}
     assert seen == [7, 7]
+
+
+def test_an_attempt_for_which_there_is_no_thread_was_not_made(drive, monkeypatch):
+    """The system has no more threads: the attempt counts as one without an effect, and is repeated."""
+    world, refused = World(), list[str]()
+    start = threading.Thread.start
+
+    def refuses(thread: threading.Thread) -> None:
+        if thread.name.startswith("fsm-mediator o-1 ") and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    outcome = drive(Saga("s", [world.step("a", timeout=30.0)])).run("s", saga_id="o-1")
+
+    assert (refused, world.calls) == (["fsm-mediator o-1 execute a"], ["a"])
+    assert [record.event for record in outcome.history] == ["start", "errored", "retry_due", "executed"]
+    assert not any(record.in_doubt for record in outcome.history)

@@ -18,6 +18,7 @@ from fsm_mediator import (
     RefusedError,
     Saga,
     Signal,
+    Sleep,
     SQLiteJournal,
     StillRunningError,
     UnknownExecutionError,
@@ -395,3 +396,33 @@ def test_a_repaired_row_calls_a_driver_for_the_verb_in_its_inbox(tmp_path, drive
     assert journal.check() == []
     (outcome,) = drive(saga, journal=journal).recover()
     assert outcome.failed
+
+
+def test_what_waits_has_nothing_to_settle(drive, journal):
+    """A person who wants to answer a signal is told how. Another wait is not taken for a signal."""
+    sagas = (Saga("signal", [Signal("ok", timeout=1e6)]), Saga("sleep", [Sleep("nap", 1e6)]))
+    mediator = drive(*sagas, journal=journal, park_after=0.0)
+    for saga in sagas:
+        mediator.start(saga, saga_id=saga.name)
+    eventually(lambda: [journal.find(saga.name).driver for saga in sagas] == [None, None])
+
+    with pytest.raises(RefusedError, match=r"nothing to settle\. It waits for the signal 'ok': mediator.signal, or "):
+        mediator.resolve("signal", reason="seen")
+    with pytest.raises(RefusedError, match=r"is in 'waiting\.nap': there is nothing to settle$"):
+        mediator.resolve("sleep", reason="seen")
+
+
+def test_a_verb_that_nobody_can_obey_is_not_posted(drive, journal):
+    """Another mediator drives the execution. A verb that contradicts itself is refused here, and not sent to it."""
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate())])
+    drives, asks = drive(saga, journal=journal), drive(saga, journal=journal)
+    drives.start(saga, saga_id="x")
+    world.begun()
+
+    with pytest.raises(RefusedError, match="only a step that is done has a result"):
+        asks.resolve("x", reason="seen", done=False, result=5, timeout=0.0)
+
+    assert not journal.inbox("x")
+    world.go()
+    assert drives.wait("x").succeeded

@@ -31,13 +31,9 @@ def leaves_doubt(part: Part, error: BaseException) -> bool:
         return isinstance(error, OutcomeUnknownError)
     if not isinstance(error, Exception):
         return True
-    if not isinstance(error, part.in_doubt_on):
-        return False
-    if not isinstance(error, part.no_effect_on):
-        return True
     # If both settings have a class of the error, the more specific class counts.
     doubtful = [kind for kind in part.in_doubt_on if isinstance(error, kind)]
-    return not any(
+    return bool(doubtful) and not any(
         isinstance(error, sure) and all(issubclass(sure, kind) for kind in doubtful) for sure in part.no_effect_on
     )
 

@@ -306,7 +306,7 @@ class ThreadCall:
         This method is needed if a signal interrupts `start`: then it is unknown whether the thread exists.
         """
         with self._lock:
-            self._revoked = self._revoked or not self._begun
+            self._revoked = not self._begun
             return self._revoked or self._done.is_set()
 
     def _run(self) -> None:
