@@ -229,7 +229,7 @@ class _Batch:
             return unknown_driver(commit.driver)
         owner = own if write.held else None
         if commit.acceptance is not None:
-            state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
+            _, _, _, state, at, _ = write.rows[-1]
             wake_at = write.ask_for_slot(self._cursor, None, own, at)
             number = self._open(commit.acceptance, state, at, owner, wake_at)
             last, mail = write.rows[-1][0], 0
@@ -253,7 +253,7 @@ class _Batch:
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant
-            self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+            self._records.append((self._open(child, PENDING, child.at, None, wake_at), *row))
         if commit.plan is not None:
             self._gather_plan(write, commit.plan, number)
         return number, last, mail
