@@ -140,6 +140,14 @@ def test_executions_that_wait_are_not_read_to_find_the_stuck(tmp_path):
         cursor = connections_of(journal).writer()
         assert plan_of(cursor, PARKED, ("stuck", 5)) == ["SEARCH e USING INDEX parked (parked=?)"]
         owned = plan_of(cursor, OWNED, ())
+        reads: list[str] = []
+        with connections_of(journal).reader() as connection:
+            connection.set_trace_callback(reads.append)
+        newest_by_phase(journal, ("stuck", "retrying"), 5)
+        with connections_of(journal).reader() as connection:
+            connection.set_trace_callback(None)
+    assert reads.count(OWNED) == 1
+    assert len(reads) == 1 + 3 + 1, reads  # what is owned, what is parked in each phase, and the rows of all of them
     assert owned[0] == "SEARCH e USING INDEX in_hand (driver>?)", owned
     assert not [step for step in owned if step.startswith("SCAN")], owned
 

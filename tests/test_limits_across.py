@@ -241,6 +241,36 @@ def test_a_place_is_kept_by_the_next_driver(two_drivers):
     assert type(two_drivers.write(begins("first", "d-2", epoch=2))) is tuple
 
 
+def test_a_new_record_goes_to_the_end_of_the_queue(journal):
+    """An attempt that comes to its limit again, with the record of another step, has lost its place."""
+    journal.enlist(Driver("d-1", limits=ONE))
+    journal.write(called("runs"))
+    for saga_id in ("first", "second"):
+        assert type(journal.write(called(saga_id))) is Queued
+    assert type(journal.write(going_on("first", 2, "executing.call", slot="call"))) is Queued
+
+    journal.write(answered("runs"))
+
+    assert journal.turns("d-1") == ["second"]
+    assert type(journal.write(begins("first"))) is Queued
+    assert type(journal.write(begins("second"))) is tuple
+    assert journal.turns("d-1") == []
+    journal.write(answered("second"))
+    assert journal.turns("d-1") == ["first"]
+
+
+@pytest.mark.parametrize(("targets", "since"), [((), 1.0), (("executing.a", "executing.call"), 2.0)])
+def test_queued_attempt_is_due_since_its_execution_came_to_its_state(journal, targets, since):
+    """Whoever takes it over drives it at once: its time is that of its last record, or of its acceptance."""
+    journal.enlist(Driver("d-1", limits=ONE))
+    journal.write(called("runs"))
+
+    assert type(journal.write(opening("queues", *targets, slot="call"))) is Queued
+
+    entry = found(journal, "queues")
+    assert (entry.wake_at, entry.queued, entry.changed_at) == (since, "call", since)
+
+
 @pytest.mark.parametrize("how", ["answer", "release", "dismiss", "claim"])
 def test_a_slot_is_free_once_its_execution_has_no_such_owner(two_drivers, clock, how):
     """However a driver leaves an execution, its slot goes to the next attempt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from fsm_mediator import SQLiteJournal, forking
 from fsm_mediator.journal import codec
+from fsm_mediator.journal.sqlite import connections
 from tests.commits import (
     DRIVER,
     ROOT,
@@ -62,7 +64,7 @@ def test_a_locked_file_is_waited_for_then_an_error(path, clock):
                 lambda: journal.write(opening("y", "executing.a")),
                 lambda: journal.claim("x", "d-1"),
             ):
-                with refused("could not be written", "kept it locked", "0.01 seconds", "Nothing"):
+                with refused("could not be written", "kept it locked", "0.01 seconds (SQLITE_BUSY)", "Nothing"):
                     write()
             assert found(journal, "x").seq == 1  # to look, nobody has to wait
             SQLiteJournal(path, busy_timeout=0.01).close()  # nor to open
@@ -152,7 +154,7 @@ def test_a_beginning_that_was_overwritten_is_reported(path):
     """A file that is no longer a database gets another message than a file that never was a journal."""
     journal = damaged(path, lambda file: file.write_bytes(b"garbage!" * 1000))
 
-    with refused("not a SQLite file, or its beginning was overwritten"):
+    with refused("not a SQLite file, or its beginning was overwritten (SQLITE_NOTADB). Name another file"):
         journal.find("1")
 
 
@@ -250,6 +252,28 @@ def test_after_a_fork_each_process_has_connections_of_its_own(path):
     ended = in_python(FORK, path)
 
     assert ended.stdout == "['child-1', 'child-2', 'parent', 'parent-2']\n", ended
+
+
+@forks
+def test_child_of_a_fork_that_did_not_wait_closes_no_connection_of_its_parent(journal):
+    """To close them would touch the files of the parent, which still uses them; the child opens its own."""
+
+    def alive() -> int:
+        return sum(type(each) is sqlite3.Connection for each in gc.get_objects())
+
+    with connections_of(journal).reader(), connections_of(journal).reader():
+        pass
+    gc.collect()
+    before, kept = alive(), len(connections._inherited)
+
+    journal.reset()  # as in a child, if `pause` took too long
+
+    assert alive() == before
+    assert len(connections._inherited) == kept + 3  # two that read, and one that writes
+    for connection in connections._inherited[kept:]:
+        connection.close()
+    del connections._inherited[kept:]
+    assert journal.write(opening("x", "executing.a", driver=None)) == ()
 
 
 @forks

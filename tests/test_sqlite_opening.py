@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 import pytest
 
-from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal
+from fsm_mediator import MemoryJournal, SQLiteJournal
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.journal.notes import Note
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Entry, Journal, Recoveries
 from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
@@ -223,19 +225,35 @@ def test_only_the_owner_may_read_it(path):
     assert modes == {"sagas.db": 0o600, "sagas.db-wal": 0o600, "sagas.db-shm": 0o600}
 
 
+SETTINGS = {
+    "synchronous": 2,
+    "fullfsync": 1,
+    "journal_mode": "wal",
+    "foreign_keys": 1,
+    "auto_vacuum": 2,
+    "wal_autocheckpoint": 2000,
+    "journal_size_limit": 64 * 1024 * 1024,
+    "busy_timeout": 0,
+    "temp_store": 2,
+    "trusted_schema": 0,
+    "user_version": 0,
+    "application_id": 0,
+}
+"""The settings of the connection that writes, and of a new file."""
+
+
 def test_full_and_normal_differ_in_what_they_wait_for(tmp_path):
     """Full waits for the disk at every commit, normal does not; anything else is refused."""
     kinds: dict[Literal["full", "normal"], int] = {"full": 2, "normal": 1}
     for durability, synchronous in kinds.items():
         with closing(SQLiteJournal(tmp_path / durability, durability=durability)) as journal:
             settings_made = {
-                name: connections_of(journal).writer().execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("synchronous", "journal_mode", "foreign_keys", "user_version", "application_id")
+                name: connections_of(journal).writer().execute(f"PRAGMA {name}").fetchone()[0] for name in SETTINGS
             }
         assert settings_made == {
+            **SETTINGS,
             "synchronous": synchronous,
-            "journal_mode": "wal",
-            "foreign_keys": 1,
+            "fullfsync": int(durability == "full"),
             "user_version": len(schema.STEPS),
             "application_id": schema.APPLICATION_ID,
         }
@@ -308,6 +326,15 @@ def test_looking_only_neither_creates_nor_writes(path, journal):
             lambda: looking.enlist(DRIVER),
             lambda: looking.claim("x", "d-1"),
             lambda: looking.prune(1e9),
+            lambda: looking.prune_these(["x"], 1e9),
+            looking.reseal,
+            lambda: looking.repair("x"),
+            looking.changes,
+            lambda: looking.beat("d-1"),
+            lambda: looking.dismiss("d-1"),
+            lambda: looking.release("x", 1),
+            lambda: looking.add_note(Note("hold", "x")),
+            lambda: looking.note_fault("x", 1, Fault("Order", "$.card", "damaged")),
             lambda: looking.write_all([going_on("x", 3)]),
         ):
             with refused("was opened read-only", "read_only=True"):
@@ -393,12 +420,15 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
         journal.write(opening("x", "executing.a"))
     steps = schema.STEPS
 
-    for broken in (
-        "CREATE TABLE added (x TEXT) STRICT; CREATE TABLE added (x TEXT) STRICT;",
-        "CREATE TABLE added (x TEXT) STRICT; DELETE FROM definitions;",
-    ):
+    for broken, words in {
+        "CREATE TABLE added (x TEXT) STRICT; CREATE TABLE added (x TEXT) STRICT;": (
+            "added already exists",
+            "report it",
+        ),
+        "CREATE TABLE added (x TEXT) STRICT; DELETE FROM definitions;": ("'executions' refers to a missing row",),
+    }.items():
         monkeypatch.setattr(schema, "STEPS", (*steps, broken))
-        with pytest.raises(JournalError):
+        with refused(*words):
             SQLiteJournal(path)
 
     monkeypatch.setattr(schema, "STEPS", steps)
