@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import os
+import re
+import resource
+import stat
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +24,7 @@ from fsm_mediator.journal.protocol import Commit, Driver
 from fsm_mediator.journal.sealing import open_secrets, unseal
 from fsm_mediator.records import Failure, InboxItem
 from fsm_mediator.redaction import HIDDEN, Redaction
-from tests.commits import acceptance, found, opening, record
+from tests.commits import acceptance, found, in_a_write, opening, record
 from tests.drivers import journal
 from tests.secrets_app import KEYS, SECRET
 from tests.test_secrets import fill
@@ -97,7 +103,7 @@ def test_line_of_an_execution_has_every_field(journal):
         line["notes"][1]["number"] = number
 
     assert line_of(Lines(), journal) == shown
-    assert line_of(Lines(redaction=Redaction(NAMES)), journal) == hidden
+    assert line_of(Lines(redaction=Redaction([*NAMES, "type"])), journal) == hidden  # the type of an error stays
     assert line_of(Lines(redaction=Redaction([f"/{SECRET}/"])), journal)["planned"]["ended"] == f"ValueError: {HIDDEN}"
 
 
@@ -256,3 +262,164 @@ def test_pages_of_an_archive_are_its_files_newest_first(tmp_path):
     assert ([line["saga_id"] for line in oldest], end) == (["a"], None)
     assert archived_page(tmp_path / "archive", f"0{ENDING}") == archived_page(tmp_path / "none", None) == ([], None)
     assert [json.loads(line)["saga_id"] for line in read_lines(tmp_path / "archive")] == ["a", "b", "c"]
+
+
+def test_each_text_of_a_record_is_sealed_without_the_others():
+    """A value, an error or a reason alone is reason enough."""
+    cipher = AesGcm(KEYS)
+    texts: tuple[dict[str, Any], ...] = (
+        {"value": SECRET},
+        {"error": Failure("ValueError", SECRET)},
+        {"reason": SECRET},
+        {},
+    )
+    kept = MemoryJournal()
+    kept.enlist(Driver("d-1"))
+    records = tuple(record("o-1", number, **more) for number, more in enumerate(texts, 1))
+    kept.write(Commit("o-1", records, "d-1", acceptance=acceptance("o-1")))
+
+    lines = line_of(Lines(cipher), kept)["history"]
+
+    assert ["sealed" in line for line in lines] == [True, True, True, False]
+    assert SECRET not in json.dumps(lines)
+
+
+def test_line_of_a_journal_without_its_key_stays_sealed():
+    """What the journal could not open is written as it is kept; nothing of it is sealed a second time."""
+    cipher = AesGcm(KEYS)
+    with closing(SQLiteJournal(":memory:", cipher=cipher)) as kept:
+        fill(kept, SECRET)
+        kept.codec.cipher = None
+        for lines in (Lines(), Lines(cipher)):
+            line = line_of(lines, kept)
+            assert (line["payload"], json.loads(bytes(open_secrets(line["sealed"], cipher, "o-1/0")[0]))) == (
+                None,
+                SECRET,
+            )
+            value, error, reason = open_secrets(line["history"][1]["sealed"], cipher, "o-1/2")
+            assert (json.loads(bytes(value)), error, reason) == (SECRET, (SECRET, f"Traceback: {SECRET}"), SECRET)
+            assert line["history"][1]["error"]["type"] == "ValueError"
+            assert (line["history"][1]["value"], line["history"][1]["reason"]) == (None, None)
+            item = line["mail"][0]
+            assert json.loads(str(unseal(item["sealed"], cipher, "o-1/inbox/go"))) == SECRET
+            assert unseal(item["reason"], cipher, "o-1/inbox/go") == SECRET
+            assert unseal(line["notes"][0]["reason"], cipher, "o-1/note") == SECRET
+
+
+# Files of an archive
+
+
+def archived(folder: Any, *saga_ids: str, journal: Any = None) -> Any:
+    """The file into which executions of a journal in memory are archived."""
+    if journal is None:
+        journal = MemoryJournal()
+        journal.enlist(Driver("d-1"))
+        for saga_id in saga_ids:
+            journal.write(opening(saga_id, "succeeded", held=False))
+    return Archive(folder).add(journal, [found(journal, saga_id) for saga_id in saga_ids])
+
+
+def test_file_of_an_archive_is_on_the_disk_when_it_has_its_name(tmp_path, monkeypatch):
+    """The whole content is synced before the file gets its name, and then the folder; nothing stays open."""
+    synced: list[tuple[bool, int, list[str]]] = []
+    sync = os.fsync
+    folder = tmp_path / "a" / "b"
+
+    def noted(file: int) -> None:
+        status = os.fstat(file)
+        names = sorted(each.name for each in folder.iterdir())
+        synced.append((stat.S_ISDIR(status.st_mode), status.st_size, names))
+        sync(file)
+
+    before = len(list(Path("/dev/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", noted)
+        path = archived(folder, "o-1")
+
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{32}\.jsonl\.gz", path.name)
+    assert [is_folder for is_folder, _, _ in synced] == [False, True]
+    assert [names for _, _, names in synced] == [[f".{path.name}"], [path.name]]
+    assert synced[0][1] == path.stat().st_size
+    assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(folder.stat().st_mode)) == (0o600, 0o700)
+    assert archived(folder, "o-2").parent == folder
+
+
+def test_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    """A disk that is full, or a folder that is none: the error says why, and nothing half done stays."""
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError, match=r"cannot be written: (File exists|Not a directory); nothing was deleted"):
+        archived(tmp_path / "file", "o-1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(JournalError, match="cannot be written: File too large; nothing was deleted"):
+            archived(tmp_path / "archive", "o-1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "archive").iterdir()) == []
+
+
+def test_execution_whose_records_cannot_be_read_is_not_archived(tmp_path):
+    """It would be deleted without its records; its line says what is wrong with them."""
+    with closing(SQLiteJournal(":memory:")) as kept:
+        kept.enlist(Driver("d-1"))
+        kept.write(opening("o-1", "succeeded", held=False))
+        in_a_write(kept, lambda cursor: cursor.execute("UPDATE records SET details = '{' WHERE seq = 1"))
+        line = line_of(Lines(), kept)
+        with pytest.raises(JournalError, match=r"record 1 cannot be read: .*; it is not archived"):
+            archived(tmp_path / "archive", "o-1", journal=kept)
+    assert "record 1 cannot be read" in line["unreadable"]
+    assert line["history"] == []
+    assert not (tmp_path / "archive").exists()
+
+
+def test_archive_of_a_sealed_journal_is_sealed_with_its_cipher(tmp_path):
+    """Nobody names the cipher: it is that of the journal."""
+    cipher = AesGcm(KEYS)
+    with closing(SQLiteJournal(":memory:", cipher=cipher)) as kept:
+        fill(kept, SECRET)
+        path = archived(tmp_path / "archive", "o-1", journal=kept)
+    assert SECRET.encode() not in gzip.decompress(path.read_bytes())
+    entry = ArchivedExecution(path, "o-1", cipher).find("o-1")
+    assert entry is not None
+    assert (plain(entry.acceptance.payload), entry.epoch) == (SECRET, 1)
+
+
+def test_last_line_of_an_execution_counts_and_ids_may_be_escaped(tmp_path):
+    """An execution that was archived twice is as it was the last time; another program may have written the file."""
+    kept = MemoryJournal()
+    kept.enlist(Driver("d-1"))
+    kept.write(opening("o-1", "waiting.g", held=False, children=(acceptance("o-1/g.a", parent="o-1"),)))
+    first, branch = line_of(Lines(), kept), line_of(Lines(), kept, "o-1/g.a")
+    later = json.dumps({**first, "version": "later"}).replace('"o-1"', '"\\u006f-1"').encode()
+    path = tmp_path / "export.jsonl"
+    path.write_bytes(b"\n".join([json.dumps(first).encode(), json.dumps(branch).encode(), later, b""]))
+
+    again = ArchivedExecution(path, "o-1")
+
+    assert [(entry.saga_id, entry.acceptance.version) for entry in again.entries()] == [
+        ("o-1", "later"),
+        ("o-1/g.a", "1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, r"cannot be read: No such file or directory"),
+        (b"\x1f\x8bhalf", r"cannot be read: "),
+        (b'{"saga_id": "o-1"', r"a line that is not an execution: Input data was truncated"),
+        (b'{"saga_id": "o-1"}', r"it has no saga_id, or no history"),
+        (b'{"saga_id": 7, "history": [], "of": "o-1"}', r"it has no saga_id, or no history"),
+        (b'{"history": [], "of": "o-1"}', r"it has no saga_id, or no history"),
+        (b'["o-1"]', r"a line that is not an execution: Expected `object`"),
+    ],
+)
+def test_file_that_is_no_archive_is_named_with_what_is_wrong(tmp_path, content, words):
+    """A missing file, a damaged one, and one of another kind."""
+    path = tmp_path / "export"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(JournalError, match=f"{path}.*{words}"):
+        ArchivedExecution(path, "o-1")

@@ -312,10 +312,10 @@ def test_importing_the_package_does_not_load_sqlite(path):
     assert in_python(code).returncode == 0
 
 
-def test_looking_only_neither_creates_nor_writes(path, journal):
+def test_looking_only_neither_creates_nor_writes(path, journal, clock):
     """A tool that looks works while others write, sees what they commit, and can change nothing."""
     journal.write(opening("x", "executing.a"))
-    with closing(SQLiteJournal(path, read_only=True)) as looking:
+    with closing(SQLiteJournal(path, read_only=True, clock=clock)) as looking:
         assert seen(looking, "x") == [(1, "executing.a")]
         journal.write(going_on("x", 2))
         assert seen(looking, "x") == [(1, "executing.a"), (2, "executing.b")]
