@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -25,6 +26,7 @@ from fsm_mediator.journal.codec import Codec, is_nested_deeper
 from fsm_mediator.journal.factory import is_postgres, open_journal, path_of, without_password
 from fsm_mediator.journal.finding import Filter, failure_of, finds, for_finding, place_of_cursor
 from fsm_mediator.journal.following import number_in, places_in
+from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.liveness import (
     OncePerProcess,
     is_alive,
@@ -75,7 +77,7 @@ from fsm_mediator.journal.sealing import (
     why_sealed,
 )
 from fsm_mediator.journal.sqlite.errors import is_busy, is_statement_error, to_journal_error
-from fsm_mediator.records import Failure, InboxItem, VerbAnswer
+from fsm_mediator.records import Failure, InboxItem, Record, VerbAnswer
 from tests.commits import DRIVER, Clock, acceptance, ending, found, going_on, opening, record, rows
 from tests.drivers import journal
 from tests.secrets_app import KEYS
@@ -211,6 +213,66 @@ def test_text_that_no_database_could_tell_is_known(text, is_kept, stored):
     assert storable(None) is None
 
 
+FIELDS: dict[str, Any] = {
+    "step": "a.b",
+    "attempt": 3,
+    "value": {"n": [1.5, None]},
+    "error": Failure("shop.Declined", "no", "Traceback"),
+    "in_doubt": True,
+    "due_at": 9.5,
+    "reason": "why: ü",
+    "abandoned": True,
+    "children": ("a", "b"),
+    "actor": "ann",
+    "carrier": {"traceparent": "00-1"},
+}
+
+
+@pytest.mark.parametrize("field", [*FIELDS, "nothing", "everything"])
+def test_each_field_of_a_record_comes_back_without_the_others(journal, field):
+    """A record with one of them, with none, and with all of them."""
+    chosen = FIELDS if field == "everything" else {name: each for name, each in FIELDS.items() if name == field}
+    written = Record("x", "s", 1, "executed", "executing.a", "executing.b", 1.5, **chosen)
+    journal.enlist(DRIVER)
+    journal.write(Commit("x", (written,), "d-1", acceptance=acceptance("x")))
+
+    (kept,) = journal.records("x")
+
+    assert plain(kept.value) == written.value
+    assert msgspec.structs.replace(kept, value=written.value) == written
+    assert (kept.error and kept.error.traceback) == (written.error and written.error.traceback)
+    assert kept.carrier == written.carrier
+
+
+def test_each_field_of_an_acceptance_comes_back(journal):
+    """Also of a branch, and of a branch that another one waits for."""
+    fields = {"deadline_at": 99.5, "parent": "p", "successor": "x", "carrier": {"tracestate": "ü"}, "version": "2"}
+    opened = acceptance("x", {"n": 1}, **fields, fingerprint="g", saga="t", at=1.5)
+    child, later = (msgspec.structs.replace(opened, saga_id=saga_id) for saga_id in ("x/g.a", "x/g.b"))
+    journal.enlist(DRIVER)
+    journal.write(Commit("x", (), "d-1", acceptance=opened, children=(child,), dormant=(later,)))
+    for each in (opened, child, later):
+        kept = found(journal, each.saga_id).acceptance
+        assert plain(kept.payload) == {"n": 1}
+        assert msgspec.structs.replace(kept, payload=each.payload) == each
+        assert kept.carrier == each.carrier
+
+
+@pytest.mark.parametrize("more", [{}, {"value": [1]}, {"reason": "why"}, {"actor": "ann"}, {"carrier": {"a": "b"}}])
+def test_each_field_of_an_item_comes_back_without_the_others(journal, more):
+    """An item that is posted, and one that comes with a commit."""
+    item = InboxItem("signal", "paid", **{"at": 4.5, **more})
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+    journal.write(opening("y", "executing.a", posts=(("x", item),)))
+    assert journal.post("x", item)
+    for kept in journal.inbox("x"):
+        assert plain(kept.value) == item.value
+        assert msgspec.structs.replace(kept, value=item.value, number=0) == item
+        assert kept.carrier == item.carrier
+    assert len(journal.inbox("x")) == 2
+
+
 # Attributes
 
 
@@ -283,8 +345,9 @@ def test_retention_takes_a_time_in_every_unit(duration, seconds):
 
 @pytest.mark.parametrize("duration", ["", "s", "1.h", "1 h", "1hh", "1M", "-1s", "1e3s", True, -1, [1]])
 def test_retention_of_no_time_is_refused(duration):
-    """The error names the state."""
-    with pytest.raises(DefinitionError, match=r"retention of 'failed'"):
+    """The error names the state, and what a time looks like."""
+    words = " (seconds)" if not isinstance(duration, str) else f": {duration!r} is not a duration; write 90s, 15m, 12h"
+    with pytest.raises(DefinitionError, match=re.escape(f"retention of 'failed'{words}")):
         Retention({"failed": duration})
 
 

@@ -19,6 +19,7 @@ from fsm_mediator import (
     ResultRefusedError,
     Saga,
     SagaFailedError,
+    Signal,
     SQLiteJournal,
     step,
 )
@@ -144,6 +145,26 @@ def test_steps_see_what_was_journaled_crash_or_no_crash(drive, tmp_path, kind):
     drive(Saga("seen", [first, second]), journal=journal).run("seen", {"a": (3,)}, saga_id="s")
 
     assert seen == [({"a": [3]}, [1, 2])]
+
+
+NAMES = frozenset({"new", "gift", "urgent", "blue", "red", "green", "old", "black"})
+
+
+@pytest.mark.filterwarnings("ignore::fsm_mediator.DefinitionWarning")
+@pytest.mark.parametrize("accept", ["payload", "signal"])
+def test_sets_are_accepted_in_an_order_that_every_process_agrees_on(accept):
+    """The same start from another process has the same text; the order of a dict stays, and what has no order stays."""
+    codec = Codec()
+    saga = Saga("s", [step(name="a")(lambda order: None), Signal("go")])
+    value = {"z": set(NAMES), "a": [NAMES, 7], "b": 1}
+    mixed = {1, "a"}
+
+    def accepted(each):
+        return codec.accept_payload(saga, each) if accept == "payload" else codec.accept_signal(saga.part("go"), each)
+
+    assert list(accepted(value).items()) == [("z", sorted(NAMES)), ("a", [sorted(NAMES), 7]), ("b", 1)]
+    assert sorted(accepted(mixed), key=str) == [1, "a"]
+    assert accepted([1, "a", None]) == [1, "a", None]
 
 
 @pytest.mark.parametrize("payload", [object(), {1, object()}, math.nan, {"x": lambda: None}])

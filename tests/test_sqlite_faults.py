@@ -15,7 +15,7 @@ import pytest
 
 from fsm_mediator import SQLiteJournal, forking
 from fsm_mediator.journal import codec
-from fsm_mediator.journal.sqlite import connections
+from fsm_mediator.journal.sqlite import connections, transaction
 from tests.commits import (
     DRIVER,
     ROOT,
@@ -304,3 +304,35 @@ def test_a_fork_does_not_wait_for_ever(journal, monkeypatch):
     journal.resume()
     assert journal.write(opening("x", "executing.a")) == ()
     assert found(journal, "x").seq == 1
+
+
+def test_write_waits_until_another_process_has_written(journal, path, monkeypatch):
+    """It tries again after each pause, and is written as soon as the other is done."""
+    waits: list[float] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("COMMIT")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("fsm_mediator.journal.sqlite.transaction.time.sleep", sleep)
+            assert journal.write_all([opening("x", "executing.a"), opening("y", "executing.a")]) == [(), ()]
+
+    assert waits == [transaction.PAUSE] * 3
+
+
+def test_a_lost_file_is_an_error_at_every_later_use(journal, path, monkeypatch):
+    """Once it was noticed, the next use does not take the file for whole until the next check is due."""
+    journal.write(opening("x", "executing.a"))
+    monkeypatch.setattr(connections, "CHECK_EVERY", 3600.0)
+    assert ids(journal) == ["x"]
+    path.rename(path.with_name("elsewhere"))
+    for use in (lambda: journal.beat("d-1"), lambda: journal.find("x"), lambda: journal.write(going_on("x", 2))):
+        with refused("was deleted, moved or replaced"):
+            use()
+    path.with_name("elsewhere").rename(path)
+    assert journal.write(going_on("x", 2)) == ()
+    assert found(journal, "x").seq == 2

@@ -554,3 +554,54 @@ def test_kept_file_equals_a_new_one(tmp_path):
 
     assert len(schema.STEPS) == len(EVERY), "keep a file of the new version as well"
     assert content(tmp_path / "today.db") == content(EVERY[-1])
+
+
+def test_connection_that_reads_can_change_nothing(path, journal):
+    """Neither a statement nor a function of the schema writes through it; it keeps nothing in files of its own."""
+    for read_only in (False, True):
+        with closing(SQLiteJournal(path, read_only=read_only)) as looking, connections_of(looking).reader() as reader:
+            names = ("query_only", "temp_store", "trusted_schema")
+            assert [reader.execute(f"PRAGMA {name}").fetchone()[0] for name in names] == [1, 2, 0]
+            with pytest.raises(sqlite3.OperationalError, match="readonly database"):
+                reader.execute("DELETE FROM executions")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"durability": "none"}, "durability is 'full' or 'normal', not 'none'"),
+        ({"busy_timeout": -1.0}, r"busy_timeout \(seconds\)"),
+        ({"busy_timeout": "1"}, r"busy_timeout \(seconds\)"),
+        ({"lease": 0.0}, r"lease \(seconds\)"),
+        ({"max_value_bytes": 0}, "max_value_bytes"),
+        ({"clock": 7.0}, "clock must be a function, not 7.0"),
+        ({"types": (print,)}, "types must be a pair of functions"),
+        ({"types": (print, 7)}, "types must be a pair of functions"),
+        ({"types": [print, print]}, "types must be a pair of functions"),
+        ({"cipher": "secret"}, "cipher is an AesGcm"),
+    ],
+)
+def test_setting_that_means_nothing_is_refused_before_a_file_is_made(path, settings, words):
+    """The error names the setting; the least values that mean something are taken."""
+    with pytest.raises(DefinitionError, match=words):
+        SQLiteJournal(path, **settings)
+    assert not path.exists()
+    with closing(SQLiteJournal(path, busy_timeout=0.0, lease=0.1, max_value_bytes=1, types=(print, print))) as made:
+        assert repr(made) == f"SQLiteJournal({str(path)!r})"
+    for wrong in (7, "", None):
+        with pytest.raises(DefinitionError, match="the path is the name of a file, not"):
+            SQLiteJournal(wrong)  # type: ignore[arg-type]
+
+
+def test_driver_that_enlisted_again_elsewhere_is_dismissed_under_its_new_number(path, journal, clock):
+    """What this process remembers of the driver is not its number any more."""
+    journal.write(opening("x", "executing.a"))
+    with closing(SQLiteJournal(path, durability="normal", clock=clock)) as other:
+        other.dismiss("d-1")
+        other.enlist(DRIVER)
+        other.write(opening("y", "executing.a"))
+
+        journal.dismiss("d-1")
+
+        assert [found(other, saga_id).driver for saga_id in ("x", "y")] == [None, None]
+        assert not other.is_driver_alive("d-1")

@@ -11,7 +11,7 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Protocol, TypedDict
+from typing import Any, NewType, Protocol, TypedDict
 
 import msgspec
 import pytest
@@ -147,6 +147,20 @@ class Derived(Base):
     pass
 
 
+class Unasked(type):
+    """The class of classes that cannot be asked for their subclasses."""
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        raise TypeError
+
+
+class Odd(metaclass=Unasked):
+    pass
+
+
+Identity = NewType("Identity", int)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "can_be"),
     [
@@ -163,6 +177,9 @@ class Derived(Base):
         (list[int], list[str], True),
         (object, Data, True),
         ("quoted", Data, True),
+        (Odd, Data, True),
+        (Identity, int, True),
+        (Identity, str, False),
     ],
 )
 def test_types_agree_where_one_value_can_be_both(one, other, can_be):

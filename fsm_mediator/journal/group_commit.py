@@ -172,9 +172,9 @@ class GroupCommit(Generic[J]):
         with self._mutex:
             if self._leader is None:
                 self._leader = waiter
-                return True
-            self._queue(waiter)
-            return False
+            else:
+                self._queue(waiter)
+            return self._leader is waiter
 
     def release(self, waiter: Waiter[J]) -> None:
         """Give up the lead, or the place in the queue."""

@@ -123,7 +123,6 @@ def unregister_driver(cursor: Cursor, ids: IdCache, driver_id: str) -> None:
     ids.clear()
     own = ids.driver(cursor, driver_id)
     if own is not None:
-        ids.clear()
         for found in cursor.execute(sql.OWNED_BY, (own,)).fetchall():
             _free(cursor, found)
         cursor.execute(sql.DELETE_DRIVER, (own,))
