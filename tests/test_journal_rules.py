@@ -69,6 +69,7 @@ from fsm_mediator.journal.rows import (
 from fsm_mediator.journal.sealing import (
     is_sealed,
     key_of,
+    open_details,
     reseal,
     reseal_details,
     seal,
@@ -652,6 +653,8 @@ def test_details_of_a_record_are_sealed_under_the_first_key_once():
     assert not {"value", "reason"} & set(kept)
     again = reseal_details(sealed, both, "x/1", "new")
     assert key_of(again) == "new"
+    opened = open_details(again, new, "x/1")
+    assert (opened.error, bytes(opened.value), opened.reason) == (("ValueError", "m", "t"), b'{"n":1}', "r")
     assert reseal_details(again, both, "x/1", "new") == again
     assert key_of(reseal_details(plain.decode(), both, "x/1", "new")) == "new"
     assert seal_details(b'{"step":"a"}', new, "x/1") == '{"step":"a"}'
@@ -669,6 +672,8 @@ def test_sealed_value_says_which_key_is_missing():
     assert not is_sealed(msgspec.Raw(b'"sealed:"'))
     assert why_sealed(value, None).startswith("is sealed with the key 'new'. Give the journal its cipher")
     assert "cannot open it: the key 'new' is missing" in why_sealed(value, AesGcm({"old": KEYS["old"]}))
+    assert "the key 'n\ufffd\ufffdw'" in why_sealed(msgspec.Raw("sealed:nüw:abc".encode()), None)
+    assert f"the key '{'k' * 80}'." in why_sealed(msgspec.Raw(b"sealed:" + b"k" * 100), None)
 
 
 # What cannot be driven
@@ -923,3 +928,30 @@ def test_attributes_of_a_deleted_execution_are_gone(journal):
     assert journal.attributes(["x", "y", "unknown"]) == {"x": {"tenant": "acme"}}
     assert journal.prune_these(["x"], math.inf) == 1
     assert journal.attributes(["x", "y"]) == {}
+
+
+def test_execution_is_called_by_what_no_driver_has_seen(journal):
+    """The number of items is always told; only an unseen item of an execution without an owner, or of one, calls."""
+    journal.enlist(DRIVER)
+    journal.write(opening("begins", "executing.a", driver=None))
+    journal.write(opening("held", "executing.a"))
+    journal.write(opening("parks", "executing.a"))
+    journal.write(opening("stuck", "executing.a"))
+
+    def told() -> dict[str, tuple[int, bool]]:
+        return {entry.saga_id: (entry.mail, entry.called) for entry in journal.entries()}
+
+    assert set(told().values()) == {(0, False)}
+    for saga_id in ("held", "parks", "stuck"):
+        journal.post(saga_id, InboxItem("signal", "paid"))
+    assert told() == {"begins": (0, False), "held": (1, True), "parks": (1, True), "stuck": (1, True)}
+    (item,) = journal.inbox("parks")
+    journal.write(going_on("parks", 2, "waiting.w", held=False, seen=item.number))
+    journal.write(going_on("stuck", 2, "stuck.a", held=False))
+    assert told() == {"begins": (0, False), "held": (1, True), "parks": (1, False), "stuck": (1, False)}
+    journal.post("parks", InboxItem("signal", "sent"))
+    journal.post("stuck", InboxItem("retry", "v-1"))
+    assert told() == {"begins": (0, False), "held": (1, True), "parks": (2, True), "stuck": (2, True)}
+    assert sorted(journal.claimable(0.0, 9)) == ["begins", "parks", "stuck"]
+    assert journal.claimable(0.0, 2) == ["begins", "parks"]
+    assert journal.claimable(0.0, 0) == []

@@ -579,6 +579,26 @@ print(won)
     assert sum(int(won) for won, _ in outputs) == 10
 
 
+def test_every_statement_is_one_that_sqlite_understands():
+    """A constant of the module is a statement, one for each number of rows, or a piece of one; nothing else."""
+    with closing(SQLiteJournal(":memory:")) as journal:
+        cursor = connections_of(journal).writer()
+        prepared = 0
+        for name, query in vars(sql).items():
+            if not name.isupper() or name.startswith("_") or name in ("VERBS", "ENDED", "OF_OWNER"):
+                continue
+            for statement in query.values() if isinstance(query, dict) else (query,):
+                assert isinstance(statement, str), name
+                if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
+                    numbers = max(map(int, re.findall(r"\?(\d+)", statement)), default=statement.count("?"))
+                    cursor.execute(f"EXPLAIN {statement}", (1,) * numbers)
+                    prepared += 1
+        assert prepared > 100
+        assert journal.next_wake() is None
+        assert journal.check() == []
+    assert [size for size in (64, 16, 4, 2, 1) if size in sql.RECORD] == list(sql.RECORD)
+
+
 def test_nothing_that_runs_or_recovers_looks_at_all_that_ended(journal):
     """A journal of a million ended executions is as quick as a new one: every row is found by an index."""
     # Some at a time, newest or eldest first; or all, for the check.
