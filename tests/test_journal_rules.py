@@ -18,7 +18,7 @@ import pytest
 
 from fsm_mediator import AesGcm, DefinitionError, JournalError, MemoryJournal, PayloadError, SQLiteJournal
 from fsm_mediator.ciphers import CannotOpenError
-from fsm_mediator.errors import RefusedError, UnknownExecutionError
+from fsm_mediator.errors import LeaseLostError, RefusedError, UnknownExecutionError
 from fsm_mediator.journal import memory_notes, memory_table
 from fsm_mediator.journal.acknowledging import acknowledge, acknowledgement_of
 from fsm_mediator.journal.attributes import attribute_text, changed_attributes, checked_attributes, scalar_of
@@ -955,3 +955,77 @@ def test_execution_is_called_by_what_no_driver_has_seen(journal):
     assert sorted(journal.claimable(0.0, 9)) == ["begins", "parks", "stuck"]
     assert journal.claimable(0.0, 2) == ["begins", "parks"]
     assert journal.claimable(0.0, 0) == []
+
+
+@pytest.mark.parametrize("after_a_full_batch", [False, True])
+def test_driver_that_nobody_enlisted_can_do_nothing(journal, after_a_full_batch):
+    """It neither renews a lease nor claims nor opens; a driver that was dismissed is as unknown."""
+    journal.enlist(DRIVER)
+    journal.enlist(Driver("d-2"))
+    journal.write(opening("free", driver=None))
+    journal.write(opening("other", driver=None))
+    if after_a_full_batch:
+        assert [entry.saga_id for entry in journal.claim_some("d-1", 0.0, 1)] == ["free"]
+    journal.dismiss("d-2")
+    for driver_id in ("nobody", "d-2"):
+        for use in (
+            lambda driver_id=driver_id: journal.beat(driver_id),
+            lambda driver_id=driver_id: journal.claim_some(driver_id, 0.0, 9),
+            lambda driver_id=driver_id: journal.claim("other", driver_id),
+            lambda driver_id=driver_id: journal.write(opening("new", "executing.a", driver=driver_id)),
+        ):
+            with pytest.raises(LeaseLostError, match="never enlisted, or was dismissed"):
+                use()
+        journal.dismiss(driver_id)
+        assert journal.turns(driver_id) == []
+    assert found(journal, "other").driver is None
+    assert journal.find("new") is None
+    with pytest.raises(UnknownExecutionError, match="'unknown'"):
+        journal.claim("unknown", "d-1")
+    journal.release("unknown", 1)
+    assert not journal.post("unknown", InboxItem("cancel"))
+
+
+def test_what_is_claimed_is_chosen_by_kind_and_then_by_age(journal):
+    """First what is due now, then what is due by its time, then what is pending; some are skipped, some are left."""
+    journal.enlist(DRIVER)
+    journal.write(opening("pending", driver=None))
+    for saga_id, wake_at in (("later", 20.0), ("due-2", 10.0), ("due-1", 9.0)):
+        journal.write(opening(saga_id, "retrying.a", held=False, wake_at=wake_at))
+    journal.write(opening("now", "executing.a", held=False))
+    journal.write(opening("skipped", "executing.a", held=False, opened={"fingerprint": "g"}))
+    journal.write(opening("left", "executing.a", held=False))
+    assert journal.next_wake() == 9.0
+    assert journal.claimable(10.0, 9, ("g",)) == ["pending", "due-2", "due-1", "now", "left"]
+
+    claimed = [entry.saga_id for entry in journal.claim_some("d-1", 10.0, 3, ("g",), ("left",))]
+    claimed += [entry.saga_id for entry in journal.claim_some("d-1", 10.0, 9, ("g",), ("left",))]
+
+    assert claimed == ["now", "due-1", "due-2", "pending"]
+    assert {entry.saga_id for entry in journal.entries() if entry.driver is not None} == set(claimed)
+    assert (journal.next_wake(), journal.claimable(9.9, 9)) == (20.0, ["skipped", "left"])
+    assert journal.beat("d-1", everything=True) == ("pending", "due-2", "due-1", "now")
+    assert journal.beat("d-1") == ()
+
+
+def test_signal_past_the_end_of_its_wait_is_refused_by_the_clock_of_the_journal(journal):
+    """At the end itself it is over; a signal for another wait, or without a clock, is taken, with the clock's time."""
+    journal.enlist(DRIVER)
+    waits = msgspec.structs.replace(record("x", 1, "waiting.paid"), due_at=10.0)
+    journal.write(Commit("x", (waits,), "d-1", held=False, acceptance=acceptance("x"), wake_at=10.0))
+
+    assert not journal.post("x", InboxItem("signal", "paid", at=1.0), clock=lambda: 10.0, token=1)
+    assert journal.inbox("x") == ()
+    assert journal.post("x", InboxItem("signal", "paid", at=1.0), clock=lambda: 9.5, token=2)
+    assert journal.post("x", InboxItem("signal", "sent", at=1.0), clock=lambda: 11.0, token=3)
+    assert journal.post("x", InboxItem("signal", "sent", at=1.0), clock=lambda: 12.0, token=3)  # a repetition
+    assert journal.post("x", InboxItem("signal", "paid", at=13.0))
+    assert journal.post("x", InboxItem("retry", "v-1", at=1.0), clock=lambda: 14.0)
+    assert journal.post("x", InboxItem("retry", "v-1", at=1.0), clock=lambda: 15.0)  # a verb is known by its name
+    assert [(item.name, item.at) for item in journal.inbox("x")] == [
+        *(("paid", 9.5), ("sent", 11.0), ("paid", 13.0), ("v-1", 14.0)),
+    ]
+    numbers = [item.number for item in journal.inbox("x")]
+    assert numbers == sorted(set(numbers))
+    assert [item.number for item in journal.inbox_after("x", numbers[1])] == numbers[2:]
+    assert journal.inbox_after("x", numbers[-1]) == journal.inbox_after("unknown", 0) == ()

@@ -31,7 +31,7 @@ from fsm_mediator.journal.protocol import (
     check_bounds,
     check_unless_mail,
 )
-from fsm_mediator.journal.rows import encoded_commit, encoded_item, is_too_late, takes
+from fsm_mediator.journal.rows import PENDING_NOW, encoded_commit, encoded_item, is_too_late, takes
 from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, is_in_phase
@@ -312,7 +312,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         with self._lock:
             self._check_driver(driver_id)
             free = (
-                (row.driver is None, attention, number, row)
+                (row.driver is None, attention == PENDING_NOW, attention, number, row)
                 for number, (saga_id, row, attention) in enumerate(self._claimable(at, skip))
                 if saga_id not in leave
             )
