@@ -240,6 +240,26 @@ def test_a_copy_that_breaks_leaves_nothing(pair, table):
     assert without_nul(kept(new)) == without_nul(kept(old))
 
 
+def test_error_in_the_midst_of_a_copy_is_the_one_that_was_raised(tmp_path):
+    """A refusal stays a refusal, and a row that cannot be written is an error of the journal; nothing is written."""
+
+    def refusing() -> Iterator[Any]:
+        yield "shapes", iter([("f", "{}")])
+        raise RefusedError("a driver lives")
+
+    with closing(sqlite(tmp_path, 1)) as journal:
+        with pytest.raises(RefusedError, match=r"^a driver lives$"):
+            journal.fill(refusing())
+        with pytest.raises(JournalError, match=r"could not be written: NOT NULL constraint failed: shapes\.shape"):
+            journal.fill([("shapes", iter([("f", "{}"), ("g", None)]))])
+        assert not any(kept(journal).values())
+        assert journal.fill([("shapes", iter([("f", "{}"), ("g", "{}")])), ("answers", iter(()))]) == {
+            "shapes": 2,
+            "answers": 0,
+        }
+        assert journal.shape("g") == "{}"
+
+
 def test_a_journal_in_memory_is_refused_by_name(tmp_path):
     """It has no rows to copy, and says so."""
     with (

@@ -272,6 +272,18 @@ def test_commit_that_is_written_again_changes_nothing_more(kept):
         kept.write(Commit("x", (), "d-1", wake_at=8.0, token=6))
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_same_record_with_another_owner_is_no_repetition(kept, held):
+    """A commit that keeps the execution is not the one that lets go of it, though both have the same record."""
+    kept.write(opening("x", "executing.a"))
+    commit = going_on("x", 2, "waiting.w", held=held)
+    kept.write(commit)
+    with pytest.raises(LeaseLostError):
+        kept.write(msgspec.structs.replace(commit, held=not held))
+    assert (found(kept, "x").driver is not None) is held
+    assert kept.write(commit) == ()
+
+
 def test_taken_items_are_gone_and_the_others_stay(kept):
     """In their order; an item of another execution cannot be taken."""
     for saga_id in ("x", "y"):

@@ -336,3 +336,16 @@ def test_a_lost_file_is_an_error_at_every_later_use(journal, path, monkeypatch):
     path.with_name("elsewhere").rename(path)
     assert journal.write(going_on("x", 2)) == ()
     assert found(journal, "x").seq == 2
+
+
+def test_connection_to_a_lost_file_is_not_closed_before_the_process_ends(journal, path):
+    """To close it would write the old log into the file that is in its place now."""
+    journal.write(opening("x", "executing.a"))
+    assert ids(journal) == ["x"]
+    kept = connections_of(journal).writer().connection
+    log = Path(f"{path}-wal")
+    log.rename(log.with_name("elsewhere"))
+
+    journal.close()
+
+    assert kept.execute("SELECT count(*) FROM executions").fetchone() == (1,)

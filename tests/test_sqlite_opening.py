@@ -169,6 +169,7 @@ def test_nearest_mount_decides_the_file_system():
     assert paths.remote_file_system("/mnt/a b/c", mounts) == "cifs"
     assert paths.remote_file_system("/over", mounts) is None
     assert paths.remote_file_system("/", "") is None
+    assert paths.remote_file_system("/x", "server:/x /x nfs\nhalf /x\n") == "nfs"
 
 
 def test_an_old_library_is_refused(monkeypatch, path):
