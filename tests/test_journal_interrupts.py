@@ -226,6 +226,28 @@ def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
     journal.close()
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])
+def test_interrupted_pause_lets_the_threads_go_on(tmp_path, monkeypatch, interrupt):
+    """The interrupt reaches the caller; nothing of the pause is left, and the next one takes place."""
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+
+    def interrupted(_self: Any, timeout: float | None = None) -> bool:
+        raise interrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connections.Connections, "close_and_block", interrupted)
+        with pytest.raises(interrupt):
+            journal.pause(1.0)
+
+    for name in ("find", "post", "write"):
+        assert answers(OPERATIONS[name], journal), name
+    assert journal.pause(1.0)
+    journal.resume()
+    journal.close()
+
+
 def test_close_at_interpreter_exit_does_not_hang(tmp_path):
     """What was registered with atexit before there was a journal is called after the journal was closed for good."""
     program = """

@@ -103,7 +103,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             done.update(numbers)
     owners = sorted({own for _, own in opens.values()})
     if opens and cursor.execute(sql.COUNT_DRIVERS, (sql.as_json(owners),)).fetchone()[0] == len(owners):
-        highest = cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
+        highest = cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
         opened_as = dict(zip(opens, range(highest + 1, highest + 1 + len(opens)), strict=True))
         rows = [(number, writes[index].commit.saga_id, *opens[index]) for index, number in opened_as.items()]
         if many(cursor, sql.OPEN_NEXT, rows) == len(rows):
@@ -189,9 +189,9 @@ class _Batch:
             found = self._cursor.execute(sql.LOAD_ONE, saga_ids).fetchone()
             if found is not None:
                 return {saga_ids[0]: found}, 0
-            return {}, self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
+            return {}, self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
         rows, highest = self._cursor.execute(sql.LOAD, (sql.as_json(saga_ids),)).fetchone()
-        return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
+        return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest
 
     def _plan(self, write: Write) -> JournalError | _Planned:
         """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
