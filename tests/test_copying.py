@@ -36,6 +36,7 @@ from fsm_mediator.states import phase_of
 from tests.commits import acceptance, found, opening
 from tests.drivers import MORTAL, ONCE, Died, World, eventually
 from tests.postgres_server import server
+from tests.test_journal_rules import Lacking
 
 SLOW = Retry(attempts=5, wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
 
@@ -267,6 +268,11 @@ def test_a_journal_in_memory_is_refused_by_name(tmp_path):
         pytest.raises(DefinitionError, match="MemoryJournal cannot be copied"),
     ):
         copy(journal, MemoryJournal())
+    for name in ("hand_over", "fill"):
+        lacking: Any = Lacking(journal, name)
+        for pair in ((journal, lacking), (lacking, journal)):
+            with pytest.raises(DefinitionError, match="Lacking cannot be copied"):
+                copy(*pair)
 
 
 def test_the_command_moves_a_file_to_the_server(tmp_path):

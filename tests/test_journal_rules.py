@@ -1023,7 +1023,8 @@ def test_signal_past_the_end_of_its_wait_is_refused_by_the_clock_of_the_journal(
     assert journal.post("x", InboxItem("signal", "sent", at=1.0), clock=lambda: 12.0, token=3)  # a repetition
     assert journal.post("x", InboxItem("signal", "paid", at=13.0))
     assert journal.post("x", InboxItem("retry", "v-1", at=1.0), clock=lambda: 14.0)
-    assert journal.post("x", InboxItem("retry", "v-1", at=1.0), clock=lambda: 15.0)  # a verb is known by its name
+    for more in ({"clock": lambda: 15.0}, {"token": 4}, {"token": 5}, {}):
+        assert journal.post("x", InboxItem("retry", "v-1", at=1.0), **more)  # a verb is known by its name
     assert [(item.name, item.at) for item in journal.inbox("x")] == [
         *(("paid", 9.5), ("sent", 11.0), ("paid", 13.0), ("v-1", 14.0)),
     ]
