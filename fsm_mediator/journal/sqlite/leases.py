@@ -83,8 +83,9 @@ def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
     cursor.execute(sql.POST, (number, *item))
     if token:
         cursor.execute(sql.KEEP_POST, (token, number))
-    unseen = has_unseen(cursor, number, mail + 1, state, held=driver is not None)
-    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, driver, state, at, mail + 1, wake_at, unseen=unseen))
+    mail += 1
+    unseen = has_unseen(cursor, number, mail, state, held=driver is not None)
+    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, driver, state, at, mail, wake_at, unseen=unseen))
     return True
 
 
