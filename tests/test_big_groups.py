@@ -39,7 +39,7 @@ from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator import commits
 from fsm_mediator.testing.processes import in_a_child, kill
-from tests.commits import DRIVER, acceptance, record
+from tests.commits import DRIVER, acceptance, found, record, statements
 from tests.drivers import ONCE, Clock, Died, World, core_of, eventually, in_thread
 
 BATCH = 3
@@ -285,6 +285,26 @@ def test_rows_of_the_longest_transaction(tmp_path):
         assert created is not None
         assert created.acceptance == msgspec.structs.replace(branches[7], payload=msgspec.Raw(b"7"))
         assert journal.records("s") == [entered]
+
+
+def test_branches_of_two_groups_and_a_new_execution_are_created_in_one_transaction(tmp_path):
+    """Each gets a number of its own at the first attempt: nothing is rolled back and done again one by one."""
+    with contextlib.closing(SQLiteJournal(tmp_path / "sagas.db")) as journal:
+        journal.enlist(DRIVER)
+        for parent in ("s", "t"):
+            branches = tuple(acceptance(f"{parent}/g.{n}", n, parent=parent) for n in range(3))
+            entered = record(parent, 1, "waiting.g", "pending", children=("0", "1", "2"))
+            journal.write(Commit(parent, (entered,), "d-1", acceptance=acceptance(parent), plan=Plan(branches)))
+        batch = [Commit(parent, (), "d-1", plan=Plan(creates=(1, 3))) for parent in ("s", "t")]
+        accepted = Commit("new", (), held=False, acceptance=acceptance("new"), children=(acceptance("new/g.0"),))
+        with statements(journal) as executed:
+            assert journal.write_all([*batch, accepted]) == [(), (), ()]
+
+        assert not [each for each in executed if each.startswith(("ROLLBACK", "SAVEPOINT"))]
+        assert {parent: names(journal, parent) for parent in ("s", "t")} == {"s": ["1", "2"], "t": ["1", "2"]}
+        assert journal.planned("s") == Planned(0, 1, 1, None)
+        assert [found(journal, each).seq for each in ("new", "new/g.0", "s/g.2")] == [0, 0, 0]
+        assert msgspec.json.decode(found(journal, "t/g.2").acceptance.payload) == 2
 
 
 def test_names_of_a_large_group_are_a_number_in_the_record(tmp_path):

@@ -36,6 +36,7 @@ from fsm_mediator.states import phase_of
 from tests.commits import acceptance, found, opening
 from tests.drivers import MORTAL, ONCE, Died, World, eventually
 from tests.postgres_server import server
+from tests.test_journal_rules import Lacking
 
 SLOW = Retry(attempts=5, wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
 
@@ -240,6 +241,26 @@ def test_a_copy_that_breaks_leaves_nothing(pair, table):
     assert without_nul(kept(new)) == without_nul(kept(old))
 
 
+def test_error_in_the_midst_of_a_copy_is_the_one_that_was_raised(tmp_path):
+    """A refusal stays a refusal, and a row that cannot be written is an error of the journal; nothing is written."""
+
+    def refusing() -> Iterator[Any]:
+        yield "shapes", iter([("f", "{}")])
+        raise RefusedError("a driver lives")
+
+    with closing(sqlite(tmp_path, 1)) as journal:
+        with pytest.raises(RefusedError, match=r"^a driver lives$"):
+            journal.fill(refusing())
+        with pytest.raises(JournalError, match=r"could not be written: NOT NULL constraint failed: shapes\.shape"):
+            journal.fill([("shapes", iter([("f", "{}"), ("g", None)]))])
+        assert not any(kept(journal).values())
+        assert journal.fill([("shapes", iter([("f", "{}"), ("g", "{}")])), ("answers", iter(()))]) == {
+            "shapes": 2,
+            "answers": 0,
+        }
+        assert journal.shape("g") == "{}"
+
+
 def test_a_journal_in_memory_is_refused_by_name(tmp_path):
     """It has no rows to copy, and says so."""
     with (
@@ -247,6 +268,11 @@ def test_a_journal_in_memory_is_refused_by_name(tmp_path):
         pytest.raises(DefinitionError, match="MemoryJournal cannot be copied"),
     ):
         copy(journal, MemoryJournal())
+    for name in ("hand_over", "fill"):
+        lacking: Any = Lacking(journal, name)
+        for pair in ((journal, lacking), (lacking, journal)):
+            with pytest.raises(DefinitionError, match="Lacking cannot be copied"):
+                copy(*pair)
 
 
 def test_the_command_moves_a_file_to_the_server(tmp_path):

@@ -98,11 +98,12 @@ def test_every_filter_finds_what_fits_it(journal):
     """What a filter finds, page by page, is what fits it, newest first; counts say the same."""
     made = populated(journal)
     for chosen in FILTERS:
-        fitting = [
-            (entry, records)
-            for saga_id, attributes, records in made
-            if chosen.fits(entry := journal.find(saga_id), attributes, records)
-        ]
+        fitting = []
+        for saga_id, attributes, records in made:
+            entry = journal.find(saga_id)
+            fits = chosen.fits(entry, attributes, records)
+            assert type(fits) is bool
+            fitting += [(entry, records)] if fits else []
         expected = [entry.saga_id for entry, _ in fitting]
         found, after = [], None
         while page := journal.search(chosen, after, 7):
@@ -140,6 +141,14 @@ def test_executions_that_wait_are_not_read_to_find_the_stuck(tmp_path):
         cursor = connections_of(journal).writer()
         assert plan_of(cursor, PARKED, ("stuck", 5)) == ["SEARCH e USING INDEX parked (parked=?)"]
         owned = plan_of(cursor, OWNED, ())
+        reads: list[str] = []
+        with connections_of(journal).reader() as connection:
+            connection.set_trace_callback(reads.append)
+        newest_by_phase(journal, ("stuck", "retrying"), 5)
+        with connections_of(journal).reader() as connection:
+            connection.set_trace_callback(None)
+    assert reads.count(OWNED) == 1
+    assert len(reads) == 1 + 3 + 1, reads  # what is owned, what is parked in each phase, and the rows of all of them
     assert owned[0] == "SEARCH e USING INDEX in_hand (driver>?)", owned
     assert not [step for step in owned if step.startswith("SCAN")], owned
 

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from fsm_mediator import JournalError, Mediator, MemoryJournal, Saga, SQLiteJournal
-from fsm_mediator.journal.following import changes_of
-from tests.commits import DRIVER, going_on, opening
+from fsm_mediator.journal.following import REMOVED, changes_of
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.records import Failure
+from tests.commits import DRIVER, acceptance, going_on, opening, record, taken
 from tests.drivers import World, in_thread
 from tests.postgres_server import connections_of, server
 
@@ -107,3 +109,40 @@ def test_a_follower_beside_many_writers_reads_everything(followed):
     expected = {(entry.saga_id, seq) for entry in followed.entries() for seq in range(entry.seq + 1)}
     assert len(seen) == len(expected)
     assert set(seen) == expected
+
+
+@pytest.mark.parametrize("followed_before", [False, True])
+def test_moves_are_counted_with_what_was_deleted(tmp_path, followed_before):
+    """Each change without its values, in pages; a deletion comes once, and takes the changes of its execution along."""
+    with closing(SQLiteJournal(tmp_path / "sagas.db", durability="normal")) as journal:
+        journal.enlist(DRIVER)
+        error: dict[str, Any] = {"error": Failure("shop.Declined", "secret"), "in_doubt": True}
+        journal.write(Commit("a", (record("a", 1, "failed", **error),), "d-1", held=False, acceptance=acceptance("a")))
+        if followed_before:
+            assert len(changes_of(journal)) == 2
+        assert (journal.last_change(), journal.decided()) == ((2, 2) if followed_before else (0, 0))
+        journal.write(opening("a/g.b", driver=None, opened={"parent": "a", "version": "7", "saga": "t"}))
+
+        moves = journal.moves()
+
+        assert [tuple(move)[2:] for move in moves] == [
+            (0, "a", "s", "1", 0, "accepted", "", "pending", 1.0, None, None, 0),
+            (1, "a", "s", "1", 0, "executed", "executing.a", "failed", 1.0, "a", "shop.Declined", 1),
+            (0, "a/g.b", "t", "7", 1, "accepted", "", "pending", 1.0, None, None, 0),
+        ]
+        assert [move.execution for move in moves] == [moves[0].execution] * 2 + [moves[2].execution]
+        assert moves == [*journal.moves(limit=1), *journal.moves(moves[0].cursor, 2)]
+        assert (journal.last_change(), journal.decided()) == (3, 3)
+        assert [journal.is_changed(cursor) for cursor in ("", moves[1].cursor, moves[2].cursor)] == [True, True, False]
+        with pytest.raises(JournalError, match="not a cursor"):
+            journal.moves("1:2")
+
+        epoch = taken(journal, "a/g.b", "d-1").epoch
+        journal.write(going_on("a/g.b", 1, "failed", epoch=epoch, held=False))
+        assert journal.prune(9.0) == 2
+        later = journal.moves(moves[2].cursor)
+        assert sorted((move.execution, move.seq, move.saga_id) for move in later) == [
+            (each, REMOVED, "") for each in sorted({move.execution for move in moves})
+        ]
+        assert [tuple(move)[3:] for move in later] == [("", "", "", 0, "", "", "", 0.0, None, None, 0)] * 2
+        assert changes_of(journal) == []

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from fsm_mediator import Parallel, Saga, SagaIdTakenError, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.journal.protocol import Forgotten, IdTakenError
-from tests.commits import Clock, ending, ids, opening, rows, two_drivers
+from fsm_mediator.journal.sqlite import pruning
+from tests.commits import Clock, ending, ids, opening, rows, statements, two_drivers
 from tests.drivers import World
 
 LATER = 1e12
@@ -131,3 +132,39 @@ def test_an_older_file_is_pruned_as_well(tmp_path):
     with closing(SQLiteJournal(path)) as journal:
         assert journal.prune(LATER) == 2
         assert journal.check() == []
+
+
+@pytest.mark.parametrize("how", ["prune", "prune_these"])
+def test_disk_space_is_released_some_pages_at_a_time(tmp_path, monkeypatch, how):
+    """No page stays free in the file, however many there are; no transaction is long, and the log is emptied."""
+    monkeypatch.setattr(pruning, "PAGES", 3)
+    monkeypatch.setattr(pruning, "BATCH", 4)
+    with two_drivers(tmp_path / "sagas.db", Clock()) as journal:
+        for number in range(9):
+            journal.write(opening(f"{number}", "failed", held=False, payload="x" * 30_000))
+        journal.write(opening("stays", "executing.a"))
+        with statements(journal) as executed:
+            deleted = journal.prune(LATER) if how == "prune" else journal.prune_these([str(n) for n in range(9)], LATER)
+        assert deleted == 9
+        assert rows(journal, "PRAGMA freelist_count") == [(0,)]
+        released, most = 0, 0
+        for statement in executed:
+            released = 0 if statement.startswith("BEGIN") else released + ("incremental_vacuum" in statement)
+            most = max(most, released)
+        assert most == 3
+        assert ids(journal) == ["stays"]
+        assert len(rows(journal, "SELECT saga_id FROM forgotten")) == 9
+        if how == "prune":
+            assert Path(f"{tmp_path / 'sagas.db'}-wal").stat().st_size == 0
+
+
+def test_heartbeat_moves_the_log_into_the_file(tmp_path):
+    """A third of the lease after the last one, so that a commit need not wait for it."""
+    clock, path = Clock(), tmp_path / "sagas.db"
+    with two_drivers(path, clock) as journal:
+        journal.write(opening("x", "executing.a", payload="x" * 300_000))
+        journal.beat("d-1")
+        before = path.stat().st_size
+        clock.now += 10.0
+        journal.beat("d-1")
+        assert path.stat().st_size > before + 300_000

@@ -259,6 +259,24 @@ def test_a_reader_of_another_user_locks_nobody_out(shared):
         journal.write(going_on("x", 2))
 
 
+def test_index_that_cannot_be_written_is_an_error_at_opening(shared):
+    """The file itself could be written, and SQLite could read it; the first record would be refused."""
+    path = shared / "sagas.db"
+    index = Path(f"{path}-shm")
+    SQLiteJournal(path).close()
+    index.touch(mode=0o444)
+    user = os.geteuid()
+    if user == 0:  # the superuser may write to every file
+        for each in (path, index):
+            os.chown(each, 65534, -1)
+        os.seteuid(65534)
+    try:
+        with refused("could not be opened", "is read-only for this user", "(SQLITE_READONLY"):
+            SQLiteJournal(path)
+    finally:
+        os.seteuid(user)
+
+
 # A damaged log
 
 
@@ -301,23 +319,32 @@ def flipped(at):
 
 
 @pytest.mark.parametrize(
-    ("at", "where"),
+    ("at", "where", "last_unsure"),
     [
-        pytest.param(32 + 20 * FRAME + 500, "from frame 21 on", id="in a page"),
-        pytest.param(32 + 20 * FRAME + 8, "from frame 21 on", id="in its salt"),
-        pytest.param(32 + 20 * FRAME + 16, "from frame 21 on", id="in its checksum"),
-        pytest.param(3, "in its header", id="in the magic number"),
-        pytest.param(17, "in its header", id="in the salt of the log"),
-        pytest.param(25, "in its header", id="in the checksum of the log"),
+        pytest.param(32 + 20 * FRAME + 500, "from frame 21 on", 21, id="in a page"),
+        pytest.param(32 + 20 * FRAME + 8, "from frame 21 on", 21, id="in its salt"),
+        pytest.param(32 + 20 * FRAME + 16, "from frame 21 on", 22, id="in its checksum"),
+        pytest.param(3, "in its header", 1, id="in the magic number"),
+        pytest.param(17, "in its header", 1, id="in the salt of the log"),
+        pytest.param(25, "in its header", 1, id="in the checksum of the log"),
     ],
 )
-def test_commits_that_damage_in_the_log_hides_are_noticed(log_of, at, where):
-    """SQLite reads the log up to the damage, and says nothing: whole executions would be gone in silence."""
-    journal = log_of(flipped(at))
-    (fault,) = (fault for fault in journal.check() if "log" in fault)
+@pytest.mark.parametrize("cut", [0, 1, 100, FRAME - 20])
+def test_commits_that_damage_in_the_log_hides_are_noticed(log_of, at, where, last_unsure, cut):
+    """SQLite reads the log up to the damage, and says nothing: whole executions would be gone in silence.
 
-    assert where in fault
-    assert "are lost" in fault
+    A last frame that a crash has cut off is not counted.
+    """
+    journal = log_of(lambda log: flipped(at)(log[: len(log) - cut]))
+    faults = [fault for fault in journal.check() if "log" in fault]
+
+    log = Path(f"{journal.path}-wal").read_bytes()
+    heads = [log[start : start + 24] for start in range(32, len(log) - FRAME + 1, FRAME)]
+    lost = sum(any(head[4:8]) for head in heads[last_unsure:])  # a commit names the size of the file after it
+    assert lost <= 6
+    assert lost > 0 or (cut and last_unsure == 22)  # what is left there may be a write that was interrupted
+    words = f"the log {journal.path + '-wal'!r} is damaged {where}: {lost} commits behind that place are lost"
+    assert faults == ([words] if lost else [])
 
 
 def test_a_check_takes_no_lock_from_a_connection_of_its_process(path):

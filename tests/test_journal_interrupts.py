@@ -27,7 +27,7 @@ from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.records import InboxItem
-from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, in_a_write, opening
+from tests.commits import DRIVER, OTHER, acceptance, all_at_once, found, going_on, ids, in_a_write, opening
 
 SQLITE = str(Path(connections.__file__).parent)
 MEMORY = memory.__file__
@@ -157,6 +157,35 @@ def test_interrupt_at_any_point_divides_no_commit_in_memory():
     assert number > 5
 
 
+@below_python_3_12
+def test_interrupt_at_any_point_of_a_dismissal_leaves_a_driver_or_its_executions_free():
+    """An execution that still names the driver that is gone is claimed as abandoned; a repeated claim says so, too."""
+    number, tried, outcomes = 0, InterruptAt(0, MEMORY), set()
+    while number == 0 or tried.hit:
+        number += 1
+        journal = MemoryJournal()
+        journal.enlist(DRIVER)
+        journal.enlist(OTHER)
+        journal.write(opening("x", "executing.a"))
+        tried = InterruptAt(number, MEMORY)
+        traced = sys.gettrace()
+        try:
+            sys.settrace(tried)
+            journal.dismiss("d-1")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(traced)
+        before = found(journal, "x")
+        claims = [journal.claim("x", "d-2") for _ in range(2)]
+        if before.driver_alive:
+            assert claims == [None, None]
+        else:
+            assert [each is not None and each.abandoned for each in claims] == [before.driver is not None] * 2
+        outcomes.add((before.driver is not None, before.driver_alive))
+    assert outcomes >= {(True, False), (False, False)}
+
+
 def test_signal_handler_in_a_queued_thread_is_refused():
     """It would wait for its own thread, which may lead next."""
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
@@ -194,6 +223,28 @@ def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
         in_a_write(journal, job)
     assert ids(journal) == ["x"]
     assert all_at_once(journal, lambda: journal.write(going_on("x", 2))) == [()]
+    journal.close()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])
+def test_interrupted_pause_lets_the_threads_go_on(tmp_path, monkeypatch, interrupt):
+    """The interrupt reaches the caller; nothing of the pause is left, and the next one takes place."""
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+
+    def interrupted(_self: Any, timeout: float | None = None) -> bool:
+        raise interrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connections.Connections, "close_and_block", interrupted)
+        with pytest.raises(interrupt):
+            journal.pause(1.0)
+
+    for name in ("find", "post", "write"):
+        assert answers(OPERATIONS[name], journal), name
+    assert journal.pause(1.0)
+    journal.resume()
     journal.close()
 
 

@@ -241,6 +241,66 @@ def test_a_place_is_kept_by_the_next_driver(two_drivers):
     assert type(two_drivers.write(begins("first", "d-2", epoch=2))) is tuple
 
 
+def test_a_new_record_goes_to_the_end_of_the_queue(journal):
+    """An attempt that comes to its limit again, with the record of another step, has lost its place."""
+    journal.enlist(Driver("d-1", limits=ONE))
+    journal.write(called("runs"))
+    for saga_id in ("first", "second"):
+        assert type(journal.write(called(saga_id))) is Queued
+    assert type(journal.write(going_on("first", 2, "executing.call", slot="call"))) is Queued
+
+    journal.write(answered("runs"))
+
+    assert journal.turns("d-1") == ["second"]
+    assert type(journal.write(begins("first"))) is Queued
+    assert type(journal.write(begins("second"))) is tuple
+    assert journal.turns("d-1") == []
+    journal.write(answered("second"))
+    assert journal.turns("d-1") == ["first"]
+
+
+@pytest.mark.parametrize("how", ["release", "claim", "dismiss", "give up"])
+def test_place_counts_only_under_the_owner_that_asked_for_it(journal, how):
+    """A slot, and a place in the queue, of an execution that was let go of is free for others until it asks again."""
+    for driver in ("d-1", "d-2"):
+        journal.enlist(Driver(driver, limits=(*ONE, ("other", 1))))
+    journal.write(called("runs"))
+    for saga_id, driver in (("first", "d-1"), ("second", "d-2"), ("third", "d-2")):
+        assert type(journal.write(called(saga_id, driver))) is Queued
+    assert (journal.turns("d-1"), journal.turns("d-2"), journal.turns("nobody")) == ([], [], [])
+    for saga_id in ("runs", "first"):
+        if how == "give up":
+            journal.write(Commit(saga_id, (), "d-1", slot="", token=len(saga_id)))
+        elif how != "dismiss":
+            journal.release(saga_id, 1)
+        if how == "claim":
+            assert taken(journal, saga_id, "d-1").epoch == 2
+    if how == "dismiss":
+        journal.dismiss("d-1")
+
+    assert (journal.turns("d-1"), journal.turns("d-2")) == ([], ["second"])
+    assert {entry.saga_id for entry in journal.entries() if entry.queued == "call"} == {"second", "third"}
+    assert type(journal.write(begins("third", "d-2"))) is Queued
+    assert type(journal.write(begins("second", "d-2"))) is tuple
+    assert journal.turns("d-2") == []
+    if how == "claim":
+        assert type(journal.write(begins("runs", epoch=2))) is Queued
+        journal.write(answered("second", "d-2"))
+        assert (journal.turns("d-1"), journal.turns("d-2")) == ([], ["third"])
+
+
+@pytest.mark.parametrize(("targets", "since"), [((), 1.0), (("executing.a", "executing.call"), 2.0)])
+def test_queued_attempt_is_due_since_its_execution_came_to_its_state(journal, targets, since):
+    """Whoever takes it over drives it at once: its time is that of its last record, or of its acceptance."""
+    journal.enlist(Driver("d-1", limits=ONE))
+    journal.write(called("runs"))
+
+    assert type(journal.write(opening("queues", *targets, slot="call"))) is Queued
+
+    entry = found(journal, "queues")
+    assert (entry.wake_at, entry.queued, entry.changed_at) == (since, "call", since)
+
+
 @pytest.mark.parametrize("how", ["answer", "release", "dismiss", "claim"])
 def test_a_slot_is_free_once_its_execution_has_no_such_owner(two_drivers, clock, how):
     """However a driver leaves an execution, its slot goes to the next attempt."""

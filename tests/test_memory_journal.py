@@ -26,6 +26,8 @@ from fsm_mediator import (
 )
 from fsm_mediator.journal import forgetting
 from fsm_mediator.journal.memory_table import Row
+from fsm_mediator.records import InboxItem
+from tests.commits import DRIVER, found, going_on, opening
 from tests.drivers import World, core_of
 
 
@@ -244,3 +246,17 @@ def test_branches_are_listed_once_if_they_end_together():
         return journal.listings
 
     assert asyncio.run(main()) == 1
+
+
+def test_item_that_was_seen_calls_no_driver_when_another_comes():
+    """A stuck execution is called by its branches; one that the driver has seen does not count again."""
+    journal = MemoryJournal()
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+    journal.post("x", InboxItem("child", "g.a"))
+    (item,) = journal.inbox("x")
+    journal.write(going_on("x", 2, "stuck.a", held=False, seen=item.number))
+    assert journal.post("x", InboxItem("signal", "paid"))
+    assert (found(journal, "x").called, journal.claimable(1e12, 9)) == (False, [])
+    assert journal.post("x", InboxItem("child", "g.b"))
+    assert (found(journal, "x").called, journal.claimable(0.0, 9)) == (True, ["x"])

@@ -97,3 +97,31 @@ def test_notes_are_copied(journal, tmp_path):
 
     assert new.notes() == journal.notes()
     assert new.add_note(Note("more", "a")) > max(note.number for note in journal.notes())
+
+
+def test_notes_are_read_by_kind_and_in_pages(journal):
+    """Those after a number, no more than asked for, about an execution or about anything; none if none is asked for."""
+    opened(journal, "a", "b")
+    kinds = (("seen", "a"), ("held", "a"), ("seen", "b"), ("seen", "a"), ("seen", None))
+    one, two, three, four, five = (journal.add_note(Note(kind, saga_id)) for kind, saga_id in kinds)
+
+    def numbers(*asked, **chosen):
+        return [note.number for note in journal.notes(*asked, **chosen)]
+
+    assert numbers() == [one, two, three, four, five]
+    assert numbers("a") == [one, two, four]
+    assert numbers("a", kind="seen") == [one, four]
+    assert numbers(kind="seen", after=one) == [three, four, five]
+    assert numbers(kind="seen", after=one, limit=2) == [three, four]
+    assert numbers(limit=0) == numbers("a", limit=0) == numbers("unknown") == numbers("half \ud800") == []
+    assert numbers(after=five) == []
+
+
+def test_note_with_the_token_of_an_earlier_one_is_that_note(journal):
+    """A repeated call adds nothing; one without a token adds another note."""
+    opened(journal, "a")
+    first = journal.add_note(Note("seen", "a"), token=7)
+    assert journal.add_note(Note("seen", "a"), token=7) == first
+    assert journal.add_note(Note("seen", "a"), token=8) != first
+    assert len(journal.notes()) == 2
+    assert journal.add_note(Note("seen", "half \ud800")) == 0

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import attrs
 import msgspec
+import pydantic
 import pytest
 
 from fsm_mediator import (
@@ -18,9 +19,11 @@ from fsm_mediator import (
     ResultRefusedError,
     Saga,
     SagaFailedError,
+    Signal,
     SQLiteJournal,
     step,
 )
+from fsm_mediator.journal.codec import Codec
 from tests.drivers import ONCE
 
 
@@ -74,6 +77,56 @@ def test_plain_data_comes_back_as_its_type(drive, tmp_path, kind):
     assert again.results["quote"] == kind(amount=2, when=WHEN)
 
 
+class Aliased(pydantic.BaseModel, frozen=True):
+    """A model with an alias of each kind."""
+
+    user: str = pydantic.Field(alias="userName")
+    card: str | None = pydantic.Field(None, validation_alias="cardToken")
+    kind: str = pydantic.Field("web", serialization_alias="orderKind")
+
+
+@pytest.mark.parametrize("given", [{"userName": "ann", "cardToken": "t"}, {"user": "ann", "card": "t"}])
+def test_model_with_aliases_is_kept_by_its_names(given):
+    """It is taken by names and by aliases, and comes back equal; what is kept has its names."""
+    codec = Codec()
+    saga = Saga("s", [step(name="a")(lambda order: None)], payload=Aliased)
+    whole = Aliased.model_validate({"userName": "ann", "cardToken": "t"})
+
+    assert codec.accept_payload(saga, given) == codec.accept_payload(saga, whole) == codec.payload(saga, whole) == whole
+    assert msgspec.json.decode(codec.to_json(whole)) == {"user": "ann", "card": "t", "kind": "web"}
+
+
+def hook(value: object) -> object:
+    """A hook that knows complex numbers, and does not know ranges."""
+    if isinstance(value, range):
+        raise NotImplementedError
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    raise ValueError("the hook is broken")
+
+
+@pytest.mark.parametrize(
+    ("types", "value", "words"),
+    [
+        (None, range(3), "encoding objects of type range is unsupported. Plain data can be"),
+        (
+            (hook, lambda kind, plain: plain),
+            range(3),
+            "encoding objects of type range is unsupported. Plain data can be",
+        ),
+        ((hook, lambda kind, plain: plain), slice(3), "the hook is broken. Plain data can be"),
+    ],
+)
+def test_value_that_no_hook_converts_is_named(types, value, words):
+    """The error says which type it is, or what the hook raised."""
+    codec = Codec(types=types)
+    for encode in (codec.encode, codec.json):
+        with pytest.raises(PayloadError, match=f"the value cannot be journaled: {words}"):
+            encode({"deep": [value]}, "the value")
+    if types is not None:
+        assert codec.encode(1 + 2j, "the value") == b"[1.0,2.0]"
+
+
 @pytest.mark.filterwarnings("ignore::fsm_mediator.DefinitionWarning")
 @pytest.mark.parametrize("kind", ["encoded", "sqlite"])
 def test_steps_see_what_was_journaled_crash_or_no_crash(drive, tmp_path, kind):
@@ -92,6 +145,26 @@ def test_steps_see_what_was_journaled_crash_or_no_crash(drive, tmp_path, kind):
     drive(Saga("seen", [first, second]), journal=journal).run("seen", {"a": (3,)}, saga_id="s")
 
     assert seen == [({"a": [3]}, [1, 2])]
+
+
+NAMES = frozenset({"new", "gift", "urgent", "blue", "red", "green", "old", "black"})
+
+
+@pytest.mark.filterwarnings("ignore::fsm_mediator.DefinitionWarning")
+@pytest.mark.parametrize("accept", ["payload", "signal"])
+def test_sets_are_accepted_in_an_order_that_every_process_agrees_on(accept):
+    """The same start from another process has the same text; the order of a dict stays, and what has no order stays."""
+    codec = Codec()
+    saga = Saga("s", [step(name="a")(lambda order: None), Signal("go")])
+    value = {"z": set(NAMES), "a": [NAMES, 7], "b": 1}
+    mixed = {1, "a"}
+
+    def accepted(each):
+        return codec.accept_payload(saga, each) if accept == "payload" else codec.accept_signal(saga.part("go"), each)
+
+    assert list(accepted(value).items()) == [("z", sorted(NAMES)), ("a", [sorted(NAMES), 7]), ("b", 1)]
+    assert sorted(accepted(mixed), key=str) == [1, "a"]
+    assert accepted([1, "a", None]) == [1, "a", None]
 
 
 @pytest.mark.parametrize("payload", [object(), {1, object()}, math.nan, {"x": lambda: None}])

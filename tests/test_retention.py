@@ -22,8 +22,10 @@ from fsm_mediator import (
     conforms,
     step,
 )
+from fsm_mediator.journal import retention
 from fsm_mediator.journal.archive import ENDING, Archive, ArchivedExecution, read_lines
 from fsm_mediator.journal.retention import Retention, with_branches
+from tests.commits import DRIVER, acceptance, going_on, opening, taken
 from tests.drivers import ONCE, Clock, eventually, journal
 from tests.secrets_app import KEYS
 from tests.test_secrets import shown
@@ -151,6 +153,37 @@ def test_a_loop_is_not_blocked_by_a_sweep(tmp_path):
     clock.now += 50.0
     assert asyncio.run(sweep_on_loop(retention, Asked)) == 0
     assert swept == [False, False]
+
+
+def test_sweep_takes_what_rests_in_batches_and_counts_it(journal, tmp_path, monkeypatch):
+    """One saga or all, so many wholes in a file; a whole stays as long as one of its branches can change."""
+    monkeypatch.setattr(retention, "BATCH", 2)
+    clock = Clock(1000.0)
+    journal.enlist(DRIVER)
+    branches = {"rests": "stuck.a", "stuck": "stuck_executing.a", "ended": "failed", "moves": "retrying.a"}
+    for saga_id, state in branches.items():
+        branch = acceptance(f"{saga_id}/g.a", parent=saga_id)
+        journal.write(opening(saga_id, "failed", held=False, children=(branch,)))
+        epoch = taken(journal, branch.saga_id, "d-1").epoch
+        journal.write(going_on(branch.saga_id, 1, state, epoch=epoch, held=False, wake_at=5000.0))
+    journal.write(opening("other", "failed", held=False, opened={"saga": "t"}))
+    journal.write(opening("good", "succeeded", held=False))
+    journal.write(opening("undone", "failed", held=False))
+    taken(journal, "undone", "d-1")
+    counted: list[int] = []
+    swept = Retention({"failed": "999s"}, archive=tmp_path / "archive", clock=clock)
+
+    assert swept.sweep(journal) == 0  # they ended at 1.0, which is 999 seconds ago
+    clock.now = 1000.5
+    assert swept.sweep(journal, saga="t", advance=counted.append) == 1
+    assert swept.sweep(journal, advance=counted.append) == 6
+    assert counted[0] == 1
+    assert sorted(counted[1:], reverse=True) == [4, 2, 0]
+    assert set(ids(journal)) == {"moves", "moves/g.a", "good", "undone"}
+    assert len(list((tmp_path / "archive").iterdir())) == 3
+    lines = [json.loads(line)["saga_id"] for line in read_lines(tmp_path / "archive")]
+    families = [f"{root}{end}" for root in ("rests", "stuck", "ended") for end in ("", "/g.a")]
+    assert sorted(lines) == sorted(["other", *families])
 
 
 def test_settings_that_mean_nothing_are_refused():

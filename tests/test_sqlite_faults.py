@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from fsm_mediator import SQLiteJournal, forking
 from fsm_mediator.journal import codec
+from fsm_mediator.journal.sqlite import connections, transaction
 from tests.commits import (
     DRIVER,
     ROOT,
@@ -62,7 +64,7 @@ def test_a_locked_file_is_waited_for_then_an_error(path, clock):
                 lambda: journal.write(opening("y", "executing.a")),
                 lambda: journal.claim("x", "d-1"),
             ):
-                with refused("could not be written", "kept it locked", "0.01 seconds", "Nothing"):
+                with refused("could not be written", "kept it locked", "0.01 seconds (SQLITE_BUSY)", "Nothing"):
                     write()
             assert found(journal, "x").seq == 1  # to look, nobody has to wait
             SQLiteJournal(path, busy_timeout=0.01).close()  # nor to open
@@ -152,7 +154,7 @@ def test_a_beginning_that_was_overwritten_is_reported(path):
     """A file that is no longer a database gets another message than a file that never was a journal."""
     journal = damaged(path, lambda file: file.write_bytes(b"garbage!" * 1000))
 
-    with refused("not a SQLite file, or its beginning was overwritten"):
+    with refused("not a SQLite file, or its beginning was overwritten (SQLITE_NOTADB). Name another file"):
         journal.find("1")
 
 
@@ -253,6 +255,24 @@ def test_after_a_fork_each_process_has_connections_of_its_own(path):
 
 
 @forks
+def test_child_of_a_fork_that_did_not_wait_closes_no_connection_of_its_parent(journal):
+    """To close them would touch the files of the parent, which still uses them; the child opens its own."""
+
+    def alive() -> int:
+        return sum(type(each) is sqlite3.Connection for each in gc.get_objects())
+
+    with connections_of(journal).reader(), connections_of(journal).reader():
+        pass
+    gc.collect()
+    before = alive()
+
+    journal.reset()  # as in a child, if `pause` took too long
+
+    assert alive() == before
+    assert journal.write(opening("x", "executing.a", driver=None)) == ()
+
+
+@forks
 def test_forks_amid_writing_threads_lose_nothing(path):
     """A process may fork at any moment, whatever its threads are doing; children write at once."""
     ended = in_python(FORKS, path)
@@ -280,3 +300,48 @@ def test_a_fork_does_not_wait_for_ever(journal, monkeypatch):
     journal.resume()
     assert journal.write(opening("x", "executing.a")) == ()
     assert found(journal, "x").seq == 1
+
+
+def test_write_waits_until_another_process_has_written(journal, path, monkeypatch):
+    """It tries again after each pause, and is written as soon as the other is done."""
+    waits: list[float] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("COMMIT")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("fsm_mediator.journal.sqlite.transaction.time.sleep", sleep)
+            assert journal.write_all([opening("x", "executing.a"), opening("y", "executing.a")]) == [(), ()]
+
+    assert waits == [transaction.PAUSE] * 3
+
+
+def test_a_lost_file_is_an_error_at_every_later_use(journal, path, monkeypatch):
+    """Once it was noticed, the next use does not take the file for whole until the next check is due."""
+    journal.write(opening("x", "executing.a"))
+    monkeypatch.setattr(connections, "CHECK_EVERY", 3600.0)
+    assert ids(journal) == ["x"]
+    path.rename(path.with_name("elsewhere"))
+    for use in (lambda: journal.beat("d-1"), lambda: journal.find("x"), lambda: journal.write(going_on("x", 2))):
+        with refused("was deleted, moved or replaced"):
+            use()
+    path.with_name("elsewhere").rename(path)
+    assert journal.write(going_on("x", 2)) == ()
+    assert found(journal, "x").seq == 2
+
+
+def test_connection_to_a_lost_file_is_not_closed_before_the_process_ends(journal, path):
+    """To close it would write the old log into the file that is in its place now."""
+    journal.write(opening("x", "executing.a"))
+    assert ids(journal) == ["x"]
+    kept = connections_of(journal).writer().connection
+    log = Path(f"{path}-wal")
+    log.rename(log.with_name("elsewhere"))
+
+    journal.close()
+
+    assert kept.execute("SELECT count(*) FROM executions").fetchone() == (1,)

@@ -172,6 +172,22 @@ def test_a_queue_of_usual_records_is_a_handful_of_statements(journal):
     assert len(ids(journal, phase="succeeded")) == count
 
 
+def test_any_number_of_records_takes_as_few_statements_as_there_are_sizes(journal):
+    """87 executions are 64 + 16 + 4 + 2 + 1: five statements open them, and five add the next record of each."""
+    journal.write(opening("x", "executing.a"))
+    count = 87
+    with statements(journal) as opened:
+        journal.write_all([opening(f"{number}", "executing.a") for number in range(count)])
+    with statements(journal) as went_on:
+        journal.write_all([going_on(f"{number}", 2) for number in range(count)])
+
+    assert len(opened) == 1 + 2 + 5 + 8 + 1  # begin, driver and highest number, executions, 174 records, commit
+    assert len(went_on) == 1 + 1 + 5 + 1
+    assert {number: seen(journal, f"{number}") for number in range(count)} == {
+        number: [(1, "executing.a"), (2, "executing.b")] for number in range(count)
+    }
+
+
 @pytest.mark.parametrize("what", ["taken over", "has mail", "ahead", "taken"])
 def test_unusual_commit_in_a_queue_of_plain_ones_is_found(journal, path, clock, what):
     """An execution was claimed elsewhere, has mail, is ahead, or exists; the others of the group are written."""
@@ -304,6 +320,38 @@ def test_failed_commit_fails_the_whole_group(journal):
     assert sorted(ids(journal)) == ["x", "y", "z"]
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_numbers_of_a_failed_commit_are_not_used_again(journal, together):
+    """A full disk undoes a commit with a new definition; the number goes to another one, and is not taken for it."""
+    connections = connections_of(journal)
+    (pages,) = connections.writer().execute("PRAGMA page_count").fetchone()
+    connections.writer().execute(f"PRAGMA max_page_count={pages + 4}")
+    large = opening("y", "executing.a", payload="y" * 500_000, opened={"version": "new"})
+    commits = [large, opening("z", "executing.a")] if together else [large]
+    results = all_at_once(journal, *(lambda each=each: journal.write(each) for each in commits))
+    assert [type(result) for result in results] == [JournalError] * len(commits)
+    assert "(SQLITE_FULL)" in str(results[0])
+    connections.writer().execute("PRAGMA max_page_count=1000000")
+
+    journal.write(opening("other", "executing.a", opened={"version": "other"}))
+    assert journal.write(large) == ()
+
+    assert {entry.saga_id: entry.acceptance.version for entry in journal.entries()} == {"other": "other", "y": "new"}
+    assert journal.write(going_on("y", 2)) == ()
+
+
+@pytest.mark.parametrize("driver_id", ["never enlisted", "half a \ud800", "nul \0"])
+def test_driver_that_nobody_enlisted_writes_and_claims_nothing(journal, driver_id):
+    """An id that no database could tell is as unknown as any other."""
+    journal.write(opening("free", driver=None))
+    commits = [opening(saga_id, "executing.a", driver=driver_id) for saga_id in ("x", "y")]
+    for use in (lambda: journal.write(commits[0]), lambda: journal.claim("free", driver_id)):
+        with pytest.raises(LeaseLostError, match="never enlisted, or was dismissed"):
+            use()
+    assert [type(result) for result in journal.write_all(commits)] == [LeaseLostError] * 2
+    assert ids(journal) == ["free"]
+
+
 def test_interrupt_leaves_no_thread_waiting(journal):
     """A KeyboardInterrupt in the thread that writes for several ends its own call; the others have it done anew."""
     journal.write(opening("x", "executing.a"))
@@ -429,6 +477,46 @@ def test_chain_passes_over_an_interrupted_follower(monkeypatch):
     for thread in (leader, follower):
         thread.join(30.0)
         assert not thread.is_alive()
+    assert interrupted.results == ["b"]
+
+
+def test_interrupted_thread_rests_until_its_jobs_are_done(monkeypatch):
+    """The leader has its jobs already: it looks once, and again when it is woken; it does not keep a processor busy."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+    looks: list[int] = []
+    at_work, go = threading.Event(), threading.Event()
+
+    class Noting(Waiter[str]):
+        @property
+        def done(self) -> bool:
+            looks.append(threading.get_ident())
+            return super().done
+
+    def commit(tickets: Sequence[Waiter[str]]) -> None:
+        at_work.set()
+        go.wait()
+        for ticket in tickets:
+            ticket.results = list(ticket.jobs)
+
+    group = GroupCommit(commit, lambda job: None)
+    stopped = group.acquire()
+    assert stopped is not None
+    stopped.thread = 0  # the test queues itself, though it is the one that writes
+    leader = _queued(group, "a", 1)
+    interrupted = Noting("b")
+    assert not group.lead_or_queue(interrupted)
+    group.release(stopped)
+    at_work.wait()
+    resting = threading.Thread(target=group.release, args=(interrupted,), daemon=True)
+    resting.start()
+    while not looks:
+        time.sleep(0.001)
+    go.set()
+    for thread in (leader, resting):
+        thread.join(30.0)
+        assert not thread.is_alive()
+
+    assert looks.count(resting.ident or 0) == 2
     assert interrupted.results == ["b"]
 
 

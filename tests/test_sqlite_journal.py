@@ -21,6 +21,7 @@ import pytest
 from fsm_mediator import JournalError, LeaseLostError, PayloadError, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal import liveness
 from fsm_mediator.journal.liveness import this_driver
+from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.protocol import Commit, Driver, Recoveries
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.records import Failure, InboxItem, Record
@@ -116,6 +117,7 @@ def test_none_is_no_value_but_a_payload_is_always_one(journal):
         (object(), "Plain data"),
         (math.nan, "NaN"),
         ({"deep": [math.inf]}, "NaN"),
+        ({"fine": 1.5, "deep": [None, math.inf]}, "NaN"),
         ("\ud800", "surrogates"),
         ("x" * 2000, "2,002 bytes.*limit of 1,000.*max_value_bytes"),
         (msgspec.Raw(b'{"a":'), "no JSON"),
@@ -157,6 +159,11 @@ def test_ids_that_no_database_could_tell_are_refused(journal, saga_id):
         journal.claim(saga_id, "d-1")
     with pytest.raises(JournalError):
         journal.write(going_on(saga_id, 1))
+    child = acceptance(saga_id, parent="x")
+    for more in ({"children": (child,)}, {"dormant": (child,)}, {"plan": Plan((child,))}):
+        with pytest.raises(PayloadError, match=r"the id .* cannot be journaled"):
+            journal.write(opening("x", "waiting.g", **more))
+    assert ids(journal) == []
 
 
 def test_a_huge_error_is_cut_and_says_so(journal):
@@ -577,6 +584,26 @@ print(won)
 
     assert [complaints for _, complaints in outputs] == ["", "", ""]
     assert sum(int(won) for won, _ in outputs) == 10
+
+
+def test_every_statement_is_one_that_sqlite_understands():
+    """A constant of the module is a statement, one for each number of rows, or a piece of one; nothing else."""
+    with closing(SQLiteJournal(":memory:")) as journal:
+        cursor = connections_of(journal).writer()
+        prepared = 0
+        for name, query in vars(sql).items():
+            if not name.isupper() or name.startswith("_") or name in ("VERBS", "ENDED", "OF_OWNER"):
+                continue
+            for statement in query.values() if isinstance(query, dict) else (query,):
+                assert isinstance(statement, str), name
+                if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
+                    numbers = max(map(int, re.findall(r"\?(\d+)", statement)), default=statement.count("?"))
+                    cursor.execute(f"EXPLAIN {statement}", (1,) * numbers)
+                    prepared += 1
+        assert prepared > 100
+        assert journal.next_wake() is None
+        assert journal.check() == []
+    assert [size for size in (64, 16, 4, 2, 1) if size in sql.RECORD] == list(sql.RECORD)
 
 
 def test_nothing_that_runs_or_recovers_looks_at_all_that_ended(journal):

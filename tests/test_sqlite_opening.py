@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 import pytest
 
-from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal
+from fsm_mediator import MemoryJournal, SQLiteJournal
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.journal.notes import Note
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Entry, Journal, Recoveries
 from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
@@ -167,6 +169,7 @@ def test_nearest_mount_decides_the_file_system():
     assert paths.remote_file_system("/mnt/a b/c", mounts) == "cifs"
     assert paths.remote_file_system("/over", mounts) is None
     assert paths.remote_file_system("/", "") is None
+    assert paths.remote_file_system("/x", "server:/x /x nfs\nhalf /x\n") == "nfs"
 
 
 def test_an_old_library_is_refused(monkeypatch, path):
@@ -223,19 +226,35 @@ def test_only_the_owner_may_read_it(path):
     assert modes == {"sagas.db": 0o600, "sagas.db-wal": 0o600, "sagas.db-shm": 0o600}
 
 
+SETTINGS = {
+    "synchronous": 2,
+    "fullfsync": 1,
+    "journal_mode": "wal",
+    "foreign_keys": 1,
+    "auto_vacuum": 2,
+    "wal_autocheckpoint": 2000,
+    "journal_size_limit": 64 * 1024 * 1024,
+    "busy_timeout": 0,
+    "temp_store": 2,
+    "trusted_schema": 0,
+    "user_version": 0,
+    "application_id": 0,
+}
+"""The settings of the connection that writes, and of a new file."""
+
+
 def test_full_and_normal_differ_in_what_they_wait_for(tmp_path):
     """Full waits for the disk at every commit, normal does not; anything else is refused."""
     kinds: dict[Literal["full", "normal"], int] = {"full": 2, "normal": 1}
     for durability, synchronous in kinds.items():
         with closing(SQLiteJournal(tmp_path / durability, durability=durability)) as journal:
             settings_made = {
-                name: connections_of(journal).writer().execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("synchronous", "journal_mode", "foreign_keys", "user_version", "application_id")
+                name: connections_of(journal).writer().execute(f"PRAGMA {name}").fetchone()[0] for name in SETTINGS
             }
         assert settings_made == {
+            **SETTINGS,
             "synchronous": synchronous,
-            "journal_mode": "wal",
-            "foreign_keys": 1,
+            "fullfsync": int(durability == "full"),
             "user_version": len(schema.STEPS),
             "application_id": schema.APPLICATION_ID,
         }
@@ -294,10 +313,10 @@ def test_importing_the_package_does_not_load_sqlite(path):
     assert in_python(code).returncode == 0
 
 
-def test_looking_only_neither_creates_nor_writes(path, journal):
+def test_looking_only_neither_creates_nor_writes(path, journal, clock):
     """A tool that looks works while others write, sees what they commit, and can change nothing."""
     journal.write(opening("x", "executing.a"))
-    with closing(SQLiteJournal(path, read_only=True)) as looking:
+    with closing(SQLiteJournal(path, read_only=True, clock=clock)) as looking:
         assert seen(looking, "x") == [(1, "executing.a")]
         journal.write(going_on("x", 2))
         assert seen(looking, "x") == [(1, "executing.a"), (2, "executing.b")]
@@ -308,6 +327,15 @@ def test_looking_only_neither_creates_nor_writes(path, journal):
             lambda: looking.enlist(DRIVER),
             lambda: looking.claim("x", "d-1"),
             lambda: looking.prune(1e9),
+            lambda: looking.prune_these(["x"], 1e9),
+            looking.reseal,
+            lambda: looking.repair("x"),
+            looking.changes,
+            lambda: looking.beat("d-1"),
+            lambda: looking.dismiss("d-1"),
+            lambda: looking.release("x", 1),
+            lambda: looking.add_note(Note("hold", "x")),
+            lambda: looking.note_fault("x", 1, Fault("Order", "$.card", "damaged")),
             lambda: looking.write_all([going_on("x", 3)]),
         ):
             with refused("was opened read-only", "read_only=True"):
@@ -393,12 +421,15 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
         journal.write(opening("x", "executing.a"))
     steps = schema.STEPS
 
-    for broken in (
-        "CREATE TABLE added (x TEXT) STRICT; CREATE TABLE added (x TEXT) STRICT;",
-        "CREATE TABLE added (x TEXT) STRICT; DELETE FROM definitions;",
-    ):
+    for broken, words in {
+        "CREATE TABLE added (x TEXT) STRICT; CREATE TABLE added (x TEXT) STRICT;": (
+            "added already exists",
+            "report it",
+        ),
+        "CREATE TABLE added (x TEXT) STRICT; DELETE FROM definitions;": ("'executions' refers to a missing row",),
+    }.items():
         monkeypatch.setattr(schema, "STEPS", (*steps, broken))
-        with pytest.raises(JournalError):
+        with refused(*words):
             SQLiteJournal(path)
 
     monkeypatch.setattr(schema, "STEPS", steps)
@@ -524,3 +555,54 @@ def test_kept_file_equals_a_new_one(tmp_path):
 
     assert len(schema.STEPS) == len(EVERY), "keep a file of the new version as well"
     assert content(tmp_path / "today.db") == content(EVERY[-1])
+
+
+def test_connection_that_reads_can_change_nothing(path, journal):
+    """Neither a statement nor a function of the schema writes through it; it keeps nothing in files of its own."""
+    for read_only in (False, True):
+        with closing(SQLiteJournal(path, read_only=read_only)) as looking, connections_of(looking).reader() as reader:
+            names = ("query_only", "temp_store", "trusted_schema")
+            assert [reader.execute(f"PRAGMA {name}").fetchone()[0] for name in names] == [1, 2, 0]
+            with pytest.raises(sqlite3.OperationalError, match="readonly database"):
+                reader.execute("DELETE FROM executions")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"durability": "none"}, "durability is 'full' or 'normal', not 'none'"),
+        ({"busy_timeout": -1.0}, r"busy_timeout \(seconds\)"),
+        ({"busy_timeout": "1"}, r"busy_timeout \(seconds\)"),
+        ({"lease": 0.0}, r"lease \(seconds\)"),
+        ({"max_value_bytes": 0}, "max_value_bytes"),
+        ({"clock": 7.0}, "clock must be a function, not 7.0"),
+        ({"types": (print,)}, "types must be a pair of functions"),
+        ({"types": (print, 7)}, "types must be a pair of functions"),
+        ({"types": [print, print]}, "types must be a pair of functions"),
+        ({"cipher": "secret"}, "cipher is an AesGcm"),
+    ],
+)
+def test_setting_that_means_nothing_is_refused_before_a_file_is_made(path, settings, words):
+    """The error names the setting; the least values that mean something are taken."""
+    with pytest.raises(DefinitionError, match=words):
+        SQLiteJournal(path, **settings)
+    assert not path.exists()
+    with closing(SQLiteJournal(path, busy_timeout=0.0, lease=0.1, max_value_bytes=1, types=(print, print))) as made:
+        assert repr(made) == f"SQLiteJournal({str(path)!r})"
+    for wrong in (7, "", None):
+        with pytest.raises(DefinitionError, match="the path is the name of a file, not"):
+            SQLiteJournal(wrong)  # type: ignore[arg-type]
+
+
+def test_driver_that_enlisted_again_elsewhere_is_dismissed_under_its_new_number(path, journal, clock):
+    """What this process remembers of the driver is not its number any more."""
+    journal.write(opening("x", "executing.a"))
+    with closing(SQLiteJournal(path, durability="normal", clock=clock)) as other:
+        other.dismiss("d-1")
+        other.enlist(DRIVER)
+        other.write(opening("y", "executing.a"))
+
+        journal.dismiss("d-1")
+
+        assert [found(other, saga_id).driver for saga_id in ("x", "y")] == [None, None]
+        assert not other.is_driver_alive("d-1")

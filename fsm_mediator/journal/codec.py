@@ -249,8 +249,6 @@ class Codec:
 
     def payload(self, saga: Saga, value: Any) -> Any:
         """A copy of an accepted payload, encoded and decoded as the journal does it."""
-        if value is None and saga.payload is None:
-            return None
         what = f"the payload of saga {saga.name!r}"
         return self.decode(self.json(value, what), payload_type(saga), what)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
-from fsm_mediator.journal.attention import is_too_late, takes
+from fsm_mediator.journal.attention import PENDING_NOW, is_too_late, takes
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.memory_finding import FindingRows
 from fsm_mediator.journal.memory_operators import OperatorRows
@@ -312,7 +312,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         with self._lock:
             self._check_driver(driver_id)
             free = (
-                (row.driver is None, attention, number, row)
+                (row.driver is None, attention == PENDING_NOW, attention, number, row)
                 for number, (saga_id, row, attention) in enumerate(self._claimable(at, skip))
                 if saga_id not in leave
             )
@@ -343,7 +343,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """List the ids of claimable executions: see `Journal.claimable`."""
         with self._lock:
-            return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), max(0, limit))]
+            return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), limit)]
 
     def _claimable(self, at: float, skip: Sequence[str]) -> Iterator[tuple[str, Row, float]]:
         """The ids of the claimable executions, oldest first, each with its row and its `Row.attention`."""

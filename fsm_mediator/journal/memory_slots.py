@@ -56,8 +56,10 @@ class Slots:
         """
         most = [number for driver in self._drivers.values() for name, number in driver.limits if name == limit]
         free = min(most, default=math.inf) - sum(saga_id != candidate for saga_id in self._owned(limit, begun=True))
+        if free < 1:
+            return []
         queue = self._owned(limit, begun=False, candidate=candidate)
-        return list(queue if free == math.inf else islice(queue, max(0, int(free))))
+        return list(islice(queue, None if free == math.inf else int(free)))
 
     def _owned(self, limit: str, *, begun: bool, candidate: str | None = None) -> Iterator[str]:
         ids = self._ids.get((limit, begun), {})

@@ -86,9 +86,8 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
         JournalError: The numbers of the records do not follow one another.
     """
     rows = []
-    seq = records[0].seq - 1 if records else 0
-    for record in records:
-        seq += 1
+    for place, record in enumerate(records):
+        seq = records[0].seq + place
         if record.seq != seq or record.saga_id != saga_id:
             raise JournalError(
                 f"records of execution {saga_id!r} do not follow one another: {record.seq} of {record.saga_id!r} comes "

@@ -233,7 +233,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             posted = session.execute(sql.POST, {**parameters, "at": timed.at}).fetchone() is not None
             if posted and token:
                 session.execute(sql.KEEP_POST, (token, saga_id))
-            return posted
+            return posted or (item.kind in VERBS and session.execute(sql.POSTED, parameters).fetchone() is not None)
 
     # Drivers, and the executions they own
 

@@ -95,7 +95,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             done.update(numbers)
     owners = sorted({own for _, own in opens.values()})
     if opens and cursor.execute(sql.COUNT_DRIVERS, (sql.as_json(owners),)).fetchone()[0] == len(owners):
-        highest = cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
+        highest = cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
         opened_as = dict(zip(opens, range(highest + 1, highest + 1 + len(opens)), strict=True))
         rows = [(number, writes[index].commit.saga_id, *opens[index]) for index, number in opened_as.items()]
         if many(cursor, sql.OPEN_NEXT, rows) == len(rows):
@@ -181,9 +181,9 @@ class _Batch:
             found = self._cursor.execute(sql.LOAD_ONE, saga_ids).fetchone()
             if found is not None:
                 return {saga_ids[0]: found}, 0
-            return {}, self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
+            return {}, self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
         rows, highest = self._cursor.execute(sql.LOAD, (sql.as_json(saga_ids),)).fetchone()
-        return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
+        return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest
 
     def _plan(self, write: Write) -> JournalError | _Planned:
         """Collect the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
@@ -221,7 +221,7 @@ class _Batch:
             return unknown_driver(commit.driver)
         owner = own if write.held else None
         if commit.acceptance is not None:
-            state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
+            _, _, _, state, at, _ = write.rows[-1]
             wake_at = write.ask_for_slot(self._cursor, None, own, at)
             number = self._open(commit.acceptance, state, at, owner, wake_at)
             last, mail = write.rows[-1][0], 0
@@ -245,7 +245,7 @@ class _Batch:
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant
-            self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+            self._records.append((self._open(child, PENDING, child.at, None, wake_at), *row))
         if commit.plan is not None:
             self._gather_plan(write, commit.plan, number)
         return number, last, mail

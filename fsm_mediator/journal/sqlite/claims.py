@@ -69,7 +69,7 @@ def execute_claims(cursor: Cursor, ids: IdCache, claims: Sequence[Claim]) -> lis
             results[index] = unknown_driver(claims[index].driver_id)
         elif owner == own:  # the answer to an earlier claim was lost
             claimed[number] = index, bool(cursor.execute(sql.CLAIMED, (number,)).fetchone()[0])
-        elif not _is_alive(cursor, owner, alive, claims[index].is_alive):
+        elif owner is None or not _is_alive(cursor, owner, alive, claims[index].is_alive):
             claimed[number] = index, owner is not None
             by_driver[own].append(number)
     abandoned = sql.as_json(number for number, (_, was_owned) in claimed.items() if was_owned)
@@ -158,9 +158,7 @@ def _claimed_entries(
     return entries
 
 
-def _is_alive(cursor: Cursor, number: int | None, known: dict[int, bool], is_alive: _IsAlive) -> bool:
-    if number is None:
-        return False
+def _is_alive(cursor: Cursor, number: int, known: dict[int, bool], is_alive: _IsAlive) -> bool:
     if number not in known:
         row = cursor.execute(sql.DRIVER_ROW, (number,)).fetchone()
         known[number] = row is not None and is_alive(number, row)

@@ -84,8 +84,9 @@ def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
     cursor.execute(sql.POST, (number, *item))
     if token:
         cursor.execute(sql.KEEP_POST, (token, number))
-    unseen = has_unseen(cursor, number, mail + 1, state, held=driver is not None)
-    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, driver, state, at, mail + 1, wake_at, unseen=unseen))
+    mail += 1
+    unseen = has_unseen(cursor, number, mail, state, held=driver is not None)
+    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, driver, state, at, mail, wake_at, unseen=unseen))
     return True
 
 
@@ -124,10 +125,10 @@ def unregister_driver(cursor: Cursor, ids: IdCache, driver_id: str) -> None:
     ids.clear()
     own = ids.driver(cursor, driver_id)
     if own is not None:
-        ids.clear()
         for found in cursor.execute(sql.OWNED_BY, (own,)).fetchall():
             _free(cursor, found)
         cursor.execute(sql.DELETE_DRIVER, (own,))
+        ids.drivers.clear()
 
 
 def unknown_driver(driver_id: str | None) -> LeaseLostError:

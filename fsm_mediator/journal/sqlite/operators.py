@@ -74,7 +74,7 @@ class OperatorTables(FindingTables):
                 parameters.append(value)
         if saga_id is not None and not is_text(saga_id):
             return []
-        rows = self._read(f"{query} ORDER BY n.number LIMIT ?", (*parameters, limit or -1))
+        rows = self._read(f"{query} ORDER BY n.number LIMIT ?", (*parameters, -1 if limit is None else limit))
         return [note_of(row, self.codec.cipher) for row in rows]
 
 

@@ -34,11 +34,11 @@ LOAD: Final = f"""
         (SELECT json_group_array(json_array(
                 k.key, e.number, e.epoch, {_OWNER}, e.mail, json(iif(e.wake_at IS NULL, 'false', 'true')), r.seq))
             FROM json_each(?) k JOIN {_WITH_LAST_RECORD} WHERE e.saga_id = k.value),
-        (SELECT max(number) FROM executions)"""
+        (SELECT coalesce(max(number), 0) FROM executions)"""
 LOAD_ONE: Final = f"""
     SELECT e.number, e.epoch, {_OWNER}, e.mail, e.wake_at IS NOT NULL, r.seq
     FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?"""
-HIGHEST_NUMBER: Final = "SELECT max(number) FROM executions"
+HIGHEST_NUMBER: Final = "SELECT coalesce(max(number), 0) FROM executions"
 LAST_RECORD: Final = "SELECT target, at FROM records WHERE execution = ? ORDER BY seq DESC LIMIT 1"
 EXECUTION: Final = f"""
     SELECT e.number, e.epoch, {_OWNER}, e.mail, e.wake_at, r.target, r.at

@@ -115,7 +115,7 @@ def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[A
                 continue
             changes = connection.total_changes
             try:
-                results[index] = _do(cursor, job, ids)
+                results[index] = job(cursor)
             except MediatorError as refusal:
                 if connection.total_changes != changes:
                     raise _HalfDone from None
@@ -144,10 +144,8 @@ def _do_in_savepoint(cursor: sqlite3.Cursor, job: Job, ids: IdCache, path: str) 
 def _do(cursor: sqlite3.Cursor, job: Job, ids: IdCache) -> Any:
     if isinstance(job, Write):
         (result,) = execute_batch(cursor, ids, (job,))
-    elif isinstance(job, Claim):
+        return result
+    if isinstance(job, Claim):
         (result,) = execute_claims(cursor, ids, (job,))
-    else:
-        return job(cursor)
-    if isinstance(result, MediatorError):
-        raise result
-    return result
+        return result
+    return job(cursor)
