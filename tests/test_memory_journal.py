@@ -14,11 +14,13 @@ from fsm_mediator import (
     AsyncMediator,
     Entry,
     JournalError,
+    Mediator,
     MemoryJournal,
     Parallel,
     Saga,
     SagaFailedError,
     SagaIdTakenError,
+    SagaStuckError,
     Signal,
     StepRejectedError,
     UnknownExecutionError,
@@ -26,7 +28,10 @@ from fsm_mediator import (
 )
 from fsm_mediator.journal import forgetting
 from fsm_mediator.journal.memory_table import Row
-from tests.drivers import World, core_of
+from fsm_mediator.mediator.active import Group, SucceededBranch
+from fsm_mediator.mediator.branches import branches_status
+from fsm_mediator.records import Branch, Record
+from tests.drivers import ONCE, World, core_of
 
 
 @pytest.fixture(params=[False, True], ids=["as they are", "encoded"])
@@ -219,9 +224,15 @@ def test_a_copied_row_has_every_attribute():
 
 
 class Listed(MemoryJournal):
-    """Counts the listings of branches."""
+    """Counts the listings of branches, and the executions whose records were read."""
 
     listings = 0
+    read = 0
+
+    def records(self, saga_id: str) -> list[Record]:
+        """The records of an execution."""
+        self.read += 1
+        return super().records(saga_id)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """List the executions."""
@@ -229,18 +240,36 @@ class Listed(MemoryJournal):
         return super().entries(**filters)
 
 
-def test_branches_are_listed_once_if_they_end_together():
-    """A driver that has just created its branches knows how they are: it looks at them when they have settled."""
+def test_branches_that_end_together_are_listed_once_and_not_read():
+    """A driver lists its branches when they have settled. It knows the results of branches that it drove itself."""
 
     @step
     async def nothing(payload: Any) -> None:
         pass
 
-    async def main() -> int:
+    async def main() -> tuple[int, int]:
         journal = Listed()
         group = Parallel("g", [nothing.named(f"b{number}") for number in range(5)])
         async with AsyncMediator(Saga("s", [group]), journal=journal) as mediator:
             assert (await mediator.run("s")).succeeded
-        return journal.listings
+        return journal.listings, journal.read
 
-    assert asyncio.run(main()) == 1
+    assert asyncio.run(main()) == (1, 1)  # the parent, whose results the branches can read
+
+
+def test_the_known_result_of_a_branch_counts_only_in_its_epoch():
+    """If another driver has claimed a succeeded branch since, its result is read from the journal again."""
+    world = World()
+    stuck = world.step("b", ValueError("no"), undo=None, retry=ONCE)
+    saga = Saga("s", [world.step("pay", undo=None, pivot=True), Parallel("g", [world.step("a", undo=None), stuck])])
+    with Mediator(saga) as mediator:
+        with pytest.raises(SagaStuckError):
+            mediator.run("s", saga_id="o-1")
+        store, group = core_of(mediator).store, Group()
+        execution, entry = store.load_execution(store.entry("o-1")), store.entry("o-1/g.a")
+
+        def result(epoch: int) -> object:
+            group.succeeded[entry.saga_id] = SucceededBranch(epoch, Branch("a", "succeeded", "known"))
+            return branches_status(store, execution, group).branches.branches[0].result
+
+        assert (result(entry.epoch), result(entry.epoch - 1)) == ("known", "a done")

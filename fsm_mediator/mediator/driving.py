@@ -21,7 +21,8 @@ from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.mediator.active import UNREAD, ActiveExecution, is_quiescent
+from fsm_mediator.mediator.active import UNREAD, ActiveExecution, SucceededBranch, is_quiescent
+from fsm_mediator.mediator.branches import settled_branch
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of, forget_decision
 from fsm_mediator.mediator.joining import join_branches
 from fsm_mediator.mediator.notifications import report
@@ -203,7 +204,10 @@ class ExecutionDriver(WaitingDriver):
                 at = self.clock()
                 self.wake_timers.add(at + self._left(active, until, at), active.saga_id, until)
         parent = execution.acceptance.parent
-        if parent is not None and parent in self.owned.active:
+        if parent is not None and (waiting := self.owned.active.get(parent)) is not None:
+            if outcome.succeeded and not execution.plans:  # a branch with branches is loaded together with them
+                branch = settled_branch(self.store, execution)
+                waiting.enter_group().succeeded[active.saga_id] = SucceededBranch(active.epoch, branch)
             self.notify(parent)  # the parent's driver must know that this branch waits, too
         return outcome
 
