@@ -31,6 +31,7 @@ from fsm_mediator.journal.memory_table import Row
 from fsm_mediator.mediator.active import Group, SucceededBranch
 from fsm_mediator.mediator.branches import branches_status
 from fsm_mediator.records import Branch, Record
+from tests.commits import DRIVER, opening
 from tests.drivers import ONCE, World, core_of
 
 
@@ -273,3 +274,62 @@ def test_the_known_result_of_a_branch_counts_only_in_its_epoch():
             return branches_status(store, execution, group).branches.branches[0].result
 
         assert (result(entry.epoch), result(entry.epoch - 1)) == ("known", "a done")
+
+
+def test_a_branch_in_memory_is_committed_once(monkeypatch):
+    """Only the last record of a branch needs a commit, which also posts a message to the parent."""
+    world, journal, commits = World(), MemoryJournal(), []
+    write = journal.write
+
+    def written(commit):
+        commits.append(commit)
+        return write(commit)
+
+    monkeypatch.setattr(journal, "write", written)
+    saga = Saga("s", [Parallel("g", [Saga("b", [world.step(name) for name in "cde"])])])
+
+    with Mediator(saga, journal=journal) as mediator:
+        assert mediator.run("s", saga_id="o-1").succeeded
+
+    committed = [record.target for commit in commits if commit.saga_id == "o-1/g.b" for record in commit.records]
+    assert committed == ["succeeded"]
+    states = [record.target for record in journal.records("o-1/g.b")]
+    assert states == ["executing.c", "executing.d", "executing.e", "succeeded"]
+
+
+def test_only_the_owner_of_a_row_shares_it():
+    """A driver that has lost an execution, or has claimed it again since, cannot append records to its row."""
+    journal = MemoryJournal()
+    journal.enlist(DRIVER)
+    journal.write(opening("o-1"))
+    entry = journal.claim("o-1", DRIVER.id)
+    assert entry is not None
+
+    assert journal.share("o-2", DRIVER.id, entry.epoch) is None
+    assert journal.share("o-1", "d-2", entry.epoch) is None
+    assert journal.share("o-1", DRIVER.id, entry.epoch + 1) is None
+    assert journal.share("o-1", DRIVER.id, entry.epoch) is not None
+
+
+def test_a_branch_that_awaits_in_memory_leaves_a_worker_free():
+    """The branches of a group await at the same time on one worker, and the daemon can claim further executions."""
+
+    async def main() -> list[int]:
+        begun, end, free = asyncio.Event(), asyncio.Event(), []
+
+        @step
+        async def waits(payload: Any) -> None:
+            begun.set()
+            await end.wait()
+
+        group = Parallel("g", [waits.named(f"b{number}") for number in range(3)])
+        async with AsyncMediator(Saga("s", [group]), max_workers=1) as mediator:
+            running = asyncio.create_task(mediator.run("s"))
+            await begun.wait()
+            await asyncio.sleep(0)
+            free.append(core_of(mediator).runtime.free_workers())
+            end.set()
+            assert (await running).succeeded
+        return free
+
+    assert asyncio.run(main()) == [1]

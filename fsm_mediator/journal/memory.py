@@ -181,7 +181,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         """Open an execution that *driver* owns. Returns its row, or None if the id is taken.
 
         The row uses the list *records* itself: the driver journals a record by appending it. This is enough within
-        one process and without encoding. Call `unshare` before anything else is written.
+        one process and without encoding. Call `Row.unshare` before anything else is written.
         """
         row = Row(acceptance, records)
         row.shared = True
@@ -194,6 +194,15 @@ class MemoryJournal(FindingRows, OperatorRows):
             self._rows[saga_id] = row
             return row
 
+    def share(self, saga_id: str, driver: str, epoch: int) -> Row | None:
+        """The row of an execution, to which its *driver* appends records as after `open_shared`. None if it is lost."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            if row is None or row.epoch != epoch or row.driver != driver:
+                return None
+            row.shared = True
+            return row
+
     def end_shared(self, row: Row) -> None:
         """Free an ended execution, which `open_shared` opened, from its driver."""
         keep, ended = self.keep, self._ended
@@ -203,16 +212,6 @@ class MemoryJournal(FindingRows, OperatorRows):
                 with self._lock:
                     self._table.evict(keep)
         row.driver = None
-
-    @staticmethod
-    def unshare(row: Row) -> None:
-        """Give the row its own copy of its records. If the last record starts branches, the copy is made without it."""
-        if row.shared:
-            records = list(row.records)
-            if records and records[-1].children is not None:
-                records.pop()
-            row.records = records
-            row.shared = False
 
     def lost(self, saga_id: str) -> JournalError:
         """The error for a driver that no longer owns the execution."""
@@ -321,7 +320,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def _give(self, row: Row, driver_id: str) -> Entry:
         row.abandoned = row.driver is not None
         row.epoch += 1  # first, so that after an interrupt no driver owns it, rather than two
-        self.unshare(row)
+        row.unshare()
         row.driver = driver_id
         return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
 
@@ -335,7 +334,7 @@ class MemoryJournal(FindingRows, OperatorRows):
                 self._free(row)
 
     def _free(self, row: Row) -> None:
-        self.unshare(row)
+        row.unshare()
         row.driver = None
         row.awaits = False
         row.seen = 0  # the next owner has read nothing

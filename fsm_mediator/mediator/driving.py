@@ -31,7 +31,7 @@ from fsm_mediator.mediator.runtime import StepCall
 from fsm_mediator.mediator.verbs import judge_verbs
 from fsm_mediator.mediator.waiting import WaitingDriver
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, PENDING
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -216,21 +216,37 @@ class ExecutionDriver(WaitingDriver):
         plain = self.memory is not None and not (active.execution.acceptance.notes or self.owned.holds.any)
         return self.drive_in_memory(active) if plain else self.drive(active, opens=True)
 
-    async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
-        """Drive a new execution in memory faster than `drive`, as long as steps are attempted and nothing else happens.
+    def drive_owned(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
+        """Drive an owned execution in the background: on the fast path if it begins in memory, otherwise by `drive`."""
+        row = None
+        if self.memory is not None and active.execution.state == PENDING and active.inbox is UNREAD:
+            plain = self.commits.is_straightforward(active) and not (active.called or active.dormant or active.orphaned)
+            row = self.memory.share(active.saga_id, self.driver.id, active.epoch) if plain else None
+        if row is None:
+            return self.drive(active)
+        active.recovered = False
+        return self.drive_in_memory(active, row)
 
-        The journal shares the execution's list of records, so a new record is journaled at once. `drive` handles all
-        other cases: an item in the inbox, a wait, a timeout, a deadline, closing.
+    async def drive_in_memory(self, active: ActiveExecution, row: Any = None) -> Outcome | None:  # noqa: C901 - one loop
+        """Drive an execution in memory from its beginning faster than `drive`, as long as steps are only attempted.
+
+        `drive` handles all other cases: an item in the inbox, a wait, a timeout, a deadline, closing.
+
+        A new execution and its row in the journal share the list of records, so a new record is journaled at once. An
+        execution in the background already has a *row*, to which each record is appended. `drive` also handles its
+        errors and its end, because the commits of these records post messages.
         """
         execution, observers, clock = active.execution, self.observers, self.clock
-        row, ended, unwritten, memory = None, False, None, self.memory
+        ended, unwritten, memory = False, None, self.memory
+        journaled = None if row is None else row.records
         answer: Answer | None = None
         leaving: BaseException | None = None
         try:
             runtime = self.runtime
             inline, active.driver = runtime.inline, runtime.current()
             me, payload = self.driver.id, execution.acceptance.payload
-            row = memory.open_shared(execution.acceptance, me, execution.history)
+            if row is None:
+                row = memory.open_shared(execution.acceptance, me, execution.history)
             if row is None:
                 raise IdTakenError(f"an execution {active.saga_id!r} exists, or is forgotten; nothing was written")
             at = clock()
@@ -238,11 +254,16 @@ class ExecutionDriver(WaitingDriver):
             if execution.deadline_at is None:
                 record = execution.succeed(None, at)  # does the same as `begin`
             while record is not None and record.children is None:
+                effect = execution.effect
+                if journaled is not None:
+                    if record.error is not None or effect is None or effect.callback is None:
+                        unwritten = [record]
+                        break
+                    journaled.append(record)
                 if observers:
                     report(observers, active, (record,))
                 if active.called or active.stopping or row.mail:
                     break
-                effect = execution.effect
                 if effect is None:
                     memory.end_shared(row)
                     ended = True
@@ -259,7 +280,11 @@ class ExecutionDriver(WaitingDriver):
                         else:
                             value = callback.function(payload)
                         if not inline:
-                            value = await value
+                            if journaled is None:
+                                value = await value
+                            else:
+                                with runtime.aside():
+                                    value = await value
                     except Exception as error:
                         answer = Raised(without_own_frame(error))
                     except BaseException as error:
@@ -281,10 +306,11 @@ class ExecutionDriver(WaitingDriver):
                                 report(observers, active, (record,))
                             break
             if not ended:
-                row.wake_at = execution.wake_at
-                memory.unshare(row)
-                # The commit of the record that names branches also creates the branches, so `drive` has to write it.
-                unwritten = [record] if record is not None and record.children is not None else None
+                row.unshare()
+                if record is not None and record.children is not None:
+                    unwritten = [record]  # its commit also creates the branches, so `drive` has to write it
+                if unwritten is None:
+                    row.wake_at = execution.wake_at
                 if leaving is not None:
                     raise leaving
         except IdTakenError as error:
@@ -306,7 +332,7 @@ class ExecutionDriver(WaitingDriver):
             return await self.drive(active, unwritten)
         finally:
             answer = leaving = None
-            del active, execution, row, record, unwritten
+            del active, execution, row, record, unwritten, journaled
 
     async def _reload(self, active: ActiveExecution) -> None:
         """Load an owned execution again, without the transitions that could not be written, and read its inbox."""
