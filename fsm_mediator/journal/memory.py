@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import math
@@ -134,7 +133,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
                 if saga_id not in changed and not receiver.shared:  # the driver that shares a row reads this object
-                    receiver = changed[saga_id] = copy.copy(receiver)
+                    receiver = changed[saga_id] = receiver.__copy__()
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
             self._table.index_branch(commit.acceptance)

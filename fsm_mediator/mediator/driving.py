@@ -208,7 +208,10 @@ class ExecutionDriver(WaitingDriver):
             if outcome.succeeded and not execution.plans:  # a branch with branches is loaded together with them
                 branch = settled_branch(self.store, execution)
                 waiting.enter_group().succeeded[active.saga_id] = SucceededBranch(active.epoch, branch)
-            self.notify(parent)  # the parent's driver must know that this branch waits, too
+            # The last commit of an ended branch has notified the parent's driver. If the mediator is closed, the driver
+            # also waits until no branch is driven here.
+            if not ended or self.closed:
+                self.notify(parent)
         return outcome
 
     def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
