@@ -31,6 +31,7 @@ from fsm_mediator.states import (
     WAITING,
     is_within,
     name_of,
+    names_of,
     outer_path,
     split_name,
 )
@@ -328,30 +329,28 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     *scope*: the prefix of a nested saga's paths. Only its results are returned. Empty for the whole saga.
     """
     seen: dict[str, Any] = Results()
-    last, inside = scope[:-1], seen
-    containers = {last: seen}
+    last, inside, depth = None, seen, scope.count(".")
     for path, value in answered.items():
         if not scope or path.startswith(scope):
             outer, name = _outer_and_name(path)
-            if outer != last:  # usually the previous part is in the same nested saga
-                last, inside = outer, _container(containers, outer)
+            if outer is not last:  # mostly the part before is in the same nested saga
+                last, inside = outer, seen
+                for each in outer[depth:]:
+                    inside = inside.setdefault(each, {})
             inside[name] = value
     return seen
 
 
 @functools.lru_cache(maxsize=PLACES_KEPT)
-def _outer_and_name(path: str) -> tuple[str, str]:
-    """The path of the nested saga that contains the part at *path*, and the name of the part.
+def _outer_and_name(path: str) -> tuple[tuple[str, ...], str]:
+    """The names of the nested sagas that contain the part at *path*, and the name of the part.
 
     The result is cached, because every outcome needs it. So all outcomes share the strings.
     """
-    return sys.intern(outer_path(path)), sys.intern(name_of(path))
+    return _names_of(outer_path(path)), sys.intern(name_of(path))
 
 
-def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
-    """The dictionary of the nested saga at *path*. If there is none, it is created in *containers*."""
-    inside = containers.get(path)
-    if inside is None:
-        outer, name = _outer_and_name(path)
-        inside = containers[path] = _container(containers, outer).setdefault(name, {})
-    return inside
+@functools.lru_cache(maxsize=PLACES_KEPT)
+def _names_of(path: str) -> tuple[str, ...]:
+    """The names in *path*. The parts of a nested saga share one tuple."""
+    return tuple(map(sys.intern, names_of(path))) if path else ()

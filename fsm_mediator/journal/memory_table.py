@@ -120,6 +120,15 @@ class Row:
         row.fault, row.place = self.fault, self.place
         return row
 
+    def unshare(self) -> None:
+        """Give the row its own copy of its records. If the last record starts branches, the copy is made without it."""
+        if self.shared:
+            records = list(self.records)
+            if records and records[-1].children is not None:
+                records.pop()
+            self.records = records
+            self.shared = False
+
     def after(self, commit: Commit) -> Row:
         """The row that replaces this row when *commit* is written."""
         row = self.__copy__()

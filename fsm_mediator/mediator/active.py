@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from fsm_mediator.execution.views import Encoding
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry, Recoveries
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, Branch, InboxItem, VerbAnswer
 from fsm_mediator.states import SUCCEEDED
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
@@ -71,6 +71,13 @@ class Waiting:
     timer: Any = None
 
 
+class SucceededBranch(NamedTuple):
+    """The status of a branch that has succeeded, and the epoch in which it succeeded."""
+
+    epoch: int
+    branch: Branch
+
+
 class Group:
     """The driver's data about the branches of an execution's current group.
 
@@ -81,6 +88,8 @@ class Group:
         planned: Whether there are planned branches that this driver has to create.
         enough: While fewer success messages than this number have come, at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
+        succeeded: Branches that this mediator drove until they succeeded, by id. While the epoch of such a branch is
+            the same, the branch need not be loaded from the journal.
     """
 
     notified: frozenset[str] = frozenset()
@@ -89,6 +98,9 @@ class Group:
     planned = False
     enough = 0
     listed_until: float = -math.inf
+
+    def __init__(self) -> None:
+        self.succeeded: dict[str, SucceededBranch] = {}
 
 
 UNREAD: Final = Inbox()
@@ -240,6 +252,12 @@ class ActiveExecution:
             logger.warning("execution %r: the signal %r does not count: %s", self.saga_id, item.name, error)
             return replace(item, kind="", value=None)
         return decoded
+
+    def enter_group(self) -> Group:
+        """The data about the branches of the present group. The first call creates it."""
+        if self.group is NO_GROUP:
+            self.group = Group()
+        return self.group
 
     @property
     def is_finishing(self) -> bool:

@@ -20,7 +20,7 @@ from fsm_mediator.ids import branch_id, branch_name
 from fsm_mediator.journal.planning import Planned, branches_counted, planned_of
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind
-from fsm_mediator.mediator.active import is_quiescent
+from fsm_mediator.mediator.active import NO_GROUP, Group, is_quiescent
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
 from fsm_mediator.states import (
@@ -75,8 +75,10 @@ class BranchesStatus(msgspec.Struct, frozen=True):
     planned: Planned | None = None
 
 
-def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
+def branches_status(store: ExecutionStore, execution: Execution, group: Group = NO_GROUP) -> BranchesStatus:
     """The status of the branches of the group that *execution* waits for.
+
+    *group*: the data of the execution's driver. The branches in `Group.succeeded` are not loaded from the journal.
 
     Raises:
         JournalError: The journal cannot be read, or lacks a branch.
@@ -94,7 +96,7 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     ended = planned is not None and planned.ended is not None
     to_create = planned if planned is not None and not ended else None
     if not going_on and not undo and to_create is None:
-        seen = [_branch(store, entry) for entry in entries]
+        seen = [_branch(store, entry, group) for entry in entries]
     else:  # some branches still run: too early to decide, as the execution itself will find
         seen = [_branch_summary(entry, undo) for entry in entries]
     if planned is not None:
@@ -187,9 +189,16 @@ def _is_undoable(store: ExecutionStore, entry: Entry) -> bool:
     return store.registry.saga_of(entry.acceptance).machine.has_transition("undo", SUCCEEDED)
 
 
-def _branch(store: ExecutionStore, entry: Entry) -> Branch:
-    execution = store.load_execution(entry)
-    name = branch_name(entry.saga_id)
+def _branch(store: ExecutionStore, entry: Entry, group: Group) -> Branch:
+    succeeded = group.succeeded.get(entry.saga_id)
+    if succeeded is not None and succeeded.epoch == entry.epoch:
+        return succeeded.branch
+    return settled_branch(store, store.load_execution(entry))
+
+
+def settled_branch(store: ExecutionStore, execution: Execution) -> Branch:
+    """The status of a branch that has ended or is stuck. The journal is read only if the branch has branches itself."""
+    name = branch_name(execution.saga_id)
     saga, results = execution.saga, execution.results
     if execution.state == SUCCEEDED:
         result = dict(results) if saga.single is None else results[saga.single]

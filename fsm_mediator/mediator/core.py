@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -36,7 +36,6 @@ from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
 from fsm_mediator.mediator.setbacks import Setbacks
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.timers import WakeTimers
-from fsm_mediator.records import Record
 from fsm_mediator.retry import check_wait
 
 if TYPE_CHECKING:
@@ -206,10 +205,8 @@ class Core:
         if saga_id in self.owned.active:
             self.notify(saga_id)
 
-    async def drive(
-        self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
-    ) -> Outcome | None:
-        """Drive an execution. `ExecutionDriver.drive` implements this method."""
+    def drive_owned(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
+        """Drive an owned execution in the background. `ExecutionDriver.drive_owned` implements this method."""
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:
@@ -383,7 +380,7 @@ class Core:
         active.driver = self.runtime.current()
         try:
             if active.epoch or await self.runtime.in_thread(self.owned.claim, active):
-                await self.drive(active)
+                await self.drive_owned(active)
             else:
                 self.owned.finish(active)
             self.setbacks.forget(active.saga_id)

@@ -7,7 +7,7 @@ from typing import Final
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.protocol import Commit, Entry
-from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
+from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import (
     BranchesStatus,
     branches_status,
@@ -40,9 +40,7 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     Returns the next record of the execution. None if the execution must still wait for its branches.
     """
     execution = active.execution
-    if active.group is NO_GROUP:
-        active.group = Group()
-    group = active.group
+    group = active.enter_group()
     status = await _status_of_all(core, active)
     if status is None:
         return None
@@ -61,13 +59,16 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
                 if await core.runtime.in_thread(core.journal.post, saga_id, message):
                     core.notify(saga_id)
         if ended:
-            status = await core.runtime.in_thread(branches_status, core.store, execution)
+            status = await core.runtime.in_thread(branches_status, core.store, execution, group)
     group.must_retry = False
     for saga_id in status.undo:
         undo = undo_command(core.store, f"{execution.saga_id!r} compensates its group")
         if not await core.runtime.uncancellable(command_branch, core, saga_id, undo):
             group.must_retry = True
-    return execution.feed(status.branches, at)
+    record = execution.feed(status.branches, at)
+    if record is not None:
+        group.succeeded.clear()
+    return record
 
 
 async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus | None:
@@ -76,7 +77,7 @@ async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus 
     if (active.background or began < group.listed_until) and await _surely_goes_on(core, active):
         group.quiescent = False
         return None
-    status = await in_thread(branches_status, core.store, active.execution)
+    status = await in_thread(branches_status, core.store, active.execution, group)
     now = core.runtime.monotonic()
     group.listed_until = now + max(BRANCHES_POLL, LISTED_RARELY * (now - began))
     if status.planned is None:
@@ -84,7 +85,7 @@ async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus 
     group.quiescent = False
     if not await create_branches(core, active, status.planned, status.failed):
         return None
-    return await core.runtime.in_thread(branches_status, core.store, active.execution)
+    return await core.runtime.in_thread(branches_status, core.store, active.execution, group)
 
 
 async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:

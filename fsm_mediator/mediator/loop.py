@@ -218,7 +218,7 @@ class LoopRuntime:
         assert callback is not None
         if not callback.is_coroutine:
             return await self._call_in_thread(call)
-        with self._workers.aside(waits=False):
+        with self.aside():
             if call.effect.part.timeout is not None:
                 return await self._await_in_time(call, callback.function(*call.arguments))
             try:
@@ -226,6 +226,10 @@ class LoopRuntime:
             except BaseException as error:
                 return self.raised(error)
         return Returned(value)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which the current task awaits the coroutine of a step: see `Runtime.aside`."""
+        return self._workers.aside(waits=False)
 
     async def _await_in_time(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
         """Await *awaitable* in its own task. After the timeout the task is cancelled, and may end within the grace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import threading
@@ -148,6 +149,10 @@ class ThreadRuntime:
         except BaseException as error:
             return self.raised(error)
         return self.answer(call, value)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A context without an effect, because a thread awaits no coroutines: see `Runtime.aside`."""
+        return contextlib.nullcontext()
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
         """The answer for a value that a step returned: see `Runtime.answer`. A coroutine is refused."""
