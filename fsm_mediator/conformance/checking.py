@@ -1,7 +1,7 @@
 """conforms: replays records on the saga's machine, with the same code that recovery uses.
 
 `Execution.replay` decides whether a move is legal. So a mediator can recover every execution that conforms. The module
-also compares the step, the attempt, the doubt and the branches in a record with the state of the execution.
+also compares each record with the state of the execution: the step, the attempt, ``in_doubt`` and the branches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The workflow that drives an execution on Restate. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is a Restate `run`. The result of a turn is in Restate's journal before it is folded. Messages from other
+Each turn is a Restate `run`. The result of a turn is in Restate's journal before it is applied. Messages from other
 executions are numbered promises, so that a replay reads them in the same order.
 
 **Lost turns.** Restate's journal does not show whether a `run` has begun. Therefore each `run` also announces the next
@@ -301,7 +301,7 @@ class SagaRun(Driving):
     async def report(self, execution: Execution) -> None:
         """Notify the parent, if this execution is a branch and its status has changed.
 
-        After a message to the parent, the next turn needs a separate announcement.
+        After a message to the parent, a separate `run` must announce which process may begin the next turn.
         """
         before = self.reported
         await super().report(execution)
@@ -346,7 +346,7 @@ async def say(context: WorkflowSharedContext, words: Data) -> Data:
 
 
 async def standing(context: WorkflowSharedContext) -> Data | None:
-    """The execution's opening, records and inbox, and whether it rests. None if the execution has not begun."""
+    """The execution's opening, records and inbox, and the result of `Driving.rests`. None if it has not begun."""
     begun = await context.get("opening", JSON)
     if begun is None:
         return None
