@@ -342,7 +342,7 @@ def _group_option(option: str) -> Any:
 
 
 def redaction() -> Redaction:
-    """The redaction from the option --redact and from ``redact`` in ``pyproject.toml``."""
+    """The `Redaction` that hides the fields in the option --redact and in ``redact`` of ``pyproject.toml``."""
     return Redaction((*(_group_option("redact") or ()), *settings().get("redact", ())))
 
 

@@ -118,9 +118,10 @@ class BranchConsistency:
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Add the conforming execution *trace*: to `ends` if it is a branch, and to `claims` if it is a parent.
+        """Store *trace*, an execution that conforms. If it is a branch, `ends` gets its states.
 
-        Executions from a log are ignored, because a log may not have all moves.
+        If *trace* is a parent, `claims` gets the moves that imply facts about its branches. An execution from a log is
+        ignored, because a log may not have all moves.
         """
         if trace.state is None:
             return

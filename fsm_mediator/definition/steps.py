@@ -61,7 +61,7 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
             None.
         in_doubt: Whether an earlier attempt of `execute` may have had an effect, although it gave no answer.
         error: In ``compensate``, the error that started the compensation. Otherwise None.
-        seq: The number of the record that announced this attempt. A later attempt of an execution always has a higher
+        seq: The number of the record that was written before this attempt. A later attempt of an execution has a higher
             number. *attempt* starts at 1 again for each step and after an operator's retry.
     """
 

@@ -76,7 +76,7 @@ class Branching:
         Args:
             holds: A function that returns whether the wait is over.
             until: A time, in seconds since the epoch. None to wait without limit.
-            rests: Whether to update the projection before a long wait.
+            rests: Whether to update the journal of the `Projection` before the wait, if the wait is long.
 
         Returns:
             Whether the time *until* was reached.

@@ -66,7 +66,7 @@ class Driving(Branching):
         raise NotImplementedError
 
     async def follow(self) -> None:
-        """Write all records of the execution to the projection, if there is one."""
+        """Write all records of the execution to the journal of the `Projection`, if there is one."""
         raise NotImplementedError
 
     async def answer(self, asked: Any, refusal: str | None) -> None:

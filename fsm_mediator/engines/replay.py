@@ -124,7 +124,7 @@ class Turns:
         return {**_fields(acceptance), "payload": payload}
 
     def begun(self, opening: Mapping[str, Any]) -> list[Row]:
-        """The first rows of a new execution: they announce its first step. Logging them with the opening saves a turn.
+        """The first rows of a new execution, before its first step. Logging them with the opening saves a turn.
 
         The list is empty if the first part is a wait, because only a turn can enter a wait.
         """

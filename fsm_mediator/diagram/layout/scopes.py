@@ -107,11 +107,11 @@ class Scopes:
         return [path for path in strip.scopes if self.all[path].last == strip.number]
 
     def beginning(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas that begin with *strip* in the lane of compensation, the outer sagas first."""
+        """The paths of the nested sagas whose second frame piece begins with *strip*, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins == strip.number]
 
     def ending(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas that end with *strip* in the lane of compensation, the outer sagas first."""
+        """The paths of the nested sagas whose second frame piece ends with *strip*, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins is not None and scope.ends == strip.number]
 
     def inside(self, scope: Scope) -> int:

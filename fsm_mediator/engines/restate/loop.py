@@ -62,8 +62,8 @@ class SagaRun(Driving):
         invocation: The id of this run of the workflow.
         heard: How many messages the execution has received.
         asked: The items that people sent and that await acceptance or refusal, by the number of their message.
-        announced: Whether Restate's journal has an announcement of the next turn.
-        fresh: Whether this process made the announcement.
+        announced: Whether Restate's journal already names the process that may begin the next turn.
+        fresh: Whether this process is the named process.
     """
 
     inherited: tuple[str, ...] = ("follow",)
@@ -193,7 +193,7 @@ class SagaRun(Driving):
         return await self._attempts.once(self.invocation, number, turn)
 
     async def follow(self) -> None:
-        """Write all records of the execution to the projection, if there is one."""
+        """Write all records of the execution to the journal of the `Projection`, if there is one."""
         if self.start.get("follow"):
             await self._log("follow", self._follow)
             self.announced = False

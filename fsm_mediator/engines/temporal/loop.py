@@ -215,7 +215,7 @@ class SagaWorkflow(Driving):
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def follow(self) -> None:
-        """Write all records of the execution to the projection, if there is one."""
+        """Write all records of the execution to the journal of the `Projection`, if there is one."""
         if self.start.get("follow"):
             await workflow.execute_local_activity(
                 FOLLOW, args=[self.start["opening"], self.rows], start_to_close_timeout=LOCAL
