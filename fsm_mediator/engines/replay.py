@@ -135,7 +135,7 @@ class Turns:
         return [list(row) for row in record_rows(execution.history, execution.saga_id, self.codec)]
 
     def acceptance(self, opening: Mapping[str, Any]) -> Acceptance:
-        """*opening* as an `Acceptance`, the data with which the execution was accepted. The payload is `Raw`."""
+        """*opening* as an `Acceptance`: how the execution was accepted. The payload is `msgspec.Raw`."""
         fields: Data = {name: opening.get(name) for name in _ACCEPTANCE_FIELDS}
         return Acceptance(**fields, payload=msgspec.Raw(opening["payload"].encode()))
 
