@@ -90,8 +90,8 @@ class Explorer:
         """Let an event happen at the shown moment, and drop all later moments.
 
         Args:
-            what: The number of a choice (the first of `choices` has the number 1), or its label. The label of an action
-                that only `verify` tries is accepted too.
+            what: The number of a choice (the first of `choices` has the number 1), or its label. The labels of the
+                rare actions that only `verify` tries are accepted too, although `choices` does not list them.
 
         Returns:
             The moment after the event.
@@ -265,7 +265,8 @@ def explore(
         path: The labels of the choices that are made first, for example the path of a verifier's counterexample.
         view: The view of the diagram: ``detail`` or ``steps``.
         theme: The theme of the diagram: ``light`` or ``dark``. It is used until the notebook's own theme is known.
-        strict: Whether a step may also raise after its effect without reporting doubt, which is against the rules.
+        strict: Whether the choices include that a step raises after its effect without reporting doubt. Steps must
+            not do this.
 
     Raises:
         DefinitionError: *saga* is not a saga, or there is no such view or theme.

@@ -67,9 +67,10 @@ def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
 
 
 def _states(box: StepBox, saga: Saga, following: str, catch: list[str]) -> dict[str, Any]:
-    """The states of *box*, by name: one state, and for a choice also the states of its branches.
+    """The states for *box*, by name: one state, and for a choice also the states of its branches.
 
-    *following*: the next state. *catch*: the state after a failure, or an empty list.
+    *box*: a part of the saga, as a box of the diagram ``steps``. *following*: the next state. *catch*: the state after
+    a failure, or an empty list.
     """
     part, name = saga.part(box.path), _name(box.id)
     known = saga.branches.get(box.path, {})

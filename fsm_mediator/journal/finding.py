@@ -246,8 +246,8 @@ def conditions(
     Args:
         chosen: The filter.
         templates: The condition for each field of a filter, in the SQL of one database.
-        mark: The placeholder for a parameter. All placeholders in one condition stand for the same value.
-        many: Makes one parameter from several texts.
+        mark: The placeholder for a parameter. If a condition has several placeholders, all stand for the same value.
+        many: Makes one parameter from several texts, for a condition that compares a column with all of them.
     """
     asked: list[tuple[str, Any]] = [("states", many(chosen.phases))] if chosen.states else []
     fields = "since", "until", "parent", "text", "error", "step"

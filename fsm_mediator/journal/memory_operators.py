@@ -19,7 +19,11 @@ from fsm_mediator.states import ENDED, phase_of
 
 
 class OperatorRows:
-    """Optional methods of a `MemoryJournal`: answers to verbs, notes, planned and counted branches, and later items."""
+    """Optional methods of a `MemoryJournal`.
+
+    They return the answers to the verbs of operators, notes, the planned branches of a group, the number of its
+    branches, and the newest items of an inbox.
+    """
 
     _table: Table
     _drivers: dict[str, Driver]

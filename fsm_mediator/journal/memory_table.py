@@ -61,7 +61,7 @@ class Place(NamedTuple):
 
     Attributes:
         limit: The limit's name.
-        epoch: The epoch of the execution in which the place was asked for. In a later epoch the place does not count.
+        epoch: The execution's epoch when the execution asked for the slot. In a later epoch the place does not count.
         begun: True for a slot, False for a place in the queue.
     """
 
@@ -139,7 +139,10 @@ class Row:
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
-        """Whether *commit* is the last commit that was written. Then the caller only needs its result again."""
+        """Whether *commit* repeats the last commit that was written. A repetition is not written again.
+
+        *encodes*: whether records that are equal count as the same. Otherwise they must be the same objects.
+        """
         if self.epoch != commit.epoch:
             return False
         if not commit.records and commit.acceptance is None:
@@ -170,7 +173,7 @@ class Row:
 
     @property
     def has_unseen_message(self) -> bool:
-        """Whether the inbox has an item that no driver has seen and that calls a driver: see `has_driver_look`."""
+        """Whether the inbox has an unseen item for which a driver must look at the execution: see `has_driver_look`."""
         if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and an inbox can be long
             return False
         state = self.state
@@ -269,9 +272,10 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete the executions that ended first, until *keep* ended executions are left. One call deletes at most two.
+        """Delete the executions that ended first, until *keep* ended executions are left.
 
-        An execution that can still change goes to the end of the queue instead.
+        One call deletes at most two of them, each with its branches. An execution that can still change goes to
+        the end of the queue instead.
         """
         ended, rows = self.ended, self.rows
         for _ in range(min(2, len(ended) - keep)):

@@ -59,7 +59,7 @@ _ACCEPTED: Final = "accepted"
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value cannot be journaled. If a call writes several commits, this error is the result of one commit."""
+    """A value cannot be journaled. In a call with several commits, only the commit with this value is refused."""
 
 
 def next_attention_at(
@@ -70,7 +70,7 @@ def next_attention_at(
     Args:
         state: The execution's state.
         held: Whether a driver owns the execution.
-        mail: The number of items in the inbox that no driver has seen and that call a driver: see `has_driver_look`.
+        mail: The number of unseen inbox items for which a driver must look at the execution: see `has_driver_look`.
         wake_at: When a driver must drive the execution even without a new item.
         awaits: Whether the execution is between two attempts and waits for *wake_at* or an item.
 
@@ -88,7 +88,7 @@ def next_attention_at(
 
 
 def has_driver_look(kind: str, state: str) -> bool:
-    """Whether an unseen item of this kind calls a driver to an execution in this state."""
+    """Whether a driver must look at an execution in this state if its inbox has an unseen item of this kind."""
     return kind in VERBS or not is_settled(state) or (kind == CHILD and state not in ENDED)
 
 
@@ -223,15 +223,15 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches. Only their count if there are too many, and their names are 0, 1, 2 and so on."""
+    """The names of branches. If there are many, and they are 0, 1, 2 and so on, only the number of names."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
 def _encode_of(record: Record, codec: Codec) -> _Encode:
     """The function that encodes the record's value. It checks the size only for results.
 
-    Signals were accepted earlier, and leftovers are not a user's values. If a lowered limit refused them, the execution
-    could never end.
+    The values of signals were checked when they came, and lists of leftovers are made by this library. If a limit that
+    was lowered later refused such a value, the execution could never end.
     """
     return codec.json if phase_of(record.source) in (WAITING, COMPENSATING) else codec.encode
 
@@ -298,7 +298,7 @@ def execution_row(
 ) -> Row:
     """The new values for an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked, number.
 
-    *unseen*: whether there is an item in the inbox that no driver has seen. None if all *mail* items are such items.
+    *mail*: the number of inbox items. *unseen*: whether any of the items is unseen. None if all of them are unseen.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None
@@ -360,7 +360,7 @@ UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, Type
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """Return *commit* as a journal that encodes values returns it: with encoded values, and errors as text.
+    """Return *commit* with encoded values, and with errors as text. A durable journal returns records in this form.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.

@@ -76,9 +76,10 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
 
 
 def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
-    """Execute the plain opens and appends in a few statements. Returns the indexes of the other writes.
+    """Execute the plain writes in a few statements. Returns the indexes of the other writes.
 
-    The other writes have changed nothing. They include plain writes that do not match their rows.
+    A plain write only opens an execution, or only adds the execution's next record: see `Write`. The other writes have
+    changed nothing. They include plain writes that do not match their rows.
     """
     saga_ids: set[str] = set()
     opens: dict[int, tuple[int, int]] = {}
@@ -165,7 +166,8 @@ class _Batch:
     def _result(self, write: Write, plan: JournalError | _Planned, called: set[str]) -> Any:
         """The inbox after *write*, or its error.
 
-        An inbox is read only if it had items, or if its execution is in *called*.
+        *called*: the ids of the executions to which this batch posted items. An inbox is read only if it had items, or
+        if its execution is in *called*.
         """
         if isinstance(plan, JournalError):
             self._ids.last_written.pop(write.commit.saga_id, None)
