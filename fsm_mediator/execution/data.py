@@ -267,7 +267,7 @@ class ExecutionData:
         return payload if self.encoding is None else self.encoding.payload(self.saga, payload)
 
     def context(self, effect: Effect) -> Context:
-        """The context for the callback of *effect*."""
+        """The `Context` for the function of the step that *effect* calls."""
         part = effect.part
         compensating = effect.kind == COMPENSATE
         return Context(

@@ -79,7 +79,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         event: One of the machine's events.
         value: The result that the record stores.
-        unbegun: The number of attempts that were announced and will not be made.
+        unbegun: The number of attempts that a record announced, but that will not begin.
         widest: Whether `Saga.widest_machine`, which has every possible transition, may make the move. The saga's own
             machine may lack the transition under the current settings.
     """
@@ -388,7 +388,7 @@ def _give_up(
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
-    """The decision to give up *part* by *event*: too many drivers died without progress. The saga is then stuck."""
+    """The decision to give up *part* with *event*: too many drivers died at this part. The saga is then stuck."""
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )

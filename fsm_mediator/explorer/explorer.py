@@ -148,7 +148,7 @@ class Explorer:
     def _possible(self, actions: ActionModel | None = None) -> list[tuple[Action, Moment]]:
         """Every action that can happen at the shown moment, each with the moment after it.
 
-        If the saga's own functions decide something during the action, each possible decision is an element of its own.
+        If a function of the saga decides something during the action, there is one element for each possible decision.
         """
         return [
             (action, attrs.evolve(after, label=f"{action.label}{decided}"))

@@ -38,7 +38,10 @@ def to_asl(saga: Saga) -> dict[str, Any]:
 
 
 def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
-    """The state machine of *flow*, as JSON types: first the states of the steps, then those of the compensations."""
+    """The state machine for *flow*, the parts of a saga or of a branch, as JSON types.
+
+    The states of the steps come first, then the states of the compensations.
+    """
     onward = {line.source: _name(line.target) for line in flow.forward}
     back = {line.source: line.target for line in flow.back}
     undone = set(back.values())

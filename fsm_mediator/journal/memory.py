@@ -206,7 +206,7 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     @staticmethod
     def unshare(row: Row) -> None:
-        """Give the row its own copy of its records, but not a last record that starts branches: `write` writes it."""
+        """Give the row its own copy of its records, but not a last record that starts branches: a commit adds it."""
         if row.shared:
             records = list(row.records)
             if records and records[-1].children is not None:

@@ -188,10 +188,10 @@ class Row:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether this execution, a branch of an ended parent, can still move.
+        """Whether this execution, an ended execution or a branch of one, can still change.
 
-        An ended branch that a driver owns is being undone. A stuck branch cannot move, because a person settled it
-        together with its parent.
+        An ended branch that a driver owns is being undone. A stuck branch cannot change, because a person decided the
+        outcome of the branch and of its parent.
         """
         ended = self.state in ENDED
         return self.driver is not None or (self.has_unseen_message if ended else not is_settled(self.state))
@@ -202,7 +202,7 @@ class Table:
 
     Attributes:
         rows: The executions, by id, in the order of opening.
-        branches: The ids of branches, in order, by the id of their parent. Some of these branches may not exist.
+        branches: The ids of branches, in order, by the id of their parent. Some of these ids may have no row in *rows*.
         ended: The ids of ended executions that are not branches, in the order in which they ended. Used only if the
             journal does not keep all executions.
         forgotten: The ids of deleted executions.

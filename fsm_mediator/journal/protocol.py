@@ -149,8 +149,8 @@ class Entry(msgspec.Struct, frozen=True):
         epoch: How many times drivers have claimed or opened the execution.
         driver: The owner. None if there is no owner: the execution is parked, stuck, ended, or not begun.
         driver_alive: Whether the owner is alive, as far as this process can see.
-        wake_at: When a driver must drive the execution again. Infinite if it is dormant. If the
-            state is the state of an attempt, a *wake_at* means that the attempt was announced and has not begun.
+        wake_at: When a driver must drive the execution again. Infinite if it is dormant. If the state is the
+            state of an attempt, a *wake_at* means that the attempt was announced and has not begun.
         mail: The number of items in the inbox.
         called: Whether the inbox has an item that no driver has seen.
         recoveries: How often the execution was claimed from a dead driver without progress.
@@ -380,7 +380,7 @@ class Journal(Protocol):
         """Delete at most *limit* executions that ended before *before*, with their records. Returns the number deleted.
 
         An execution is deleted together with its branches, when no branch can change any more. A stuck branch of an
-        ended execution cannot change, because a person settled both.
+        ended execution cannot change, because a person decided the outcome of both.
 
         A deleted id cannot be opened again, because the journal keeps a row for it: see `forgotten`. With *forget_ids*
         the journal keeps no such rows. It also deletes the rows that earlier calls kept, if the execution of the row

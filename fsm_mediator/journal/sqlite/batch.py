@@ -208,7 +208,7 @@ class _Batch:
         return planned
 
     def _is_written(self, write: Write) -> bool:
-        """Whether this commit is the last written commit of its execution. Then only its result is returned."""
+        """Whether this commit repeats the last commit of its execution. A repetition is not written again."""
         cursor, commit, rows = self._cursor, write.commit, write.rows
         execution = self._found.get(commit.saga_id)
         if execution is None or execution[1] != commit.epoch:

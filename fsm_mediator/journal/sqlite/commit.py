@@ -79,7 +79,7 @@ class Write:
         return (own,) if self.plain else (own, *(child.saga_id for child, _ in self.opens))
 
     def as_plain_open(self) -> tuple[int, int] | None:
-        """The numbers of definition and driver. None unless this commit only opens an execution with two records.
+        """The numbers of definition and driver. None unless this commit only opens an execution with its first record.
 
         The execution has an owner, and neither a deadline nor a parent.
         """

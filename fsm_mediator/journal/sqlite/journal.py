@@ -258,9 +258,9 @@ class SQLiteJournal(ChangeTable, CopyTables):
     ) -> int:
         """Delete ended executions: see `Journal.prune`.
 
-        Branches count towards *limit*, but a branch is never deleted without its parent. The journal
-        keeps the ids of deleted executions in the table ``forgotten``. With *forget_ids*, the rows of this table for
-        executions that ended before *before* are deleted too. Disk space is released.
+        Branches count towards *limit*, but a branch is never deleted without its parent. The ids of deleted
+        executions are kept in the table ``forgotten``. With *forget_ids*, the rows of this table whose executions ended
+        before *before* are deleted too. Disk space is released.
         """
         check_bounds(before, limit)
         self._connections.check_writable()
