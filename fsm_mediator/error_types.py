@@ -102,7 +102,7 @@ class RetryAfterError(StepSignalError):
 
 
 class AttemptError(MediatorError):
-    """The base class of the errors that are recorded if an attempt, or a wait, gave no answer."""
+    """The base class of the errors that are recorded if an attempt, a wait or a decision gave no valid answer."""
 
 
 class AttemptTimedOutError(AttemptError, TimeoutError):
@@ -231,7 +231,7 @@ class LeaseLostError(JournalError):
 
 
 class DefinitionChangedError(JournalError):
-    """The journal has an execution that the registered definition cannot drive. The execution is kept."""
+    """The journal has an execution that the registered definition cannot drive. The execution stays in the journal."""
 
 
 class IllegalRecordError(JournalError):

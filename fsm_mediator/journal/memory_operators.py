@@ -58,7 +58,7 @@ class OperatorRows:
         return self._table.shapes.get(fingerprint)
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode an execution: see `OperatorJournal.note_fault`."""
+        """Store the reason why a driver could not decode an execution: see `OperatorJournal.note_fault`."""
         with self._lock:
             if saga_id in self._table.rows:
                 self._table.rows[saga_id].fault = epoch, fault

@@ -74,7 +74,7 @@ class OperatorJournal(Protocol):
         """The shape with this fingerprint, as JSON. None if no driver has enlisted with it."""
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode the execution.
+        """Store *fault*, the reason why a driver could not decode the execution.
 
         The fault is valid until the execution has another epoch.
         """

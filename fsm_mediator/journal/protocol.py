@@ -307,9 +307,9 @@ class Journal(Protocol):
         """Register *driver*, which counts as alive from now on."""
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """Renew a driver's lease. Returns the ids of its executions that have items in their inbox.
+        """Renew a driver's lease. Returns the ids of the driver's executions with items in their inbox.
 
-        With *everything* it returns the ids of all its executions. There may be many, so a driver sets *everything*
+        With *everything* all ids of the driver's executions are returned. There may be many, so a driver sets it
         only after a claim whose answer was lost.
 
         Raises:
