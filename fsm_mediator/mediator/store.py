@@ -300,7 +300,8 @@ class ExecutionStore:
     def outcome_for_waiter(self, active: ActiveExecution, *, closed: bool) -> Outcome | None:
         """The outcome for a caller that has waited for *active*. None if the caller must read the journal.
 
-        The driver may have checked the branches before the wait began, and may have missed later items.
+        The caller must read the journal, for example, if the execution waits for branches: the driver may have checked
+        the branches before the wait began, and may have missed later items.
         """
         outcome = active.outcome
         if outcome is None or not (active.rests or closed):

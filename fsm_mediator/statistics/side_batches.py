@@ -1,4 +1,4 @@
-"""Batch: counts a number of changes of a journal, in one transaction of a side store."""
+"""Batch: adds many changes of a journal to the counts of a side store, in one transaction."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Row:
 
 
 class Batch:
-    """Counts changes of a journal in one transaction of a side store."""
+    """Adds changes of a journal to the counts of a side store, in one transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
