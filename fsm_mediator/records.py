@@ -267,7 +267,7 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 class TimedOut(msgspec.Struct, frozen=True):
-    """The call gave no answer within *seconds*. It has ended, or may continue at the same time as the next attempt."""
+    """The call gave no answer within *seconds*. The call has ended, or may still run during the next attempt."""
 
     seconds: float
 

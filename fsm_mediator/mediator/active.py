@@ -104,7 +104,7 @@ class ActiveExecution:
     Attributes:
         saga_id: The id of the execution.
         execution: The execution. Not set before it is claimed.
-        claimed: The entry that the claim returned, until the execution is loaded. None if it is not claimed yet.
+        claimed: The entry that the claim returned. None before the claim, and after the execution was loaded.
         epoch: The epoch under which the execution is driven. 0 if it is not loaded yet.
         background: Whether the execution is driven in the background. Then it has no owner during long waits.
         recoveries: How often the execution was claimed from a dead driver without progress.

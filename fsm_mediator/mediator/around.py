@@ -185,7 +185,8 @@ def _leave(entered: Entered, error: BaseException | None) -> None:
 async def _leave_awaited(entered: Entered, error: BaseException | None) -> None:
     """Exit the context managers, the last one first, and await the asynchronous context managers.
 
-    A cancellation takes effect at the driver's next wait, after the step's answer is known.
+    If the task is cancelled here, the cancellation takes effect at the driver's next wait, after the step's answer is
+    known.
     """
     while entered:
         manager, hook = entered[-1]
@@ -305,7 +306,7 @@ class AroundDriver(ExecutionDriver):
         self.owned.listeners = tuple(found.values())
 
     def reset(self) -> None:
-        """Become another driver, in a forked child, and send notices of that driver: see `Core.reset`."""
+        """Become another driver, which sends notices too. A forked child calls this method: see `Core.reset`."""
         super().reset()
         self._listen()
 

@@ -366,7 +366,7 @@ class Core:
     def take_up(self, claimed: Entry) -> ActiveExecution | None:
         """Drive a claimed execution in the background. Any thread may call this method.
 
-        Returns None if this mediator already drives the execution. The claim is then given back.
+        Returns None if this mediator already drives the execution. The claim is then released.
         """
         active = ActiveExecution(claimed.saga_id, background=True)
         active.claimed = claimed

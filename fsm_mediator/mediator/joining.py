@@ -71,7 +71,7 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
 
 
 async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus | None:
-    """The status of the branches. None if no decision is possible yet, or if the next driver must create branches."""
+    """The status of the branches. None if the execution must still wait, or the next driver must create branches."""
     group, in_thread, began = active.group, core.runtime.in_thread, core.runtime.monotonic()
     if (active.background or began < group.listed_until) and await _surely_goes_on(core, active):
         group.quiescent = False

@@ -278,7 +278,7 @@ class OwnedExecutions:
             self.notify(saga_id)
 
     def hold_back(self, active: ActiveExecution, at: float) -> None:
-        """Delay the next attempt if it is held. Otherwise let it begin."""
+        """Delay the next attempt of *active* if a hold covers the attempt. Otherwise let the attempt begin."""
         execution = active.execution
         effect = execution.effect
         if effect is None or effect.kind not in (EXECUTE, COMPENSATE):

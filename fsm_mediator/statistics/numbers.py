@@ -168,7 +168,7 @@ def is_failing(state: str) -> bool:
 
 
 def span_of(at: float) -> int:
-    """The number of the time span that contains the time *at*. The span from the epoch on has the number 0."""
+    """The number of the time span that contains the time *at*. The span that begins at the epoch has the number 0."""
     return int(min(max(at, -float(FARTHEST)), float(FARTHEST)) // SPAN)
 
 

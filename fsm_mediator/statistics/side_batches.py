@@ -23,7 +23,7 @@ _LOADED: Final = 500
 
 
 class _Made(NamedTuple):
-    """The fields of a record that a side store keeps. `samples` reads them."""
+    """A record with the fields that a side store keeps. `samples` reads these fields."""
 
     event: str
     source: str
@@ -33,7 +33,7 @@ class _Made(NamedTuple):
 
 
 class _Row:
-    """The fields of an execution that a side store keeps."""
+    """An execution with the fields that a side store keeps."""
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.saga_id, self.definition, self.is_branch, self.accepted_at, *more = row
