@@ -76,9 +76,9 @@ class Failure:
         return type(self), (self.type, self.message, self.traceback)
 
     def raised(self) -> BaseException:
-        """The exception itself, if it still exists. Otherwise a `RecordedError`.
+        """The exception itself, if it still exists. Otherwise a new error.
 
-        For an error that the library makes and no step raises, such as `SagaCancelledError`: a new error of this type.
+        If the library made the error (`SagaCancelledError`), the new error has this type. Otherwise: `RecordedError`.
         """
         if self.exception is not None:
             return self.exception

@@ -221,7 +221,7 @@ class ActiveExecution:
         return len(inbox.received) > known
 
     def note_cause(self, verb: InboxItem) -> None:
-        """Store the trace context of a verb that does not come through the inbox. The next notice has it."""
+        """Store the trace context of *verb*, which did not come through the inbox. The next notice has it."""
         if verb.carrier is not None:
             if self.inbox is UNREAD:
                 self.inbox = Inbox()

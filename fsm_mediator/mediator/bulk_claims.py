@@ -97,7 +97,8 @@ def process_at_it(journal: Journal, batch: Batch, own_driver: str | None = None)
     Args:
         journal: The journal.
         batch: The batch.
-        own_driver: The id of the caller's driver. A claim of this driver that is not in `RUNNING` does not count.
+        own_driver: The id of the caller's driver. A claim of this driver does not count if this process no longer
+            executes the batch: see `RUNNING`.
     """
     return _process_of(journal, _newest(journal, batch), own_driver)
 

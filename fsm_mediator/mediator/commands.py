@@ -224,7 +224,7 @@ def _already_received(
 
 
 def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entry, found: SignalPlace) -> bool:
-    """Whether *execution* keeps the signal *found* for one of its branches: it is planned, or was just created."""
+    """Whether *execution* keeps the signal *found* for its branch: the branch is planned, or was just created."""
     if found.group is None or found.group.path != path_of(execution.state) or found.branch not in execution.group:
         return False
     planned = planned_of(store.journal, execution.saga_id)

@@ -44,7 +44,7 @@ class CommitBuilder:
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1, for the jitter of waits.
         park_after: Seconds. If an execution in the background waits longer than this, it is released during the wait.
-        sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released while it sleeps.
+        sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released during a sleep.
         limited: Whether the mediator limits the number of attempts at a time.
         max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
 

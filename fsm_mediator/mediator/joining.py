@@ -114,7 +114,7 @@ async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxIte
 
 
 def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel: InboxItem) -> list[ActiveExecution]:
-    """Cancel branches that have not begun, in one transaction. Returns the branches that it ended."""
+    """Cancel branches that have not begun, in one transaction. Returns the cancelled branches."""
     cancelled = []
     for entry in batch:
         active = ActiveExecution(entry.saga_id, store.load_execution(entry))

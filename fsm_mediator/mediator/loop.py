@@ -397,7 +397,7 @@ class LoopRuntime:
     def free_workers(self) -> int:
         """The number of further executions that can be driven in the background: see `Runtime.free_workers`.
 
-        *max_workers* does not limit tasks that run a coroutine of a step. All working tasks have a higher limit.
+        *max_workers* does not limit tasks that run a coroutine of a step. A higher limit applies to all tasks together.
         """
         return self._workers.free
 

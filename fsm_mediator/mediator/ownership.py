@@ -252,7 +252,7 @@ class OwnedExecutions:
         An abandoned thread keeps the slot while the thread runs.
 
         Returns:
-            Whether the caller must call `look_for_turns`.
+            Whether executions of this process wait for slots. Then the caller must call `look_for_turns`.
         """
         slot, active.used = active.used, None
         assert slot is not None

@@ -1,4 +1,4 @@
-"""ExecutionStore: opens, loads, lists and compares executions in the journal.
+"""ExecutionStore: loads executions from the journal, makes new executions, and checks repeated starts.
 
 Its methods may block on the journal.
 """
@@ -245,11 +245,11 @@ class ExecutionStore:
         return known
 
     def has_news(self, entry: Entry) -> bool:
-        """Whether a driver must handle a new message of a branch, or a verb for a stuck or ended execution."""
+        """Whether the inbox has news for an execution that waits for branches, or a verb for a settled execution."""
         return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
 
     def has_verbs(self, entry: Entry) -> bool:
-        """Whether the inbox of an execution that is stuck or has ended has verbs."""
+        """Whether an execution is stuck or has ended, and its inbox has a verb."""
         return (
             entry.called
             and is_settled(entry.state)

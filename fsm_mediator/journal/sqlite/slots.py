@@ -102,7 +102,7 @@ class SlotJudge:
         return Place(number, begins)
 
     def turns(self, read: _Read, name: str, own: int) -> list[str]:
-        """The ids of the queued executions of the driver *own* for which a slot is free."""
+        """The ids of the queued executions of the driver *own* for which the limit *name* has a free slot."""
         room = self._room(read, name, own, None)
         found = []
         for _, saga_id, driver, overtaken in self._queue(read, name, room, _LAST, own):
