@@ -211,7 +211,7 @@ class TimerThread:
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """Move the timers forward if the clock was set forward.
+        """If the clock was set forward, let the timers end earlier.
 
         If the clock was set back, the timers keep their monotonic times.
         """
