@@ -55,8 +55,8 @@ class Waiting:
             wait.
         done: An event that is set when the execution is finished. Created for the first caller that waits for it.
         until: The time at which the driver's present wait ends, in seconds since the epoch. None if it does not wait.
-        due: The time, in seconds since the epoch, for which *ends* was computed. *ends* is the end of the same wait on
-            the monotonic clock.
+        due: The end of the wait for which *ends* was computed, in seconds since the epoch.
+        ends: The same end of the wait, on the monotonic clock.
         token: Set while nothing drives the execution, because it is queued or waits for a timer. The thread or task
             that takes the token drives or releases the execution.
         timer: The timer for which the execution waits.
@@ -84,7 +84,7 @@ class Group:
     Attributes:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether no branch continued by itself when the driver last read the branches.
-        must_retry: Whether a branch that must be undone has not accepted the command yet.
+        must_retry: Whether the parent must try again to undo a branch, because the branch could not be claimed.
         planned: Whether there are planned branches that this driver has to create.
         enough: While fewer success messages than this number have come, at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
@@ -116,7 +116,7 @@ class ActiveExecution:
     Attributes:
         saga_id: The id of the execution.
         execution: The execution. Not set before it is claimed.
-        claimed: The entry that the claim returned, until the execution is loaded. None if it is not claimed yet.
+        claimed: The entry that the claim returned. None before the claim, and after the execution was loaded.
         epoch: The epoch under which the execution is driven. 0 if it is not loaded yet.
         background: Whether the execution is driven in the background. Then it has no owner during long waits.
         recoveries: How often the execution was claimed from a dead driver without progress.
@@ -124,8 +124,8 @@ class ActiveExecution:
         orphaned: Whether the execution was claimed from a dead driver.
         asks_at: When to repeat a probe that a dead driver left unfinished, in seconds since the epoch. None for at
             once.
-        decides: Whether the present decision is counted in *recoveries*: it is counted before it begins, because a dead
-            driver may have left it unfinished. False again when the decision is made.
+        decides: Whether *recoveries* counts the present call of a deciding function. The call is counted before it
+            begins, if a driver may have died during the previous call. False again when the function has decided.
         recovered: Whether the execution was claimed during an attempt, which then counts as crashed.
         stopping: Whether the driver must release the execution after the next record.
         called: Whether the inbox has items that the driver has not read.
@@ -233,7 +233,7 @@ class ActiveExecution:
         return len(inbox.received) > known
 
     def note_cause(self, verb: InboxItem) -> None:
-        """Store the trace context of a verb that does not come through the inbox. The next notice has it."""
+        """Store the trace context of *verb*, which did not come through the inbox. The next notice has it."""
         if verb.carrier is not None:
             if self.inbox is UNREAD:
                 self.inbox = Inbox()
@@ -242,7 +242,7 @@ class ActiveExecution:
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
         """Return *item* with its value decoded.
 
-        If the value of an unchecked signal has another type, the signal is ignored.
+        A signal that was not checked when it was sent is ignored if its value does not have the signal's type.
         """
         try:
             (decoded,) = encoding.decode_items(self.execution.saga, (item,))

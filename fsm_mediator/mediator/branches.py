@@ -118,10 +118,10 @@ def branches_status(store: ExecutionStore, execution: Execution, group: Group = 
 
 
 def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
-    """The number of unsettled branches of a large group, if no decision is possible yet. Otherwise 0.
+    """The number of unsettled branches of a large group, if *execution* certainly has to wait for them. Otherwise 0.
 
-    No decision is possible while a branch continues by itself and no branch has begun to compensate. In this case the
-    branches need not be listed. A list of thousands of branches takes seconds.
+    *execution* has to wait while a branch continues by itself and no branch has begun to compensate. In this case the
+    branches need not be listed. To list thousands of branches takes seconds.
     """
     part = execution.machine.places[execution.state].part
     if execution.phase != WAITING or execution.cancelled or part is None or len(execution.group) < COUNTED:
@@ -134,7 +134,7 @@ def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
 
 
 def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple[list[Entry], Planned | None]:
-    """The existing branches, as the journal lists them, and the planned branches."""
+    """The entries of the existing branches of the group at *path*, and its planned branches (None if none)."""
     ids = [branch_id(execution.saga_id, path, name) for name in execution.group]
     planned = None
     listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
@@ -208,7 +208,7 @@ def settled_branch(store: ExecutionStore, execution: Execution) -> Branch:
 
 
 def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
-    """The status of a branch, as far as its entry shows it."""
+    """The status of a branch, without its result, error and leftovers. *undo* has the ids of the branches to undo."""
     state = RUNNING
     if is_settled(entry.state):
         state = entry.state if entry.state in ENDED else STUCK
@@ -226,7 +226,11 @@ def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Itera
 
 
 def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch does not continue by itself: it, or each of its own branches, waits for a person or a signal."""
+    """Whether a branch does not continue by itself.
+
+    The branch has settled, waits for a signal or for another branch, or has only branches that do not continue by
+    themselves.
+    """
     if is_settled(entry.state):
         return True
     if entry.wake_at == float("inf") and not entry.called:

@@ -320,7 +320,7 @@ class Core:
             self.owned.release_and_finish(active)  # the mediator is closed, or the event loop ends
 
     def release_if_unstarted(self, active: ActiveExecution, error: BaseException) -> None:
-        """Release *active* after an interrupt during the handover, if no driver has begun."""
+        """Release *active* after an interrupt while it was handed to a driver, if the driver has not begun."""
         if self.try_take(active) or active.driver is None:
             self.owned.release_and_finish(active, error)
 
@@ -346,7 +346,7 @@ class Core:
         return active
 
     def wake(self, saga_id: str, elapsed: float = -math.inf) -> None:
-        """Resume an execution when its timer ends. If a caller has only reserved it, the timer is set again."""
+        """Resume an execution whose timer ended. Set the timer again if a caller only reserved the execution."""
         active = self.owned.active.get(saga_id)
         if self.resume(saga_id, elapsed) is None and not self.closed and (active is None or not active.epoch):
             self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)
@@ -364,7 +364,7 @@ class Core:
     def take_up(self, claimed: Entry) -> ActiveExecution | None:
         """Drive a claimed execution in the background. Any thread may call this method.
 
-        Returns None if this mediator already drives the execution. The claim is then given back.
+        Returns None if this mediator already drives the execution. The claim is then released.
         """
         active = ActiveExecution(claimed.saga_id, background=True)
         active.claimed = claimed

@@ -4,8 +4,9 @@ A driver asks an execution for its effect, performs the effect, and feeds the an
 writes the records, and the observers get them. Then the driver asks for the next effect. Only the driver's runtime ever
 waits.
 
-The traceback of a step's error keeps the frames alive that the error passed. Therefore no frame here may hold a
-reference to the failed run: a variable that would complete a reference cycle is deleted when its coroutine ends.
+The traceback of a step's error keeps the frames alive that the error passed. If a variable of such a frame led back to
+the error, for example through the execution, there would be a reference cycle. Therefore the coroutines of this module
+delete such variables when they end.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class ExecutionDriver(WaitingDriver):
         return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
-        """Finish an execution that has ended, rests or is released.
+        """Stop driving an execution that has ended, is stuck or is released. Returns the outcome.
 
         If the execution becomes due later, a timer claims it again.
         """
@@ -351,7 +352,7 @@ class ExecutionDriver(WaitingDriver):
     async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
         """Claim a reserved execution, and drive it. Returns its outcome.
 
-        None if another driver owns the execution, or if it continues with a timer or another driver.
+        None if another driver owns the execution, or if a timer or another driver will continue it.
         """
         try:
             if not await self.runtime.in_thread(self.owned.claim, active):

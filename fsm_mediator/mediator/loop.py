@@ -175,7 +175,10 @@ class LoopRuntime:
     # Writing
 
     async def write(self, commit: Commit) -> Written:
-        """Write *commit*: see `Runtime.write`. If this journal blocks, commits that arrive meanwhile share a write."""
+        """Write *commit*: see `Runtime.write`.
+
+        If this journal blocks, the commits that arrive during one write share the next write.
+        """
         if not self._blocks:
             return self._journal.write(commit)
         written: asyncio.Future[Written] = self.loop.create_future()
@@ -307,7 +310,8 @@ class LoopRuntime:
     def raised(self, error: BaseException) -> Answer:
         """The answer for an error that a step raised: see `Runtime.raised`.
 
-        *error* is raised again if it is an interrupt, or if the task was cancelled or was closed while no loop ran.
+        *error* is raised again if it is an interrupt. A `CancelledError` or a `GeneratorExit` is raised again if it is
+        meant for the task: the task was cancelled, or no loop runs.
         """
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None
@@ -397,7 +401,7 @@ class LoopRuntime:
     def free_workers(self) -> int:
         """The number of further executions that can be driven in the background: see `Runtime.free_workers`.
 
-        Tasks in coroutines of steps have a higher limit than tasks in plain functions.
+        *max_workers* does not limit tasks that run a coroutine of a step. A higher limit applies to all tasks together.
         """
         return self._workers.free
 
@@ -425,7 +429,7 @@ class LoopRuntime:
             await asyncio.wait(rest, timeout=1.0)
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """Call the last functions, then run nothing more: see `Runtime.shut_down`."""
+        """Call the functions *last*, then run nothing more: see `Runtime.shut_down`."""
         for function in last:
             await self.in_thread(function)
         self._stop_threads()

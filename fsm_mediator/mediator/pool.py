@@ -77,7 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads. In it, a thread of this pool does not count."""
+        """A context in which the caller waits for other threads. Meanwhile, the pool may start another thread."""
         if _pool.get() is not self:
             yield
             return
@@ -211,9 +211,9 @@ class TimerThread:
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """Adjust the timers to the clock. After the clock was set forward, timers follow the clock.
+        """If the clock was set forward, let the timers end earlier.
 
-        After the clock was set back, timers follow monotonic time.
+        If the clock was set back, the timers keep their monotonic times.
         """
         clock, now = self._clock(), _time.monotonic()
         ahead, self._ahead = self._ahead, clock - now

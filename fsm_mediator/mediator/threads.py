@@ -103,7 +103,7 @@ class ThreadRuntime:
         return False
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """Wait until *event* is set: see `Runtime.wait`. A waiting worker does not count, so another job can begin."""
+        """Wait until *event* is set: see `Runtime.wait`. While a worker waits, another job can begin."""
         if event.is_set():
             return True
         with self._pool.blocked():
@@ -234,6 +234,6 @@ class ThreadRuntime:
         self._pool.stop()
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """Call the last functions, then run nothing more: see `Runtime.shut_down`."""
+        """Call the functions *last*, then run nothing more: see `Runtime.shut_down`."""
         for function in last:
             function()
