@@ -51,9 +51,9 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact that a move of a parent implies for each of its branches.
+    """A fact that must be true for each branch of a group, because the parent of the branches made a certain move.
 
-    The value says, in words, how a branch contradicts the fact.
+    The value of a member is a phrase for the report. Its subject is a branch for which the fact is false.
     """
 
     SUCCEEDED = "never succeeded"
