@@ -51,7 +51,7 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact that a move of a parent implies for each of its branches.
+    """A fact that must be true for each branch of a group, because the parent of the branches made a certain move.
 
     The value of a member is a text for messages: what is wrong with a branch for which the fact is false.
     """
