@@ -25,7 +25,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.mediator.driving import ExecutionDriver
-from tests.drivers import MORTAL, Died, World, core_of, eventually
+from tests.drivers import MORTAL, ONCE, Died, World, core_of, eventually
 from tests.test_readme import run
 
 ambient: contextvars.ContextVar[str] = contextvars.ContextVar("ambient", default="")
@@ -361,3 +361,39 @@ def test_ctrl_c_on_entering_a_hook_is_no_fault_of_the_hook():
 
     with contextlib.closing(Mediator(saga, journal=journal)) as later:
         assert later.run("s", saga_id="o-1").succeeded
+
+
+def test_hooks_exit_around_coroutine_steps_with_the_error_of_the_step():
+    """Both kinds of hooks see the end of a coroutine step, the last one first, with the error that it raised."""
+    lines: list[str] = []
+    outer, inner = Notes("outer"), Notes("inner")
+    outer.lines = inner.lines = lines
+
+    @contextlib.asynccontextmanager
+    async def middle(context):
+        try:
+            yield
+        except ValueError:
+            lines.append("middle < ValueError")
+            raise
+        else:
+            lines.append("middle <")
+
+    @step(retry=ONCE)
+    async def good(payload):
+        lines.append("good")
+
+    @step(retry=ONCE)
+    async def bad(payload):
+        raise ValueError("no such order")
+
+    async def main():
+        async with AsyncMediator(Saga("s", [good, bad]), around=[outer, middle, inner]) as mediator:
+            return await mediator.run("s", check=False)
+
+    assert asyncio.run(main()).failed
+    assert lines == [
+        *("outer > execute good 1", "inner > execute good 1", "good", "inner <", "middle <", "outer <"),
+        *("outer > execute bad 1", "inner > execute bad 1"),
+        *("inner < ValueError", "middle < ValueError", "outer < ValueError"),
+    ]

@@ -605,3 +605,21 @@ def test_a_branch_that_nobody_drives_is_taken_up_when_its_time_has_come():
     assert unowned() == ()
     now[0] = 4600.0
     assert unowned() == ("x/g.a",)
+
+
+def test_only_the_unowned_branch_of_a_branch_is_taken_up():
+    """A branch waits for a branch of its own, which nobody drives. Only the latter is claimed."""
+    now, world, journal = [1000.0], World(), MemoryJournal()
+    hourly = Retry(wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
+    inner = Saga("a", [Parallel("h", [world.step("c", OSError(), retry=hourly), world.step("d")])])
+    saga = Saga("s", [Parallel("g", [inner, world.step("b")])])
+    settings: dict[str, Any] = {"clock": lambda: now[0], "park_after": 0.0, "close_grace": 0.0}
+    with contextlib.closing(Mediator(saga, journal=journal, **settings)) as parks:
+        parks.start("s", saga_id="x")
+        states = ["retrying.c", "succeeded", "succeeded", "waiting.g", "waiting.h"]
+        eventually(lambda: sorted(each.state for each in journal.entries()) == states)
+        eventually(lambda: all(each.driver is None and not each.called for each in journal.entries()))
+    now[0] = 4600.0
+    store = core_of(Mediator(saga, journal=journal, **settings)).store
+
+    assert branches_status(store, store.load_execution(store.entry("x"))).unowned == ("x/g.a/h.c",)
