@@ -397,3 +397,32 @@ def test_hooks_exit_around_coroutine_steps_with_the_error_of_the_step():
         *("outer > execute bad 1", "inner > execute bad 1"),
         *("inner < ValueError", "middle < ValueError", "outer < ValueError"),
     ]
+
+
+def test_asynchronous_hook_exits_with_the_error_of_a_function(caplog):
+    """A plain step raises in its thread. The hook sees the error, and an error of the hook itself is logged."""
+    seen: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def watches(context):
+        try:
+            yield
+        except ValueError as error:
+            seen.append(str(error))
+            raise OSError("no connection") from error
+
+    @step(retry=ONCE)
+    def charge(payload):
+        raise ValueError("no such order")
+
+    async def main():
+        async with AsyncMediator(Saga("s", [charge]), around=[watches]) as mediator:
+            return await mediator.run("s", check=False)
+
+    outcome = asyncio.run(main())
+
+    assert seen == ["no such order"]
+    assert str(outcome.error) == "no such order"
+    assert [str(record.exc_info[1]) for record in caplog.records if "around: " in record.getMessage()] == [
+        "no connection"
+    ]

@@ -157,3 +157,6 @@ def test_a_timer_that_ends_during_an_attempt_is_not_set_again(drive, monkeypatch
 
     assert mediator.run("s", saga_id="x").succeeded
     assert added == []
+    mediator.close()
+    core.wake("x")
+    assert added == []
