@@ -25,7 +25,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.mediator.driving import ExecutionDriver
-from tests.drivers import MORTAL, Died, World, core_of, eventually
+from tests.drivers import MORTAL, ONCE, Died, World, core_of, eventually
 from tests.test_readme import run
 
 ambient: contextvars.ContextVar[str] = contextvars.ContextVar("ambient", default="")
@@ -361,3 +361,68 @@ def test_ctrl_c_on_entering_a_hook_is_no_fault_of_the_hook():
 
     with contextlib.closing(Mediator(saga, journal=journal)) as later:
         assert later.run("s", saga_id="o-1").succeeded
+
+
+def test_hooks_exit_around_coroutine_steps_with_the_error_of_the_step():
+    """Both kinds of hooks see the end of a coroutine step, the last one first, with the error that it raised."""
+    lines: list[str] = []
+    outer, inner = Notes("outer"), Notes("inner")
+    outer.lines = inner.lines = lines
+
+    @contextlib.asynccontextmanager
+    async def middle(context):
+        try:
+            yield
+        except ValueError:
+            lines.append("middle < ValueError")
+            raise
+        else:
+            lines.append("middle <")
+
+    @step(retry=ONCE)
+    async def good(payload):
+        lines.append("good")
+
+    @step(retry=ONCE)
+    async def bad(payload):
+        raise ValueError("no such order")
+
+    async def main():
+        async with AsyncMediator(Saga("s", [good, bad]), around=[outer, middle, inner]) as mediator:
+            return await mediator.run("s", check=False)
+
+    assert asyncio.run(main()).failed
+    assert lines == [
+        *("outer > execute good 1", "inner > execute good 1", "good", "inner <", "middle <", "outer <"),
+        *("outer > execute bad 1", "inner > execute bad 1"),
+        *("inner < ValueError", "middle < ValueError", "outer < ValueError"),
+    ]
+
+
+def test_asynchronous_hook_exits_with_the_error_of_a_function(caplog):
+    """A plain step raises in its thread. The hook sees the error, and an error of the hook itself is logged."""
+    seen: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def watches(context):
+        try:
+            yield
+        except ValueError as error:
+            seen.append(str(error))
+            raise OSError("no connection") from error
+
+    @step(retry=ONCE)
+    def charge(payload):
+        raise ValueError("no such order")
+
+    async def main():
+        async with AsyncMediator(Saga("s", [charge]), around=[watches]) as mediator:
+            return await mediator.run("s", check=False)
+
+    outcome = asyncio.run(main())
+
+    assert seen == ["no such order"]
+    assert str(outcome.error) == "no such order"
+    assert [str(record.exc_info[1]) for record in caplog.records if "around: " in record.getMessage()] == [
+        "no connection"
+    ]

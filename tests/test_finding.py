@@ -321,6 +321,8 @@ def test_executions_are_found_by_attributes(drive, journal):
     assert found(attributes={"tenant": "acme", "order": 17.0}) == ["a"]
     assert found(attributes={"tenant": "acme"}, state="failed", error="StepRejectedError", step="pay") == ["b"]
     assert found(state=["failed", "succeeded"], saga="order", limit=2) == ["d", "c"]
+    assert found(state=["failed", "undrivable"]) == ["b"]
+    assert found(state=["succeeded", "undrivable"], limit=2) == ["d", "c"]
     page = mediator.executions(limit=2)
     assert [each.saga_id for each in mediator.executions(after=page[-1].cursor)] == ["b", "a"]
     assert {each.saga_id: dict(each.attributes) for each in mediator.executions()} == {

@@ -339,3 +339,55 @@ def test_a_driver_with_the_number_of_a_dead_one_is_not_taken_for_it():
     journal.write(opening("y", "executing.a", driver=driver.id))
     assert journal.claimable(1.0, 9) == []
     journal.close()
+
+
+def test_ctrl_c_in_the_write_of_a_single_thread_ends_the_write():
+    """Ctrl-C reaches the caller, nothing is written, and the next write succeeds."""
+    journal = SQLiteJournal(":memory:")
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+
+    def interrupt(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "execute_single":
+            raise KeyboardInterrupt
+
+    profiled = sys.getprofile()
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            journal.write(going_on("x", 2))
+    finally:
+        sys.setprofile(profiled)
+
+    assert found(journal, "x").seq == 1
+    journal.write(going_on("x", 2))
+    assert found(journal, "x").seq == 2
+    journal.close()
+
+
+@pytest.mark.parametrize("statement", [1, 2, 3, 4])
+def test_ctrl_c_between_the_statements_of_an_opening_leaves_no_transaction(statement):
+    """Nothing of the execution is there, and the same id can be opened at once."""
+    journal = SQLiteJournal(":memory:")
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+    calls: list[str] = []
+
+    def interrupt(frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and frame.f_code.co_name == "execute_single" and called.__name__ == "execute":
+            calls.append(called.__name__)
+            if len(calls) == statement:
+                raise KeyboardInterrupt
+
+    profiled = sys.getprofile()
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            journal.write(opening("y", "executing.a"))
+    finally:
+        sys.setprofile(profiled)
+
+    assert journal.find("y") is None
+    journal.write(opening("y", "executing.a"))
+    assert found(journal, "y").seq == 1
+    journal.close()

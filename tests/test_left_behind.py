@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from fsm_mediator.mediator.branches import branches_status, is_branch_quiescent
 from fsm_mediator.mediator.pool import ThreadCall
 from fsm_mediator.records import BEGIN, CHILD, SIGNAL, Acceptance, InboxItem, Record
 from tests.commits import found
-from tests.drivers import ONCE, World, core_of, eventually, finish, in_thread
+from tests.drivers import ONCE, PATIENCE, World, core_of, eventually, finish, in_thread
 
 
 def this_driver_named(name):
@@ -605,3 +606,36 @@ def test_a_branch_that_nobody_drives_is_taken_up_when_its_time_has_come():
     assert unowned() == ()
     now[0] = 4600.0
     assert unowned() == ("x/g.a",)
+
+
+def test_only_the_unowned_branch_of_a_branch_is_taken_up():
+    """A branch waits for a branch of its own, which nobody drives. Only the latter is claimed."""
+    now, world, journal = [1000.0], World(), MemoryJournal()
+    hourly = Retry(wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
+    inner = Saga("a", [Parallel("h", [world.step("c", OSError(), retry=hourly), world.step("d")])])
+    saga = Saga("s", [Parallel("g", [inner, world.step("b")])])
+    settings: dict[str, Any] = {"clock": lambda: now[0], "park_after": 0.0, "close_grace": 0.0}
+    with contextlib.closing(Mediator(saga, journal=journal, **settings)) as parks:
+        parks.start("s", saga_id="x")
+        states = ["retrying.c", "succeeded", "succeeded", "waiting.g", "waiting.h"]
+        eventually(lambda: sorted(each.state for each in journal.entries()) == states)
+        eventually(lambda: all(each.driver is None and not each.called for each in journal.entries()))
+    now[0] = 4600.0
+    store = core_of(Mediator(saga, journal=journal, **settings)).store
+
+    assert branches_status(store, store.load_execution(store.entry("x"))).unowned == ("x/g.a/h.c",)
+
+
+def test_a_branch_that_another_mediator_drives_is_left_to_it():
+    """A waiting parent takes up no branch whose driver is alive."""
+    answered, world, journal = threading.Event(), World(), MemoryJournal()
+    waits = world.step("a", lambda *_: answered.wait(PATIENCE))
+    saga = Saga("s", [Parallel("g", [waits, world.step("b")])])
+    with contextlib.closing(Mediator(saga, journal=journal)) as drives:
+        drives.start("s", saga_id="x")
+        eventually(lambda: {each.state for each in journal.entries(parent="x")} == {"executing.a", "succeeded"})
+        store = core_of(Mediator(saga, journal=journal)).store
+        unowned = branches_status(store, store.load_execution(store.entry("x"))).unowned
+        answered.set()
+
+    assert unowned == ()

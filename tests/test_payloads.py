@@ -270,3 +270,47 @@ def test_errors_are_kept_as_type_message_and_traceback(drive, tmp_path):
 
     assert (error.type, error.message) == ("KeyError", "'no such sku'")
     assert "test_payloads.py" in error.traceback
+
+
+@attrs.frozen
+class Approval:
+    """A value that is longer when it is decoded, because of a default value."""
+
+    by: str
+    note: str = "-" * 100
+
+
+def test_signal_of_another_type_is_refused_with_what_is_wrong(drive):
+    """The message names the signal, its type, and what is wrong with the value, each once."""
+    mediator = drive(
+        Saga("s", [Signal("go", payload=bool), Signal("ok", payload=Approval)]),
+        journal=MemoryJournal(encode=True, max_value_bytes=80),
+    )
+    mediator.run("s", saga_id="o-1", check=False)
+
+    with pytest.raises(PayloadError) as wrong:
+        mediator.signal("o-1", "go", "yes")
+    with pytest.raises(PayloadError) as large:
+        mediator.signal("o-1", "ok", {"by": "ann"})
+
+    assert str(wrong.value) == "signal 'go' takes a bool: Expected `bool`, got `str`"
+    assert str(large.value).startswith(
+        "signal 'ok' takes a Approval: the value of signal 'ok' takes 122 bytes as JSON, more than the limit of 80"
+    )
+
+
+def test_result_of_another_type_is_named_with_its_execution_and_record(drive):
+    """After a deploy changed what a step returns, the error says which result of which execution cannot be read."""
+    journal = MemoryJournal(encode=True)
+
+    def saga(returns):
+        def charge(order):
+            return "receipt"
+
+        charge.__annotations__["return"] = returns
+        return Saga("s", [step(charge), Signal("ok")])
+
+    drive(saga(str), journal=journal).run("s", saga_id="o-1", check=False)
+
+    with pytest.raises(PayloadError, match=r"^execution 'o-1', record 2: the result of 'charge' does not come back"):
+        drive(saga(int), journal=journal).outcome("o-1")

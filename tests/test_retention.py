@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from contextlib import closing
 from pathlib import Path
 
@@ -191,6 +192,9 @@ def test_settings_that_mean_nothing_are_refused():
     for kept in ({"stuck": "1d"}, {"succeeded": "30"}, {"succeeded": -1}, {"failed": None}, "30d", {"failed": "1 day"}):
         with pytest.raises(DefinitionError, match="retention"):
             Mediator(saga, retention=kept)  # type: ignore[arg-type]
+    for every in (0.0, -1.0, math.nan, "1h"):
+        with pytest.raises(DefinitionError, match=r"retention: every \(seconds\)"):
+            Retention({"failed": "1y"}, every=every)  # type: ignore[arg-type]
     assert Retention({"succeeded": "30d", "failed": "1y"}).kept == {"succeeded": 2592000.0, "failed": 31536000.0}
 
 

@@ -5,16 +5,32 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fsm_mediator import Choose, Context, Mediator, Parallel, Retry, Saga, Signal, Sleep, Step, step
+from fsm_mediator import (
+    Choose,
+    Context,
+    Mediator,
+    Parallel,
+    Retry,
+    Saga,
+    Signal,
+    Sleep,
+    SQLiteJournal,
+    Step,
+    forking,
+    step,
+)
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.mediator import closing
 from fsm_mediator.records import MOST_CAUSES, render_traceback
+from tests.drivers import PATIENCE, core_of
 
 ENDS = """\
 import threading
@@ -50,6 +66,39 @@ def test_process_that_ends_with_executions_under_way_names_them_once(tmp_path):
     assert "lost, for their journal is in memory" in text
     assert "close()" in text
     assert "recover()" in end_of(tmp_path, journal="'sagas.db'")
+
+
+def test_executions_under_way_are_listed_by_what_becomes_of_them(tmp_path, monkeypatch, caplog):
+    """Ten of them are named, in the order in which they began. A closed mediator leaves none."""
+    answered = threading.Event()
+
+    @step
+    def charge(payload):
+        answered.wait(PATIENCE)
+
+    kept, lost, closed = [
+        Mediator(Saga("s", [charge]), journal=journal)
+        for journal in (SQLiteJournal(tmp_path / "sagas.db", durability="normal"), MemoryJournal(), MemoryJournal())
+    ]
+    kept.start("s", saga_id="order-1")
+    for number in range(11):
+        lost.start("s", saga_id=f"o-{number}")
+    closed.start("s", saga_id="order-2")
+    closed.close(0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(forking, "registered", lambda: [object(), *map(core_of, (closed, lost, kept))])
+        closing.warn_of_executions_under_way()
+    said = [record.getMessage() for record in caplog.records if "the process ends" in record.getMessage()]
+    answered.set()
+    kept.close()
+    lost.close()
+
+    assert [text.partition(". They ")[0] for text in said] == [
+        "the process ends with 1 execution under way: order-1",
+        f"the process ends with 11 executions under way: {', '.join(f'o-{n}' for n in range(10))} and 1 more",
+    ]
+    assert "wait until recover() or a daemon on the same journal takes them up" in said[0]
+    assert "are lost, for their journal is in memory" in said[1]
 
 
 def test_process_that_ends_under_dev_mode_warns_of_the_resource(tmp_path):

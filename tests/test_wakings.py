@@ -142,3 +142,21 @@ def test_heartbeat_tells_a_driver_of_what_another_process_posted(drive, journal)
 
     assert eventually(lambda: mediator.outcome("x").failed)
     assert world.calls == ["a"]
+
+
+def test_a_timer_that_ends_during_an_attempt_is_not_set_again(drive, monkeypatch):
+    """The execution is driven already, so that nothing remains to wake: no timer fires again and again meanwhile."""
+    added: list[str] = []
+
+    def step_during_which_the_timer_ends(*_: object) -> None:
+        monkeypatch.setattr(core.wake_timers, "add", lambda at, saga_id, *more: added.append(saga_id))
+        core.wake("x")
+
+    mediator = drive(Saga("s", [World().step("a", step_during_which_the_timer_ends)]))
+    core = core_of(mediator)
+
+    assert mediator.run("s", saga_id="x").succeeded
+    assert added == []
+    mediator.close()
+    core.wake("x")
+    assert added == []

@@ -21,7 +21,7 @@ SHOWN = 10
 
 
 @atexit.register
-def _warn_of_executions_under_way() -> None:
+def warn_of_executions_under_way() -> None:
     """At the end of the process, log one warning about the executions of mediators that are still open."""
     for place, next_move in (
         (True, "are in doubt or wait until recover() or a daemon on the same journal takes them up"),
