@@ -72,9 +72,10 @@ class Alerts:
         to: The URL of a webhook, or a function that takes the alerts. A webhook gets JSON with ``text``, which chat
             systems show, and ``alerts``.
         stuck_for: The number of seconds after which a stuck execution is reported.
-        undriven_for: The number of seconds after which a due execution is reported if no living driver has claimed it.
+        undriven_for: An execution is reported if a driver could have claimed it for this number of seconds, and no
+            living driver has claimed it.
         attempts: The number of consecutive failed attempts of a step after which the execution is reported. Only
-            attempts of this mediator are counted.
+            attempts of the mediator that has these alerts as an observer are counted.
         every: The number of seconds between two checks of the journal.
         clock: A function that returns the time, in seconds since the epoch.
 
@@ -110,7 +111,7 @@ class Alerts:
         self._sent: set[tuple[str, str | None, float | None]] = set()
 
     def __call__(self, record: Record) -> None:
-        """Store *record* if its step has failed too often. Remove the stored record if the execution makes progress.
+        """Store *record* if its step has failed too often. If the execution makes progress, drop the stored record.
 
         The alert is sent by a later check, because an observer must not wait for a webhook.
         """

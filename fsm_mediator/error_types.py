@@ -48,7 +48,7 @@ class MissingExtraError(DefinitionError, ImportError):
 
 
 class StillRunningError(MediatorError, TimeoutError):
-    """A wait with a timeout has ended. The execution continues.
+    """A caller's wait for an execution ended at its timeout. The execution continues.
 
     Attributes:
         saga_id: The id of the execution. ``mediator.outcome(saga_id)`` returns its outcome later.
@@ -102,7 +102,7 @@ class RetryAfterError(StepSignalError):
 
 
 class AttemptError(MediatorError):
-    """The base class of the errors that are recorded if an attempt, or a wait, gave no answer."""
+    """The base class of the errors that are recorded if an attempt, a wait or a decision gave no valid answer."""
 
 
 class AttemptTimedOutError(AttemptError, TimeoutError):
@@ -166,9 +166,10 @@ class RefusedError(MediatorError):
 
 
 class AlreadyDrivenError(RefusedError):
-    """``retry``, ``resolve`` or ``undo`` was refused because the thread of an abandoned attempt still runs.
+    """``retry``, ``resolve`` or ``undo`` was refused because the thread of an attempt that timed out still runs.
 
-    If the journal cannot keep verbs for other drivers, the call is also refused while any driver owns the execution.
+    If the journal cannot pass such a call on to the driver that owns the execution, the call is also refused while any
+    driver owns it. ``abandon`` is refused while a living driver owns the execution.
     """
 
 
@@ -226,15 +227,15 @@ class JournalError(MediatorError):
 
 
 class LeaseLostError(JournalError):
-    """Another driver has taken over the execution, so this driver stops. The refused commit wrote nothing."""
+    """Another driver has taken over the execution, so this driver stops. Its commit was refused and wrote nothing."""
 
 
 class DefinitionChangedError(JournalError):
-    """The journal has an execution that the registered definition cannot drive. The execution is kept."""
+    """The journal has an execution that the registered definition cannot drive. The execution stays in the journal."""
 
 
 class IllegalRecordError(JournalError):
-    """The saga's machine cannot have produced these records.
+    """The saga's machine cannot have produced the records of the execution.
 
     Attributes:
         seq: The number of the first record that does not fit.

@@ -81,7 +81,7 @@ def registered() -> list[Forkable]:
 
 
 def before_fork() -> None:
-    """Acquire `FORKING` and `CREATING`, and pause every registered object. Errors are logged."""
+    """Acquire the locks `FORKING` and `CREATING`, and pause every registered object. Errors are logged."""
     # If a fork hook raises, Python prints the error and forks anyway. So an error must not end this function early.
     FORKING.acquire()
     for each in registered():

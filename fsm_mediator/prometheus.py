@@ -23,7 +23,7 @@ _Series: TypeAlias = Mapping[tuple[str, ...], float]
 
 
 async def lags_of(mediator: Any) -> list[Any]:
-    """For each relay of *mediator* that has a method `lag`: the `Lag`, with the relay's waiting and refused rows."""
+    """The `Lag` of each relay of *mediator* that has a method `lag`: the numbers of waiting and refused rows."""
     lags = [await off_loop(relay.lag) for relay in mediator.settings["relays"] if hasattr(relay, "lag")]
     return [await lag if isawaitable(lag) else lag for lag in lags]
 

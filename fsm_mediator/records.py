@@ -76,9 +76,9 @@ class Failure:
         return type(self), (self.type, self.message, self.traceback)
 
     def raised(self) -> BaseException:
-        """The exception itself, if it still exists. Otherwise a `RecordedError`.
+        """The exception itself, if it still exists. Otherwise a new error.
 
-        For an error that the library makes and no step raises, such as `SagaCancelledError`: a new error of this type.
+        If the library made the error (`SagaCancelledError`), the new error has this type. Otherwise: `RecordedError`.
         """
         if self.exception is not None:
             return self.exception
@@ -176,7 +176,7 @@ class Record(msgspec.Struct, frozen=True):
         step: The path of the part to which *source* belongs. None for ``pending`` and ``succeeded``.
         attempt: The number of attempts that were begun in *source*. 0 if no attempts are made in that state.
         value: The step's result, the signal's value, or the result that a person gave. None if there is none.
-        error: The error of the attempt, or an earlier error that is repeated. None if there is no error.
+        error: The error of the attempt, or an earlier error that this record repeats. None if there is no error.
         in_doubt: Whether the step may have had an effect, according to all that is known after this record.
         due_at: The end of the wait in *target*, in seconds since the epoch. None if there is no wait or no end.
         reason: An explanation from a person, or from the library for events that need an explanation.
@@ -267,7 +267,7 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 class TimedOut(msgspec.Struct, frozen=True):
-    """The call gave no answer within *seconds*. It has ended, or may continue at the same time as the next attempt."""
+    """The call gave no answer within *seconds*. The call has ended, or may still run during the next attempt."""
 
     seconds: float
 

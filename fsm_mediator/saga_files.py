@@ -211,7 +211,8 @@ def _check(source: _Source, root: Any, schema: Any, value: Any, place: Place) ->
 def _alternative(source: _Source, root: Any, choices: list[Any], value: Any, place: Place) -> Any:
     """The one schema of *choices* that fits *value*, which describes a part of a saga.
 
-    The first required key of a schema is the kind of part. *value* must have exactly one of these keys.
+    Each schema describes one kind of part. The first required key of the schema names this kind. *value* must have
+    exactly one of these keys.
     """
     kinds = {each["required"][0]: each for each in (root["$defs"][one["$ref"].removeprefix(_DEFS)] for one in choices)}
     found = [kind for kind in kinds if isinstance(value, dict) and kind in value]

@@ -146,7 +146,7 @@ class SagaDiagram(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """The nodes for the diagram, inside a figure if it has a caption. If it cannot be drawn, a warning."""
+        """The nodes for the diagram, in a figure if there is a caption. Empty, with a warning, if drawing fails."""
         theme = self.options.get("theme", self.config.saga_diagram_theme)
         wanted = Wanted(
             self.arguments[0],

@@ -14,11 +14,13 @@ from fsm_mediator import (
     AsyncMediator,
     Entry,
     JournalError,
+    Mediator,
     MemoryJournal,
     Parallel,
     Saga,
     SagaFailedError,
     SagaIdTakenError,
+    SagaStuckError,
     Signal,
     StepRejectedError,
     UnknownExecutionError,
@@ -26,9 +28,11 @@ from fsm_mediator import (
 )
 from fsm_mediator.journal import forgetting
 from fsm_mediator.journal.memory_table import Row
-from fsm_mediator.records import InboxItem
+from fsm_mediator.mediator.active import Group, SucceededBranch
+from fsm_mediator.mediator.branches import branches_status
+from fsm_mediator.records import Branch, InboxItem, Record
 from tests.commits import DRIVER, found, going_on, opening
-from tests.drivers import World, core_of
+from tests.drivers import ONCE, World, core_of
 
 
 @pytest.fixture(params=[False, True], ids=["as they are", "encoded"])
@@ -221,9 +225,15 @@ def test_a_copied_row_has_every_attribute():
 
 
 class Listed(MemoryJournal):
-    """Counts the listings of branches."""
+    """Counts the listings of branches, and the executions whose records were read."""
 
     listings = 0
+    read = 0
+
+    def records(self, saga_id: str) -> list[Record]:
+        """The records of an execution."""
+        self.read += 1
+        return super().records(saga_id)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """List the executions."""
@@ -231,21 +241,98 @@ class Listed(MemoryJournal):
         return super().entries(**filters)
 
 
-def test_branches_are_listed_once_if_they_end_together():
-    """A driver that has just created its branches knows how they are: it looks at them when they have settled."""
+def test_branches_that_end_together_are_listed_once_and_not_read():
+    """A driver lists its branches when they have settled. It knows the results of branches that it drove itself."""
 
     @step
     async def nothing(payload: Any) -> None:
         pass
 
-    async def main() -> int:
+    async def main() -> tuple[int, int]:
         journal = Listed()
         group = Parallel("g", [nothing.named(f"b{number}") for number in range(5)])
         async with AsyncMediator(Saga("s", [group]), journal=journal) as mediator:
             assert (await mediator.run("s")).succeeded
-        return journal.listings
+        return journal.listings, journal.read
 
-    assert asyncio.run(main()) == 1
+    assert asyncio.run(main()) == (1, 1)  # the parent, whose results the branches can read
+
+
+def test_the_known_result_of_a_branch_counts_only_in_its_epoch():
+    """If another driver has claimed a succeeded branch since, its result is read from the journal again."""
+    world = World()
+    stuck = world.step("b", ValueError("no"), undo=None, retry=ONCE)
+    saga = Saga("s", [world.step("pay", undo=None, pivot=True), Parallel("g", [world.step("a", undo=None), stuck])])
+    with Mediator(saga) as mediator:
+        with pytest.raises(SagaStuckError):
+            mediator.run("s", saga_id="o-1")
+        store, group = core_of(mediator).store, Group()
+        execution, entry = store.load_execution(store.entry("o-1")), store.entry("o-1/g.a")
+
+        def result(epoch: int) -> object:
+            group.succeeded[entry.saga_id] = SucceededBranch(epoch, Branch("a", "succeeded", "known"))
+            return branches_status(store, execution, group).branches.branches[0].result
+
+        assert (result(entry.epoch), result(entry.epoch - 1)) == ("known", "a done")
+
+
+def test_a_branch_in_memory_is_committed_once(monkeypatch):
+    """Only the last record of a branch needs a commit, which also posts a message to the parent."""
+    world, journal, commits = World(), MemoryJournal(), []
+    write = journal.write
+
+    def written(commit):
+        commits.append(commit)
+        return write(commit)
+
+    monkeypatch.setattr(journal, "write", written)
+    saga = Saga("s", [Parallel("g", [Saga("b", [world.step(name) for name in "cde"])])])
+
+    with Mediator(saga, journal=journal) as mediator:
+        assert mediator.run("s", saga_id="o-1").succeeded
+
+    committed = [record.target for commit in commits if commit.saga_id == "o-1/g.b" for record in commit.records]
+    assert committed == ["succeeded"]
+    states = [record.target for record in journal.records("o-1/g.b")]
+    assert states == ["executing.c", "executing.d", "executing.e", "succeeded"]
+
+
+def test_only_the_owner_of_a_row_shares_it():
+    """A driver that has lost an execution, or has claimed it again since, cannot append records to its row."""
+    journal = MemoryJournal()
+    journal.enlist(DRIVER)
+    journal.write(opening("o-1"))
+    entry = journal.claim("o-1", DRIVER.id)
+    assert entry is not None
+
+    assert journal.share("o-2", DRIVER.id, entry.epoch) is None
+    assert journal.share("o-1", "d-2", entry.epoch) is None
+    assert journal.share("o-1", DRIVER.id, entry.epoch + 1) is None
+    assert journal.share("o-1", DRIVER.id, entry.epoch) is not None
+
+
+def test_a_branch_that_awaits_in_memory_leaves_a_worker_free():
+    """The branches of a group await at the same time on one worker, and the daemon can claim further executions."""
+
+    async def main() -> list[int]:
+        begun, end, free = asyncio.Event(), asyncio.Event(), []
+
+        @step
+        async def waits(payload: Any) -> None:
+            begun.set()
+            await end.wait()
+
+        group = Parallel("g", [waits.named(f"b{number}") for number in range(3)])
+        async with AsyncMediator(Saga("s", [group]), max_workers=1) as mediator:
+            running = asyncio.create_task(mediator.run("s"))
+            await begun.wait()
+            await asyncio.sleep(0)
+            free.append(core_of(mediator).runtime.free_workers())
+            end.set()
+            assert (await running).succeeded
+        return free
+
+    assert asyncio.run(main()) == [1]
 
 
 def test_item_that_was_seen_calls_no_driver_when_another_comes():

@@ -240,9 +240,11 @@ def test_timers_fire_in_order_of_their_times(timers, go):
 
 def test_timer_that_is_due_first_is_not_late(timers):
     """A timer that is set while the thread waits for a far time fires before it."""
-    done = threading.Event()
+    waits, done = threading.Event(), threading.Event()
     timers.at(1e6, done.clear)
-    eventually(lambda: timers._changed._waiters)
+    timers.at(0.0, waits.set)
+    assert waits.wait(PATIENCE)  # from now on, the thread waits for the far time
+
     timers.at(100.001, done.set)
 
     assert done.wait(PATIENCE)
@@ -284,7 +286,7 @@ def test_cancelled_timers_are_removed_long_before_their_time(timers):
     """Thousands of waits that ended early keep no memory until the days are over for which they were set."""
 
     def kept() -> int:
-        return len(timers._heap)
+        return len(timers.heap)
 
     far: list[Timer] = [timers.at(1e6, lambda: None) for _ in range(100)]
     for each in far[:64]:

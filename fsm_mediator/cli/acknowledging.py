@@ -22,9 +22,9 @@ from fsm_mediator.journal.protocol import new_token
 @options.app
 @options.journal
 def acknowledge(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Stop the alerts of an execution until it moves.
+    """Stop the alerts of an execution until it changes its state.
 
-    Another failed attempt of the same step is not a move. The execution itself does not change.
+    Another failed attempt of the same step does not count as a change. This command does not change the execution.
     """
     with closing(load_journal(app, journal)[1]) as opened:
         entry = execution_in(opened, saga_id)

@@ -52,10 +52,10 @@ def bulk(
     app: str | None,
     journal: str | None,
 ) -> None:
-    """Give VERB to every execution that matches --where.
+    """Apply VERB, such as retry, to every execution that matches --where.
 
-    The executions get the verb one after another, and a result is printed for each of them. The ids are stored in the
-    journal first, so that --resume can continue an interrupted batch. Exits with 1 if an execution refused the verb.
+    The command processes one execution after another, and prints a result for each. It stores the ids of the executions
+    in the journal first, so that --resume can continue an interrupted batch. Exits with 1 if an execution refused VERB.
     The verb prune deletes ended executions with their branches, and needs no app.
     """
     if resume is None and (verb is None or not words):

@@ -68,8 +68,8 @@ def verify(
 ) -> None:
     """Check every failure path of APP's sagas.
 
-    The paths are checked against the laws, and no step is called. APP is module:object, as for --app. If a law is
-    broken, the shortest path that breaks it is shown, and the exit code is 1.
+    Laws are rules that every path must keep, such as the order of compensation. No step is called. APP is
+    module:object, as for --app. If a path breaks a law, the shortest such path is shown, and the exit code is 1.
     """
     sagas = load_app(app).sagas_named(name)
     broken = False
@@ -152,11 +152,11 @@ def conform(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Check that APP's machines allow every move of a journal.
+    """Check that APP's sagas allow every change of state in a journal.
 
-    Runs `check` first. Then replays the records of every execution on its machine, and prints the first illegal move
-    of each execution. APP is module:object, as for --app. Exits with 1 if a move is illegal or the journal is damaged,
-    and with 6 if APP has no definition of some executions.
+    Runs `check` first. Then replays the records of every execution on the machine of its saga, and prints the first
+    illegal change of each execution. APP is module:object, as for --app. Exits with 1 if a change is illegal or the
+    journal is damaged. Exits with 6 if APP does not have the saga of an execution, or has it only with another shape.
     """
     if path is not None and (journal is not None or saga_id is not None):
         raise click.UsageError("--from reads a file, and --journal and --id read a journal: use one of them")
@@ -223,9 +223,9 @@ def _repair() -> str:
 
 
 def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
-    """Print the damage in the executions with the ids *waiting*, and in every execution that can be repaired.
+    """Print the damage in every execution that can be repaired, and in the executions with the ids *waiting*.
 
-    Returns whether there is any damage.
+    *waiting*: the executions that a driver can claim. Returns whether there is any damage.
     """
     rows = journal.repairable() if isinstance(journal, RepairableJournal) else []
     damage = [fault for saga_id in dict.fromkeys((*rows, *waiting)) for fault in damage_of(journal, saga_id)]
@@ -273,8 +273,8 @@ def compare(
     """Check whether executions of OLD can continue under NEW.
 
     OLD and NEW are module:object, or a file that `export-shape` wrote. Without NEW, the app of pyproject.toml is used.
-    Exits with 1 if the deploy would strand executions, because NEW has no definition of the shape that started them.
-    With --journal, also exits with 1 if NEW cannot decode a value of an execution in flight.
+    Exits with 1 if an execution that OLD has started could not continue, because NEW has no saga of the same shape.
+    With --journal, also exits with 1 if NEW cannot decode a value of an execution that has not ended.
     """
     renamed = dict(map(_split_rename, renames))
     old_shapes, new_shapes = _shapes_of(old), _shapes_of(new)
@@ -330,8 +330,8 @@ def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | No
 def find_undecoded(journal: Journal, sagas: Iterable[Saga], name: str | None = None) -> Iterator[tuple[str, Fault]]:
     """Yield the unfinished executions that have a definition in *sagas* and have a value that cannot be decoded.
 
-    Yields the id and the error for the first such value. If *name* is given, only the executions of this saga and of
-    its branches are read.
+    For each execution, yields its id and the error for its first such value. If *name* is given, only the executions of
+    this saga and of its branches are read.
     """
     registry = SagaRegistry(sagas, codec=None, coroutines=True)
     for entry in journal.entries():

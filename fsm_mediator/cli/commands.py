@@ -70,7 +70,7 @@ It reports the sagas of these executions that have no definition.
 )
 @click.option("--redact", multiple=True, help="Hide this field, or matches of this /regular expression/.")
 def cli(**_: Any) -> None:
-    """Show sagas, and decide what only a person can decide.
+    """Show executions of sagas, and make the decisions that need a person.
 
     Exit codes:
 
@@ -81,7 +81,7 @@ def cli(**_: Any) -> None:
     3 the execution does not exist.
     4 the verb is refused in the current state.
     5 the journal cannot be used.
-    6 the app cannot be loaded, or has no fitting definition.
+    6 the app cannot be loaded, or does not have the saga of the execution.
     7 an optional dependency is missing.
     """  # noqa: D301 - click's mark of lines that are not to be joined
 
@@ -175,7 +175,7 @@ def export(
 ) -> None:
     """Write executions with all their records as JSON lines.
 
-    Sealed texts stay sealed in the output. If a cipher is given, they are opened and sealed again.
+    Sealed texts stay sealed in the output. If a cipher is given, its first key seals all texts in the output.
     """
     if saga_id is not None and (saga is not None or state is not None):
         raise click.UsageError(
@@ -339,9 +339,10 @@ def resolve(
     journal: str | None,
     **by_whom: Any,
 ) -> None:
-    """Settle by hand the step that an execution is stuck in.
+    """Continue a stuck execution whose step you have settled by hand.
 
-    The execution is then driven as after `retry`.
+    The step is not called again: you say whether it has its effect. As for `retry`, a driver executes the command. With
+    --drive this process drives the execution.
     """
     value = None if result is None else options.parse_json(result, "--result")
     say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
@@ -354,7 +355,7 @@ def resolve(
 def preview(saga_id: str, app: str | None, journal: str | None) -> None:
     """Show the steps that `cancel` or `undo` would compensate.
 
-    Shows the leftovers too. `undo` is for an execution that has succeeded.
+    Also shows the leftovers: the steps whose effects would stay. `undo` is for an execution that has succeeded.
     """
     seen = drive_app(app, journal, lambda mediator: mediator.preview(saga_id))
     if seen.under_way is not None:
@@ -407,7 +408,7 @@ def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journ
 def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
     """Compensate an execution that has succeeded.
 
-    The execution is driven as after `retry`.
+    As for `retry`, a driver executes the command. With --drive this process drives the execution.
     """
     say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
@@ -418,7 +419,7 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None,
 def recover(app: str | None, journal: str | None) -> None:
     """Resume unfinished executions that have no living driver.
 
-    Then the command ends. Exits with 6 if executions are left because the app has no definition of their shape, and
+    Then the command ends. Exits with 6 if executions are left because no saga of the app has their shape, and
     with 1 if the history of an execution is damaged.
     """
     loaded = load_app(app)

@@ -51,7 +51,7 @@ async def _result(answer: Any) -> Any:
 
 @contextmanager
 def _report_interrupts() -> Iterator[None]:
-    """If a step or a person ends the process, print how the unfinished executions can be continued."""
+    """If a step raises SystemExit or a person presses Ctrl-C, print how the unfinished executions can be continued."""
     later = f"what was under way is in doubt, and goes on with: {next_command('recover')}"
     try:
         yield

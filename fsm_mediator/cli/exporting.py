@@ -69,8 +69,8 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 
     An existing file is replaced only when the new file is complete.
 
-    If the file gets contents of a journal, *mode* has its permissions, and an existing file of another user is refused.
-    If *mode* is None, the new file has the permissions of the existing file, or the usual permissions.
+    *mode* has the permissions of the new file, if the file gets contents of a journal. Then an existing file of another
+    user is refused. If *mode* is None, the new file has the permissions of the existing file, or the usual permissions.
 
     Raises:
         click.UsageError: The file cannot be written, is a journal, or belongs to another user.
@@ -126,8 +126,8 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 def export_machine(app: str | None, kind: str, name: str | None, folder: Path | None) -> None:
     """Write the machines of APP's sagas for other tools.
 
-    The formats of the machine are SCXML, TLA+ (with the laws as invariants, and a configuration for TLC) and a table in
-    JSON. The steps can be written as a BPMN process, or as a state machine of AWS Step Functions.
+    The formats of the machine are SCXML, a table in JSON, and TLA+ (with the laws of `verify` as invariants, and a
+    configuration for TLC). The steps can be written as a BPMN process, or as a state machine of AWS Step Functions.
     """
     sagas = load_app(app).sagas_named(name)
     if folder is None or str(folder) == "-":

@@ -20,7 +20,7 @@ from fsm_mediator.narration import who_and_why
 
 
 def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument SAGA_ID, the options --saga and --step, which select attempts, and the options of all verbs."""
+    """Add the arguments that select attempts (SAGA_ID, --saga and --step), and the options that all verbs have."""
     for option in (
         *(options.journal, options.app, options.actor),
         click.option("--reason", "-r", help="The reason. It is journaled."),

@@ -11,9 +11,9 @@ from fsm_mediator.prometheus import lags_of
 
 
 class ShownLag:
-    """Prints a line if outbox rows have waited for at least *every* seconds, or if rows were refused.
+    """Prints a line if outbox rows have waited for at least *every* seconds, or if a relay has marked rows as refused.
 
-    It has the interface of a relay, so that a daemon calls it, but it passes no rows on.
+    This class has the interface of a relay, so that a daemon calls it, but it passes no rows on.
 
     Args:
         every: The number of seconds between two checks, and the age of a row in seconds at which it counts as late.
@@ -27,7 +27,7 @@ class ShownLag:
         self._states: dict[int, tuple[bool, int]] = {}
 
     async def pass_on(self, mediator: Any) -> int:
-        """Check the mediator's relays if the last check is *every* seconds ago or more. Passes on no row: returns 0."""
+        """Check the relays if the last check is at least *every* seconds ago. Returns 0: no row is passed on."""
         now = self._clock()
         if now < self._looked + self._every:
             return 0

@@ -89,7 +89,7 @@ def list_(
 
 
 def _how_many(journal: Journal, chosen: Filter, cursor: str | None) -> str:
-    """The number of executions after this page as text: a number, ``some``, or ``more than 10,000``."""
+    """The number of executions after this page as text: ``some`` if it cannot be counted, or ``more than 10,000``."""
     if not finds(journal) or UNDRIVABLE in chosen.states:
         return "some"
     counted = journal.count_after(chosen, cursor, COUNTED + 1)

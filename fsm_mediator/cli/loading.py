@@ -187,7 +187,8 @@ def load_journal(
     """Open the journal of a command. Returns the app, or None if the app was not loaded, and the journal.
 
     If *journal* is None, the app is loaded if there is one, and its journal is used. If *journal* is given, the app is
-    loaded only if *app* is given and *wants_app* is True. So a journal is readable even if the app is broken.
+    loaded only if *app* is given and *wants_app* is True. So a journal is readable even if the app is broken. For
+    *migrates*, see the argument *creates* of `journal_for`.
 
     Raises:
         DefinitionError: The app cannot be loaded.
@@ -297,8 +298,8 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
         spec: The value of the option --journal, a path or a URL. None if the option is not given.
         app: The app, if one is loaded.
         read_only: Whether to open the journal only for reading.
-        creates: Whether to create a missing journal. Otherwise a missing journal is an error, because a mistyped path
-            would look like an empty journal. None to leave the tables of a journal on PostgreSQL unchecked.
+        creates: True to create a missing journal. False to refuse a missing journal, because a mistyped path would
+            look like an empty journal. None is like False, but does not check the tables of a journal on PostgreSQL.
 
     Raises:
         JournalError: No journal is named, it is missing, or it cannot be opened.
@@ -341,7 +342,7 @@ def _group_option(option: str) -> Any:
 
 
 def redaction() -> Redaction:
-    """The redaction from the option --redact and from ``redact`` in ``pyproject.toml``."""
+    """The `Redaction` that hides the fields in the option --redact and in ``redact`` of ``pyproject.toml``."""
     return Redaction((*(_group_option("redact") or ()), *settings().get("redact", ())))
 
 

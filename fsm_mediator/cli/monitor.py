@@ -62,9 +62,9 @@ def ui(
 ) -> None:
     """Serve the operator's pages.
 
-    The pages show all trouble, each execution, and the verbs for it. Without --app the pages are read-only, and none of
-    your code is loaded. The printed URL lets one browser in. An address that other machines can reach is refused unless
-    --password-file or --behind-proxy-header says who may enter.
+    The pages show all problems and each execution with its verbs. Without --app the pages are read-only, and none of
+    your code is loaded. Only the first browser that opens the printed URL is let in. An address that other machines can
+    reach is refused unless --password-file or --behind-proxy-header says who may enter.
     """
     if not _is_of_this_machine(host) and password_file is None and behind_proxy_header is None:
         raise click.UsageError(

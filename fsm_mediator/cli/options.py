@@ -79,7 +79,7 @@ _APP_OPTION: Final = f"{__name__}.app"
 
 
 def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument APP, and the option --app with the same meaning. The option wins."""
+    """Add the argument APP, and the option --app with the same meaning. If both are given, the option is used."""
 
     def keep(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         ctx.meta[_APP_OPTION] = value

@@ -82,7 +82,7 @@ def stats(
 
 
 def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
-    """Fill the side store of a journal, and print two numbers: of changes that were read, and of executions in it."""
+    """Fill the side store of a journal. Print how many changes were read, and how many executions the store has."""
     with closing(load_journal(app, journal)[1]) as opened, progress_bar("counting") as advance:
         store = side_store_of(opened)
         if store is None:

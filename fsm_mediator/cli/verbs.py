@@ -1,6 +1,6 @@
 """The verbs ``retry``, ``resolve`` and ``undo`` on the command line.
 
-A verb is put into the execution's inbox for a living driver, or this process executes it.
+A command puts its verb into the execution's inbox, for a living driver. With --drive, this process executes the verb.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _drive(
     journal: str | None,
     app: str | None,
 ) -> None:
-    """Execute the verb in this process and drive the execution. A verb that the inbox already has is not sent again."""
+    """Execute the verb in this process and drive the execution. A verb that is already in the inbox is not added."""
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
     execution_in(opened, saga_id)

@@ -1,9 +1,9 @@
 """Branches: checks the moves of a group's parent against the records of the group's branches.
 
 If each execution conforms, a parent and its branches can still contradict each other. A group succeeds only after every
-branch has succeeded. A group is given up only after every branch has settled. A group is compensated only after every
-branch has ended and was undone. A branch without records is checked only if it is known to be planned. If a journal has
-lost branches, `Journal.check` reports the damage.
+branch has succeeded. A group is given up only after every branch has ended or got stuck. A group is compensated only
+after every branch has ended, and was undone if possible. A branch without records is checked only if the journal
+stores that it is not created yet. If a journal has lost branches, `Journal.check` reports the damage.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class _End:
 
 
 class _Implied(enum.StrEnum):
-    """A fact that a move of a parent implies for each of its branches.
+    """A fact that must be true for each branch of a group, because the parent of the branches made a certain move.
 
-    The value says, in words, how a branch contradicts the fact.
+    The value of a member is a text for messages: what is wrong with a branch for which the fact is false.
     """
 
     SUCCEEDED = "never succeeded"
@@ -118,9 +118,10 @@ class BranchConsistency:
     claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Add the conforming execution *trace*: to `ends` if it is a branch, and to `claims` if it is a parent.
+        """Store *trace*, an execution that conforms. If it is a branch, `ends` gets its states.
 
-        Executions from a log are ignored, because a log may not have all moves.
+        If *trace* is a parent, `claims` gets the moves that imply facts about its branches. An execution from a log is
+        ignored, because a log may not have all moves.
         """
         if trace.state is None:
             return

@@ -1,7 +1,7 @@
 """conforms: replays records on the saga's machine, with the same code that recovery uses.
 
 `Execution.replay` decides whether a move is legal. So a mediator can recover every execution that conforms. The module
-also compares the step, the attempt, the doubt and the branches in a record with the state of the execution.
+also compares each record with the state of the execution: the step, the attempt, ``in_doubt`` and the branches.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def conforms(
 
 
 def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:
-    """The sagas against which *trace* can be checked. If there are none, the second value is the reason."""
+    """The sagas against which *trace* can be checked, and the reason if there are no such sagas."""
     named = [saga for saga in sagas if not trace.saga or saga.name == trace.saga]
     if not named:
         return [], f"no saga is named {trace.saga!r}; there are {', '.join(sorted({saga.name for saga in sagas}))}"

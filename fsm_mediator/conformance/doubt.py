@@ -1,4 +1,4 @@
-"""Doubt: checks that the doubt in each record follows the rules.
+"""Doubt: checks the field ``in_doubt`` of each record: whether a step without an answer may have had its effect.
 
 After an attempt in doubt, the step stays in doubt during further attempts. The doubt ends when the step answers, when
 its probe finds out whether the effect happened, or when an operator settles the step.
@@ -27,7 +27,7 @@ _UNCHANGED: Final = frozenset(
 
 
 def doubt_mismatch(record: Record, execution: Execution) -> str | None:
-    """The reason why the doubt in *record* breaks the rules. None if it follows the rules.
+    """The reason why the value of ``in_doubt`` in *record* is wrong. None if it is correct.
 
     *record*: the next record of *execution*.
     """

@@ -92,9 +92,9 @@ class Trace:
         parent: The id of the parent. None if the execution is not a branch, or the parent is unknown.
         moves: The moves of the execution, in the order of the source.
         line: The number of the line with the whole execution. None if there is no such line.
-        planned: The planned branches of the current group, which were not created: the number of the first branch, the
-            number after the last, and whether they ended before they were created. None if there are no planned
-            branches, or they are unknown.
+        planned: The branches of the current group that are not created yet: the number of the first of them, the
+            number after the last of them, and whether they count as ended, so that they are never created. None if
+            there are no such branches, or they are unknown.
     """
 
     saga_id: str
@@ -177,7 +177,8 @@ class Reader:
     def _read(self, items: Iterable[Any], path: str) -> Iterator[Trace]:
         """The traces in *items*. *path*: the file, for messages.
 
-        An exported execution is yielded immediately. Executions from single moves are yielded at the end.
+        An item can be a whole exported execution, which is yielded immediately. Or an item is a single move, such as a
+        line of a log. The executions that are collected from such moves are yielded at the end.
         """
         by_moves: dict[str, Trace] = {}
         exported = number = 0

@@ -115,7 +115,8 @@ class Conformance:
         """Raise if an execution does not conform or could not be checked, or if the journal is damaged.
 
         Raises:
-            ConformanceError: The message has these executions, each with its first illegal move or the reason.
+            ConformanceError: The message has these executions, each with its first illegal move or the reason why it
+                could not be checked.
         """
         if not self.ok:
             raise ConformanceError(self)

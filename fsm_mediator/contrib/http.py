@@ -33,7 +33,7 @@ def error_status(error: MediatorError) -> int:
 
 
 def error_body(error: MediatorError) -> dict[str, str]:
-    """The body of an error response: the error's message, or the same text for every error of status 500 or 503."""
+    """The body of an error response: the error's message. For status 500 or 503, a fixed text without details."""
     status = error_status(error)
     return {"error": str(error) if status < 500 else "the operation is not available now; send the request again"}
 

@@ -102,7 +102,7 @@ def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Map
 def _nearly(name: str, known: tuple[str, ...]) -> str | None:
     """The name in *known* that *name* misspells. None if *name* is known, or is another word.
 
-    Names that contain a known name (``executed``), hidden names and constants count as other words.
+    Names that contain a known name (``executed``), or that begin with ``_`` or a capital letter, count as other words.
     """
     if name in known or not name[:1].islower() or any(each in name for each in known):
         return None

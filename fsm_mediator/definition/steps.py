@@ -61,7 +61,7 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
             None.
         in_doubt: Whether an earlier attempt of `execute` may have had an effect, although it gave no answer.
         error: In ``compensate``, the error that started the compensation. Otherwise None.
-        seq: The number of the record that announced this attempt. A later attempt of an execution always has a higher
+        seq: The number of the record that was written before this attempt. A later attempt of an execution has a higher
             number. *attempt* starts at 1 again for each step and after an operator's retry.
     """
 
@@ -139,8 +139,8 @@ class Step(Generic[Result_co]):
         overtake: Whether to repeat or compensate a call that exceeds time-out and grace, although it may still run. If
             False, the saga gets stuck instead. (Python cannot end a thread, or a coroutine that ignores its
             cancellation.)
-        pivot: Whether the step is the go/no-go step. A failure before the pivot makes the saga compensate. After the
-            pivot the saga is only completed.
+        pivot: Whether the step is the go/no-go step. A failure before the pivot makes the saga compensate. A failure
+            after the pivot does not: the step is repeated, or the saga gets stuck.
         repeatable: Whether an attempt in doubt may be repeated (with the same idempotency key).
         in_doubt_on: Exception types that leave an attempt in doubt: the effect may have happened.
         no_effect_on: Exception types that leave no doubt, although *in_doubt_on* has a base class of them. The effect

@@ -103,8 +103,8 @@ class Signal(Wait):
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        timeout: The maximum wait in seconds. After that the saga compensates, or gets stuck if the signal comes
-            after the pivot. None for no limit.
+        timeout: The maximum wait in seconds. After that the saga compensates. If the `Signal` is placed after the
+            pivot, the saga gets stuck instead. None for no limit.
         payload: The type of the signal's value. None if any value is allowed.
 
     Raises:

@@ -153,7 +153,7 @@ class Diagram:
     def _once(self, what: str, make: Callable[[], T]) -> T:
         """The result of *make*. Later calls with the same *what* return the stored result.
 
-        Diagrams without a run and without statistics share the results of their machine.
+        If diagrams of the same machine have no run and no statistics, they share the stored results.
         """
         own = self.run is not None or self.numbers is not None
         results = self._own if own else _results.setdefault(self.saga.machine, {})

@@ -223,7 +223,7 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
 
 
 def _in_order(machine: CompiledMachine) -> Iterator[tuple[Part, Callback | None]]:
-    """Yield each part, in the order in which the machine's transitions execute the parts, and the part's callback."""
+    """Yield each part in the order of execution, and the function that the part calls, or None if it calls none."""
     onward = {move.source: move.target for move in machine.moves() if move.event in ("start", "executed")}
     state = onward.get(PENDING, SUCCEEDED)
     while state != SUCCEEDED:

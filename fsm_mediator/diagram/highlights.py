@@ -75,7 +75,7 @@ class Highlight(msgspec.Struct, kw_only=True):
 
     @property
     def signed_note(self) -> str:
-        """The note after a sign that repeats the meaning of the colour, for example ``▶`` for the current node."""
+        """The note with a sign before it. The sign means the same as the colour: ``▶`` for the current node."""
         sign = "■ " if self.ended else "▶ " if self.current else "✗ " if self.failed else "↩ " if self.undone else ""
         return sign + self.note
 
@@ -145,7 +145,7 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) ->
 def _mark_step(marks: Marks, record: Record, phase: str) -> None:
     """Mark the node that executes the step of *record* as given up or undone.
 
-    The run may have left another node of the step, for example the node that retries it.
+    *record* may belong to another node of the step, for example to the node that retries the step.
     """
     path = path_of(record.source)
     undone = record.event in ("compensated", "settled_undone") and f"{COMPENSATING}.{path}" in marks

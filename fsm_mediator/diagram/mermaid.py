@@ -131,7 +131,7 @@ def _within(cluster: Cluster) -> Iterable[str]:
 
 
 def _style(node: Node) -> str:
-    """The name of the class that has a node's colours in the chart. It has the phase and the marks of the run."""
+    """The name of the Mermaid class that sets a node's colours. It is made from the node's phase and marks."""
     mark = node.mark
     words = {
         "pivot": node.pivot and node.phase == EXECUTING,

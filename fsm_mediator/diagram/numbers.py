@@ -1,4 +1,4 @@
-"""Statistics on a picture: on its boxes and lines, and as a colour of the ramp for each step.
+"""Statistics on a picture: on its boxes and lines, and as a colour of each step, from pale (low) to strong (high).
 
 This module chooses only the index of a colour. It contains no colours and writes no format.
 """
@@ -63,8 +63,8 @@ class Numbers:
 def limits_of(every: Sequence[Numbers]) -> list[float]:
     """The lowest value of each colour except the palest. The lowest limit is first.
 
-    The limits are numbers of the series …, 0.1, 0.3, 1, 3, 10, 30, …: the last of these numbers, up to the largest
-    value of a step.
+    The limits are taken from the series …, 0.1, 0.3, 1, 3, 10, 30, …. They are the four largest numbers of the series
+    that are not above the largest value of a step.
     """
     most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
     if most <= 0:
@@ -77,7 +77,7 @@ def limits_of(every: Sequence[Numbers]) -> list[float]:
 def with_numbers(
     picture: FlowPicture, numbers: Numbers, every: Sequence[Numbers], beside: FlowPicture | None = None
 ) -> FlowPicture:
-    """A copy of *picture* with the statistics *numbers* on its steps and lines. *beside* is its second picture.
+    """A copy of *picture* with the statistics *numbers* on its steps and lines. *beside* is the picture at its right.
 
     *every* has the statistics of both pictures, so that a colour or a line's width has the same meaning in both.
     """

@@ -31,7 +31,7 @@ class Branching:
     """The data about the branches of an execution's groups, and the methods that start, cancel and undo them.
 
     Attributes:
-        execution: The execution, folded from its records. None before it is loaded.
+        execution: The execution, replayed from its records. None before it is loaded.
         start: The input that the engine got when the execution started.
         items: The items in the inbox.
         unread: Whether the inbox has an item that was not passed to a turn yet.
@@ -76,7 +76,7 @@ class Branching:
         Args:
             holds: A function that returns whether the wait is over.
             until: A time, in seconds since the epoch. None to wait without limit.
-            rests: Whether to update the projection before a long wait.
+            rests: Whether to update the journal of the `Projection` before the wait, if the wait is long.
 
         Returns:
             Whether the time *until* was reached.
@@ -100,7 +100,7 @@ class Branching:
     # The loop
 
     async def turn(self, **request: Any) -> Data:
-        """Make the next turn, fold its records, and return its result. *request*: as for `Turns.turn`."""
+        """Make the next turn, apply its records, and return its result. *request*: as for `Turns.turn`."""
         raise NotImplementedError
 
     async def report(self, execution: Execution) -> None:
@@ -108,9 +108,10 @@ class Branching:
         raise NotImplementedError
 
     async def join(self, execution: Execution) -> None:
-        """Start or undo the branches of the current group. If all of them have settled, make a turn.
+        """Start or undo the branches of the current group. Then make a turn, or wait.
 
-        Otherwise wait until a branch changes, an item comes to the inbox, or an operator sends a verb.
+        If all branches have settled, or the inbox has an unread item, make a turn. If there is no turn or it makes no
+        record, wait until a branch changes, an item comes to the inbox, or an operator sends a verb.
         """
         part = execution.machine.places[execution.state].part
         assert part is not None
@@ -166,9 +167,10 @@ class Branching:
         self.branch_ended(path, name, {**start, "summary": {"state": STUCK, "error": error}})
 
     def note(self, path: str, name: str, summary: Data) -> None:
-        """Store *summary*, the status of a branch. If the branch has settled, start its successor.
+        """Store *summary*, the status of a branch. If the branch has settled, start its successor, if it has one.
 
-        The successor does not start if the branch failed and its failure cancels the other branches.
+        The successor is the branch that waits for this branch to settle, because of the group's ``at_most``. It does
+        not start if the branch failed and its failure cancels the other branches.
         """
         self.changed = True
         self.branches[path][name]["summary"] = summary
@@ -221,7 +223,7 @@ class Branching:
     def summaries(self, execution: Execution) -> list[Data]:
         """The status of each branch of the current group, for the key ``branches`` of a turn's request.
 
-        Besides the summary, a status has the branch's ``name`` and whether a turn must ``undo`` the branch.
+        A status is the branch's summary and two more keys: ``name``, and ``undo``: whether the branch must be undone.
         """
         of = self.branches.get(self.path_of_group(), {})
         undone = execution.phase == COMPENSATING

@@ -1,8 +1,9 @@
-"""Driving: the loop that drives one execution on an engine. It requests turns, folds their records, and waits.
+"""Driving: the loop that drives one execution on an engine. It requests turns, applies their records, and waits.
 
-The loop is the same for all engines. Engines differ in how they make a turn durable, wait, send messages and start
-branches. Each adapter has a subclass with the methods for these tasks. The order in which the loop calls these methods
-depends only on the engine's log. So a replay makes the same calls.
+A turn performs at most one effect, such as a call of a step, and returns the new records: see `Turns.turn`. The loop
+is the same for all engines. Engines differ in how they make a turn durable, wait, send messages and start branches.
+Each adapter has a subclass with the methods for these tasks. The order in which the loop calls these methods depends
+only on the engine's log. So a replay makes the same calls.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Driving(Branching):
         raise NotImplementedError
 
     async def follow(self) -> None:
-        """Write all records of the execution to the projection, if there is one."""
+        """Write all records of the execution to the journal of the `Projection`, if there is one."""
         raise NotImplementedError
 
     async def answer(self, asked: Any, refusal: str | None) -> None:
@@ -109,7 +110,7 @@ class Driving(Branching):
     # Turns
 
     async def turn(self, **request: Any) -> Data:
-        """Make the next turn, fold its records, and return its result.
+        """Make the next turn, apply its records, and return its result.
 
         If a worker is lost, or a probe must be called again, the turn is repeated.
         """

@@ -70,7 +70,8 @@ class EngineMediator(Refusals):
     async def _standing(self, saga_id: str) -> Data:
         """The state of an execution.
 
-        The keys are ``opening``, ``rows`` (the records), ``items`` (the inbox) and ``rests`` (whether it rests).
+        The keys are ``opening``, ``rows`` (the records), ``items`` (the inbox) and ``rests``: whether the execution has
+        ended, or waits for an operator or a signal.
 
         Raises:
             UnknownExecutionError: The engine has no execution with this id.
@@ -181,7 +182,7 @@ class EngineMediator(Refusals):
         return ended
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or is parked. See `Mediator.wait`."""
+        """Wait until an execution has ended, is stuck, or waits for a signal. See `Mediator.wait`."""
         check_id_argument(saga_id)
         if timeout is not None:
             check_seconds("timeout (seconds)", timeout)

@@ -1,8 +1,8 @@
 """Projection: copies the executions of an engine into a journal. So commands such as ``list``, ``show`` and verbs work.
 
 The engine's log stays the source of truth. Before each turn, the earlier records of the execution are written to the
-journal. These records are already in the log, so the journal is never ahead of the log. When an execution rests or
-ends, the journal has all of its records.
+journal. These records are already in the log, so the journal is never ahead of the log. When an execution has ended, or
+waits for an operator or a signal, the journal has all of its records.
 
 In the journal, the engine owns these executions and counts as always alive. So no driver of this library claims them. A
 cancel, a signal or a verb in an inbox of the journal is sent to the engine. If the engine refuses a verb, the refusal
@@ -104,7 +104,7 @@ class Projection:
             self._definitions = known
 
     def _owned(self, acceptance: Acceptance) -> Entry | None:
-        """The journal's entry of the execution, with the engine as its owner. None if the execution was released.
+        """The journal's entry of the execution, with the engine as its owner. None after `release` of the execution.
 
         If the journal does not have the execution, the execution is added in a dormant state, so that no driver claims
         it before the engine does.

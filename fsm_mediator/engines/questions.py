@@ -32,9 +32,10 @@ def may_decide(execution: Execution) -> bool:
 
 
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The paths of the steps that cannot be undone in *execution*, a succeeded branch, and in its own branches.
+    """The steps that keep their effects if *execution*, a succeeded branch, is not undone. Returns their paths.
 
-    *below*: the data of its own branches, with their ``summary``, by the path of the group and the name of the branch.
+    These are all steps of *execution*, and the leftovers of its own branches. *below*: the data of these branches, with
+    their ``summary``, by the path of the group and the name of the branch.
     """
     found: list[str] = []
     for part in execution.saga.parts:

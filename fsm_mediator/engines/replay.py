@@ -5,9 +5,9 @@ It returns the new records as rows, and the engine logs the rows. When the engin
 applies the rows and makes no decision again. So only turns read retry policies and call deciding functions, and the log
 needs no pickled exceptions.
 
-For each execution, an adapter stores the opening, the rows and the inbox. It reads `Execution.effect`. If the effect is
-a wait, the adapter waits. Otherwise it lets the engine log the result of `Turns.turn`. All data for the engine is plain
-JSON data, with values as JSON texts.
+For each execution, an adapter stores the opening (the data with which the execution was accepted), the rows and the
+inbox. It reads `Execution.effect`. If the effect is a wait, the adapter waits. Otherwise it lets the engine log the
+result of `Turns.turn`. All data for the engine is plain JSON data, with values as JSON texts.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Turns:
         return {**_fields(acceptance), "payload": payload}
 
     def begun(self, opening: Mapping[str, Any]) -> list[Row]:
-        """The first rows of a new execution: they announce its first step. Logging them with the opening saves a turn.
+        """The first rows of a new execution, before its first step. Logging them with the opening saves a turn.
 
         The list is empty if the first part is a wait, because only a turn can enter a wait.
         """
@@ -136,7 +136,7 @@ class Turns:
         return [list(row) for row in record_rows(execution.history, execution.saga_id, self.codec)]
 
     def acceptance(self, opening: Mapping[str, Any]) -> Acceptance:
-        """The acceptance in *opening*, with its payload as `msgspec.Raw`."""
+        """*opening* as an `Acceptance`: how the execution was accepted. The payload is `msgspec.Raw`."""
         fields: Data = {name: opening.get(name) for name in _ACCEPTANCE_FIELDS}
         return Acceptance(**fields, payload=msgspec.Raw(opening["payload"].encode()))
 
@@ -279,12 +279,12 @@ class Turns:
             rows: The execution's records.
             request: The adapter's data for the turn. Each key is optional. ``items``: the inbox. ``verb``: an
                 operator's command. ``branches``: the statuses of the branches. ``crashes``: the numbers of lost workers
-                since the last progress and in this state. ``not_before``: a time that was reached.
+                since the last progress and in this state. ``not_before``: the earliest time of the turn.
 
         Returns:
             ``rows``: the new records, as rows. And these keys, if they have a value:
 
-            - ``new``: the openings of branches to start. A successor starts after its predecessor has settled.
+            - ``new``: the openings of branches. A branch starts at once if it is not the ``successor`` of another.
             - ``cancels``: whether a failed branch cancels the other branches.
             - ``taken``: the numbers of the processed items.
             - ``forwarded``: the items for branches, each with the id of the branch.

@@ -31,6 +31,7 @@ from fsm_mediator.states import (
     WAITING,
     is_within,
     name_of,
+    names_of,
     outer_path,
     split_name,
 )
@@ -55,14 +56,14 @@ class ExecutionData:
         saga: The definition.
         acceptance: The acceptance that created the execution: its saga, payload and time.
         saga_id: The id of the execution.
-        machine: The machine of the saga. If the current settings exclude the execution's state, the saga's widest
-            machine.
+        machine: The machine of the saga. If this machine lacks the execution's state under the current settings, it is
+            `Saga.widest_machine`, which has every possible state.
         places: The phase and the part of every state, copied from *machine*, because its attributes are slow to read.
         events: The events of *machine* by name, copied for the same reason.
         state: The machine's state. Only the machine sets it.
         effect: The next effect. None if the execution is pending, stuck or ended.
         seq: The number of the last record. 0 before the first record.
-        attempt: The number of the last announced attempt, from 1.
+        attempt: The number of the last attempt that was announced: journaled before it began. From 1.
         doubt: Whether the current part is in doubt: it may have had its effect, although no answer says so.
         due_at: The end of the current wait, in seconds since the epoch. None if there is no wait, or it has no end.
         deadline_at: The deadline, in seconds since the epoch. None if there is none. An operator's retry removes it.
@@ -81,10 +82,10 @@ class ExecutionData:
         consumed: The numbers of the inbox items that may be deleted, because they had their effect or are obsolete.
         forwarded: Signals for branches that came to the inbox of this execution, as (branch id, item). The next commit
             posts them to the branches.
-        new_branches: The branches that the last record creates. The commit of this record takes them.
+        new_branches: The branches that the last record creates. The commit with this record also creates the branches.
         undecided: The exception of the current part's deciding function. None if the function returned an answer.
-        poison: The error to raise instead of a call of the next deciding function, because drivers died in it
-            repeatedly. None if the function may be called.
+        poison: The error to raise instead of a call of the next deciding function, because drivers died repeatedly
+            during calls of this function. None if the function may be called.
         parent_results: A function that returns the results that the parent had when the group began. Only for a branch
             that was made from a single step; otherwise None.
         encoding: The `Encoding` that makes copies of payloads and results, equal to the values that the journal
@@ -216,7 +217,7 @@ class ExecutionData:
 
     @property
     def decides_next(self) -> bool:
-        """Whether the next move forward calls a deciding function. False while an attempt is announced."""
+        """Whether the next move forward calls a deciding function. True only in a pending or waiting execution."""
         phase, part = self.places[self.state]
         parts = self.saga.parts
         following = 0 if part is None else parts.index(part) + 1
@@ -267,7 +268,7 @@ class ExecutionData:
         return payload if self.encoding is None else self.encoding.payload(self.saga, payload)
 
     def context(self, effect: Effect) -> Context:
-        """The context for the callback of *effect*."""
+        """The `Context` for the function of the step that *effect* calls."""
         part = effect.part
         compensating = effect.kind == COMPENSATE
         return Context(
@@ -328,30 +329,28 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     *scope*: the prefix of a nested saga's paths. Only its results are returned. Empty for the whole saga.
     """
     seen: dict[str, Any] = Results()
-    last, inside = scope[:-1], seen
-    containers = {last: seen}
+    last, inside, depth = None, seen, scope.count(".")
     for path, value in answered.items():
         if not scope or path.startswith(scope):
             outer, name = _outer_and_name(path)
-            if outer != last:  # usually the previous part is in the same nested saga
-                last, inside = outer, _container(containers, outer)
+            if outer is not last:  # mostly the part before is in the same nested saga
+                last, inside = outer, seen
+                for each in outer[depth:]:
+                    inside = inside.setdefault(each, {})
             inside[name] = value
     return seen
 
 
 @functools.lru_cache(maxsize=PLACES_KEPT)
-def _outer_and_name(path: str) -> tuple[str, str]:
-    """The path of the nested saga that contains the part at *path*, and the name of the part.
+def _outer_and_name(path: str) -> tuple[tuple[str, ...], str]:
+    """The names of the nested sagas that contain the part at *path*, and the name of the part.
 
     The result is cached, because every outcome needs it. So all outcomes share the strings.
     """
-    return sys.intern(outer_path(path)), sys.intern(name_of(path))
+    return _names_of(outer_path(path)), sys.intern(name_of(path))
 
 
-def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
-    """The dictionary of the nested saga at *path*. If there is none, it is created in *containers*."""
-    inside = containers.get(path)
-    if inside is None:
-        outer, name = _outer_and_name(path)
-        inside = containers[path] = _container(containers, outer).setdefault(name, {})
-    return inside
+@functools.lru_cache(maxsize=PLACES_KEPT)
+def _names_of(path: str) -> tuple[str, ...]:
+    """The names in *path*. The parts of a nested saga share one tuple."""
+    return tuple(map(sys.intern, names_of(path))) if path else ()

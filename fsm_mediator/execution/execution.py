@@ -231,7 +231,7 @@ class Execution(ExecutionData):
             self.consumed += (item.number,)
 
     def _is_moot(self, path: str) -> bool:
-        """Whether the signal at *path* exists, but will never be used, because the execution failed or ended.
+        """Whether the saga has a signal at *path* that will never be used, because the execution failed or ended.
 
         The item of such a signal stays in the inbox.
         """

@@ -79,9 +79,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         event: One of the machine's events.
         value: The result that the record stores.
-        unbegun: The number of attempts that were announced and will not be made.
-        widest: Whether the widest machine may make the move. The current settings may have removed the transition from
-            the saga's own machine.
+        unbegun: The number of attempts that a record announced, but that will not begin.
+        widest: Whether `Saga.widest_machine`, which has every possible transition, may make the move. The saga's own
+            machine may lack the transition under the current settings.
     """
 
     event: str
@@ -341,7 +341,7 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
 
 
 def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:
-    """The error of the attempt that ended with *answer*, whether it is in doubt, and whether it is repeated."""
+    """The error of an attempt at *part*, whether the attempt is in doubt, and whether *policy* repeats the attempt."""
     if isinstance(answer, Raised):
         error = answer.error
         if isinstance(error, Exception) and not isinstance(error, SPECIAL):
@@ -357,7 +357,7 @@ def _attempt_of(data: ExecutionData, part: Part) -> str:
 
 
 def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> BaseException:
-    """The error of the attempt that ended with *answer*. *attempt*: a description of it, for the message."""
+    """The error of the attempt that ended with *answer*. *attempt*: the number and part of the attempt, as text."""
     if isinstance(answer, Raised):
         return answer.error
     if isinstance(answer, (TimedOut, Abandoned)):
@@ -388,7 +388,7 @@ def _give_up(
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
-    """The decision to give up *part* by *event*: too many drivers died without progress. The saga is then stuck."""
+    """The decision to give up *part* with *event*: too many drivers died at this part. The saga is then stuck."""
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )
@@ -424,7 +424,7 @@ def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError 
 
 
 def _cancelled(cancel: InboxItem) -> SagaCancelledError:
-    """The error of a cancel. If the cancel has a name, the failure of another branch caused it."""
+    """The error of a cancel. A cancel that has the name of a branch was caused by the failure of that branch."""
     return (SiblingFailedError if cancel.name else SagaCancelledError)(cancel.reason or "it was cancelled")
 
 

@@ -90,8 +90,8 @@ class Explorer:
         """Let an event happen at the shown moment, and drop all later moments.
 
         Args:
-            what: The number of a choice (the first of `choices` has the number 1), or its label. The label of an action
-                that only `verify` tries is accepted too.
+            what: The number of a choice (the first of `choices` has the number 1), or its label. The labels of the
+                rare actions that only `verify` tries are accepted too, although `choices` does not list them.
 
         Returns:
             The moment after the event.
@@ -148,7 +148,7 @@ class Explorer:
     def _possible(self, actions: ActionModel | None = None) -> list[tuple[Action, Moment]]:
         """Every action that can happen at the shown moment, each with the moment after it.
 
-        If the saga's own functions decide something during the action, each possible decision is an element of its own.
+        If a function of the saga decides something during the action, there is one element for each possible decision.
         """
         return [
             (action, attrs.evolve(after, label=f"{action.label}{decided}"))
@@ -265,7 +265,8 @@ def explore(
         path: The labels of the choices that are made first, for example the path of a verifier's counterexample.
         view: The view of the diagram: ``detail`` or ``steps``.
         theme: The theme of the diagram: ``light`` or ``dark``. It is used until the notebook's own theme is known.
-        strict: Whether a step may also raise after its effect without reporting doubt, which is against the rules.
+        strict: Whether the choices include that a step raises after its effect without reporting doubt. Steps must
+            not do this.
 
     Raises:
         DefinitionError: *saga* is not a saga, or there is no such view or theme.

@@ -1,4 +1,7 @@
-"""The ledger: for each part, its real effect and its effect according to the records. A difference shows doubt."""
+"""The ledger: for each part, its real effect and its effect according to the records.
+
+A part is in doubt if the records do not show whether it had its effect.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ class Choice:
         label: The action in words, such as ``charge times out, after its effect``. If the saga has a function that
             decides at this point, the function is not called. There is one choice for each answer of the function, and
             the label contains the answer.
-        who: The origin of the action: ``participant``, ``driver``, ``others`` or ``person``.
+        who: The origin of the action: ``participant`` (the code of a step), ``driver``, ``others`` (writers to the
+            inbox, and the clock) or ``person`` (an operator).
         event: The event that the action causes in the machine. Empty if the action causes no transition.
         nature: The kind of the transition's edge in a diagram. None if the action causes no transition.
         leads_to: The state of the saga after the action, in words.

@@ -38,7 +38,10 @@ def to_asl(saga: Saga) -> dict[str, Any]:
 
 
 def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
-    """The state machine of *flow*, as JSON types: first the states of the steps, then those of the compensations."""
+    """The state machine for *flow*, the parts of a saga or of a branch, as JSON types.
+
+    The states of the steps come first, then the states of the compensations.
+    """
     onward = {line.source: _name(line.target) for line in flow.forward}
     back = {line.source: line.target for line in flow.back}
     undone = set(back.values())
@@ -67,9 +70,10 @@ def _machine(flow: Flow, saga: Saga) -> dict[str, Any]:
 
 
 def _states(box: StepBox, saga: Saga, following: str, catch: list[str]) -> dict[str, Any]:
-    """The states of *box*, by name: one state, and for a choice also the states of its branches.
+    """The states for *box*, by name: one state, and for a choice also the states of its branches.
 
-    *following*: the next state. *catch*: the state after a failure, or an empty list.
+    *box*: a part of the saga, as a box of the diagram ``steps``. *following*: the next state. *catch*: the state after
+    a failure, or an empty list.
     """
     part, name = saga.part(box.path), _name(box.id)
     known = saga.branches.get(box.path, {})

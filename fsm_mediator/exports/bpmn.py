@@ -81,7 +81,10 @@ class _Process:
         return ET.SubElement(self.process, f"{{{MODEL}}}{tag}", attributes)
 
     def _placed(self, tag: str, name: str, title: str, box: Box, *, small: bool = False, **more: str) -> ET.Element:
-        """Add an element for *box*, store its position in the stretched diagram, and return the element."""
+        """Add the BPMN element for *box*, and return the element.
+
+        The position of the element is stored in `places`. The BPMN diagram is the diagram ``steps``, stretched.
+        """
         wide, high = (_SMALL, _SMALL) if small else (box.width * _WIDER, box.height * _WIDER)
         self.places[_id(name)] = Box(box.x * _WIDER - wide / 2, box.y * _HIGHER - high / 2, wide, high)
         return self._element(tag, id=_id(name), name=title, **more)
@@ -154,5 +157,5 @@ def _points(source: Box, target: Box, turn: float) -> list[tuple[float, float]]:
 
 
 def _id(*names: str) -> str:
-    """The XML id for an element with these names."""
+    """The XML id of an element. *names*, such as the path of its part, identify the element in the process."""
     return f"n{digest_of(chr(0).join(names))}"

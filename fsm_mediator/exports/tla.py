@@ -4,7 +4,7 @@ The table in the module has the rows of the machine, and a variable has the effe
 ``template.tla`` beside this file has the text that is the same for all sagas. It defines the possible outcomes of an
 attempt in each phase, and the row that follows from each outcome. So the template states the rules of ``execution`` a
 second time, in another language. A difference between the two shows a mistake. A test compares the states that TLC
-reaches with the states that `verify` reaches by the production rules.
+reaches with the states that `verify` reaches by the rules of ``execution``.
 
 Source: Lamport, "Specifying Systems", 2002.
 """

@@ -39,7 +39,7 @@ def next_attention_at(
     Args:
         state: The execution's state.
         held: Whether a driver owns the execution.
-        mail: The number of items in the inbox that no driver has seen and that call a driver: see `has_driver_look`.
+        mail: The number of unseen inbox items for which a driver must look at the execution: see `has_driver_look`.
         wake_at: When a driver must drive the execution even without a new item.
         awaits: Whether the execution is between two attempts and waits for *wake_at* or an item.
 
@@ -57,7 +57,7 @@ def next_attention_at(
 
 
 def has_driver_look(kind: str, state: str) -> bool:
-    """Whether an unseen item of this kind calls a driver to an execution in this state."""
+    """Whether a driver must look at an execution in this state if its inbox has an unseen item of this kind."""
     return kind in VERBS or not is_settled(state) or (kind == CHILD and state not in ENDED)
 
 

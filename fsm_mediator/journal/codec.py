@@ -206,7 +206,7 @@ class Codec:
     def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
         """Return *value* after encoding and decoding.
 
-        If *in_order* is set, sets in the value are encoded in an order that is the same in every process.
+        If *in_order* is True, the elements of each set in *value* get an order that is the same in every process.
         """
         back = self.decode(self.encode(value, what), type, what)
         if type is not Any:
@@ -217,7 +217,7 @@ class Codec:
         return self._in_order(value, back, type, what) if in_order and not same else back
 
     def _warn_of_change(self, value: Any, back: Any, what: str) -> None:
-        """Warn if decoding changes *value*, which has no declared type. There is one warning for each *what*."""
+        """Warn if decoding changes *value*, which has no declared type. It warns at most once for each *what*."""
         if what in self._warned:
             return
         self._compared.add(what)
@@ -384,7 +384,7 @@ def _holds_no_number(value: Any) -> bool:
 
 
 def _in_order_of(back: Any, ordered: Any) -> Any:
-    """Return *ordered*, with its dicts in the order of the dicts of *back*."""
+    """Return *ordered*, but with the keys of its dictionaries in the order that they have in *back*."""
     if type(back) is dict and type(ordered) is dict:
         return {key: _in_order_of(value, ordered[key]) for key, value in back.items()}
     return ordered

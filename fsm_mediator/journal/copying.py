@@ -41,14 +41,14 @@ class CopyableJournal(Protocol):
     """A journal that can be copied, and can become the copy of another journal."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
-        """Call *take* with every row, in a transaction that locks out writers.
+        """Call *take* once, with the rows of all tables, in a transaction that locks out writers.
 
         Raises:
             RefusedError: A living driver is enlisted.
         """
 
     def fill(self, kept: Kept) -> dict[str, int]:
-        """Write all rows of *kept* in one transaction. Returns the number of rows of each table.
+        """Write the rows of all tables, *kept*, in one transaction. Returns the number of rows of each table.
 
         Raises:
             RefusedError: The journal is not empty.

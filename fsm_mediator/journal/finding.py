@@ -55,7 +55,7 @@ class Filter(msgspec.Struct, frozen=True):
 
     @property
     def phases(self) -> list[str]:
-        """The states and phases of *states*, and ``stuck_executing`` if ``stuck`` is among them."""
+        """The names in *states*, and ``stuck_executing`` if ``stuck`` is among them."""
         return [*self.states, *((STUCK_EXECUTING,) if STUCK in self.states else ())]
 
     @property
@@ -96,7 +96,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def failure_of(state: str, history: Iterable[Record]) -> tuple[str | None, str | None]:
-    """The type of an execution's last failure, and the path of its present step. Each can be None.
+    """The type of an execution's last failure, and the path of the execution's present step. Each can be None.
 
     After the execution has ended, the second value is the path of the step that failed.
     """
@@ -246,8 +246,8 @@ def conditions(
     Args:
         chosen: The filter.
         templates: The condition for each field of a filter, in the SQL of one database.
-        mark: The placeholder for a parameter. All placeholders in one condition stand for the same value.
-        many: Makes one parameter from several texts.
+        mark: The placeholder for a parameter. If a condition has several placeholders, all stand for the same value.
+        many: Makes one parameter from several texts, for a condition that compares a column with all of them.
     """
     asked: list[tuple[str, Any]] = [("states", many(chosen.phases))] if chosen.states else []
     fields = "since", "until", "parent", "text", "error", "step"

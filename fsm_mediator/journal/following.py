@@ -102,7 +102,7 @@ class CountedJournal(Protocol):
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
         """The changes after a cursor, without values. The cursors are the same as for `FollowedJournal.changes`.
 
-        Executions that were deleted after the first call on this journal are included.
+        The deletion of an execution is a change too, if it comes after the first call on this journal.
 
         Raises:
             JournalError: *after* is no cursor of this journal, or the journal cannot be read.

@@ -12,7 +12,7 @@ forgotten.
 
 
 class ForgottenIds:
-    """Digests of deleted ids. Each takes some 70 bytes. There are 2**64 digests, so two ids hardly ever share one.
+    """Digests of deleted ids. A digest takes some 70 bytes. It has 64 bits, so two ids hardly ever share one.
 
     Attributes:
         digests: The digests. The digest of an id is the result of ``hash``, which differs from process to process.

@@ -114,7 +114,8 @@ class GroupCommit(Generic[J]):
         """Do *jobs* durably, in one transaction that other threads may share. Returns the result of each job.
 
         Raises:
-            JournalError: The transaction failed. Nothing was done.
+            JournalError: The transaction failed and nothing was done. Or the leading thread was interrupted, and it is
+                not known whether the jobs were done.
         """
         waiter = Waiter(jobs)
         try:

@@ -122,9 +122,9 @@ class Lines:
     def _secrets(
         self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
     ) -> dict[str, Any]:
-        """The fields with texts of people and of user code: *name*, ``error`` and ``reason``.
+        """The fields with texts of people and of user code: the field called *name*, ``error`` and ``reason``.
 
-        If these texts are sealed, the fields are empty, and the field ``sealed`` has all the texts.
+        If the texts are sealed, these fields have no text, and the field ``sealed`` has all the texts.
         """
         fields = {"error": error, "reason": reason} if name == "value" else {}
         if is_sealed(value):

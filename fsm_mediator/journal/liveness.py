@@ -57,7 +57,11 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
 
 
 def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
-    """Whether a journal can delete *driver*, a driver that owns no execution."""
+    """Whether a journal can delete *driver*, a driver that owns no execution.
+
+    The driver's process must have ended. If this process cannot see that process, the driver can be deleted when it has
+    not renewed its lease for a week.
+    """
     exists = process_exists(driver)
     return now - last_beat > _REMEMBERED if exists is None else not exists
 
@@ -93,7 +97,10 @@ class LivenessCheck:
 
 
 def process_exists(driver: Driver) -> bool | None:
-    """Whether the process of *driver* exists. None if this process cannot see that process. True for an engine."""
+    """Whether the process of *driver* exists. None if this process cannot see that process.
+
+    True if the driver is a workflow engine, which has no process.
+    """
     if driver.is_engine:
         return True
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
@@ -191,7 +198,7 @@ def start_time_of_this_process() -> str | None:
 def process_start_time(pid: str) -> str | None:
     """The time at which a process started, in ticks since boot.
 
-    Empty if the process has ended. None if there is no such process, or if the process is hidden.
+    Empty if the process has ended and is still listed (a zombie). None if there is no such process, or if it is hidden.
     """
     try:
         stat = _read(f"{pid}/stat")

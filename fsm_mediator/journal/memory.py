@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import math
@@ -134,7 +133,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
                 if saga_id not in changed and not receiver.shared:  # the driver that shares a row reads this object
-                    receiver = changed[saga_id] = copy.copy(receiver)
+                    receiver = changed[saga_id] = receiver.__copy__()
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
             self._table.index_branch(commit.acceptance)
@@ -181,7 +180,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         """Open an execution that *driver* owns. Returns its row, or None if the id is taken.
 
         The row uses the list *records* itself: the driver journals a record by appending it to the list. No other
-        write is needed, because nothing is encoded. Call `unshare` before anything else is written.
+        write is needed, because nothing is encoded. Call `Row.unshare` before anything else is written.
         """
         row = Row(acceptance, records)
         row.shared = True
@@ -194,6 +193,15 @@ class MemoryJournal(FindingRows, OperatorRows):
             self._rows[saga_id] = row
             return row
 
+    def share(self, saga_id: str, driver: str, epoch: int) -> Row | None:
+        """The row of an execution, to which its *driver* appends records as after `open_shared`. None if it is lost."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            if row is None or row.epoch != epoch or row.driver != driver:
+                return None
+            row.shared = True
+            return row
+
     def end_shared(self, row: Row) -> None:
         """Free an ended execution, which `open_shared` opened, from its driver."""
         keep, ended = self.keep, self._ended
@@ -203,16 +211,6 @@ class MemoryJournal(FindingRows, OperatorRows):
                 with self._lock:
                     self._table.evict(keep)
         row.driver = None
-
-    @staticmethod
-    def unshare(row: Row) -> None:
-        """Give the row its own copy of its records. If the last record starts branches, the copy lacks this record."""
-        if row.shared:
-            records = list(row.records)
-            if records and records[-1].children is not None:
-                records.pop()
-            row.records = records
-            row.shared = False
 
     def lost(self, saga_id: str) -> JournalError:
         """The error for a driver that no longer owns the execution."""
@@ -321,7 +319,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def _give(self, row: Row, driver_id: str) -> Entry:
         row.abandoned = row.driver is not None
         row.epoch += 1  # first: after an interrupt here no driver owns the execution, instead of two drivers
-        self.unshare(row)
+        row.unshare()
         row.driver = driver_id
         return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
 
@@ -335,7 +333,7 @@ class MemoryJournal(FindingRows, OperatorRows):
                 self._free(row)
 
     def _free(self, row: Row) -> None:
-        self.unshare(row)
+        row.unshare()
         row.driver = None
         row.awaits = False
         row.seen = 0  # the next owner has not seen any item yet

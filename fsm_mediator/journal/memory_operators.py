@@ -19,7 +19,11 @@ from fsm_mediator.states import ENDED, phase_of
 
 
 class OperatorRows:
-    """Optional methods of a `MemoryJournal`: answers to verbs, notes, planned and counted branches, and later items."""
+    """Optional methods of a `MemoryJournal`.
+
+    They return the answers to the verbs of operators, notes, the planned branches of a group, the number of its
+    branches, and the newest items of an inbox.
+    """
 
     _table: Table
     _drivers: dict[str, Driver]
@@ -54,7 +58,7 @@ class OperatorRows:
         return self._table.shapes.get(fingerprint)
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode an execution: see `OperatorJournal.note_fault`."""
+        """Store the reason why a driver could not decode an execution: see `OperatorJournal.note_fault`."""
         with self._lock:
             if saga_id in self._table.rows:
                 self._table.rows[saga_id].fault = epoch, fault

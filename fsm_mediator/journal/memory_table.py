@@ -63,7 +63,7 @@ class Place(msgspec.Struct, frozen=True):
 
     Attributes:
         limit: The limit's name.
-        epoch: The epoch of the execution in which the place was asked for. In a later epoch the place does not count.
+        epoch: The execution's epoch when the execution asked for the slot. In a later epoch the place does not count.
         begun: True for a slot, False for a place in the queue.
     """
 
@@ -120,6 +120,15 @@ class Row:
         row.fault, row.place = self.fault, self.place
         return row
 
+    def unshare(self) -> None:
+        """Give the row its own copy of its records, but not a last record that starts branches: a commit adds it."""
+        if self.shared:
+            records = list(self.records)
+            if records and records[-1].children is not None:
+                records.pop()
+            self.records = records
+            self.shared = False
+
     def after(self, commit: Commit) -> Row:
         """The row that replaces this row when *commit* is written."""
         row = self.__copy__()
@@ -141,7 +150,10 @@ class Row:
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
-        """Whether *commit* is the last commit that was written. Then the caller only needs its result again."""
+        """Whether *commit* repeats the last commit that was written. A repetition is not written again.
+
+        *encodes*: whether records that are equal count as the same. Otherwise they must be the same objects.
+        """
         if self.epoch != commit.epoch:
             return False
         if not commit.records and commit.acceptance is None:
@@ -172,7 +184,7 @@ class Row:
 
     @property
     def has_unseen_message(self) -> bool:
-        """Whether the inbox has an item that no driver has seen and that calls a driver: see `has_driver_look`."""
+        """Whether the inbox has an unseen item for which a driver must look at the execution: see `has_driver_look`."""
         if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and an inbox can be long
             return False
         state = self.state
@@ -187,10 +199,10 @@ class Row:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether this execution, a branch of an ended parent, can still move.
+        """Whether this execution, an ended execution or a branch of one, can still change.
 
-        An ended branch that a driver owns is being undone. A stuck branch cannot move, because a person settled it
-        together with its parent.
+        An ended branch that a driver owns is being undone. A stuck branch cannot change, because a person decided the
+        outcome of the branch and of its parent.
         """
         ended = self.state in ENDED
         return self.driver is not None or (self.has_unseen_message if ended else not is_settled(self.state))
@@ -201,7 +213,7 @@ class Table:
 
     Attributes:
         rows: The executions, by id, in the order of opening.
-        branches: The ids of branches, in order, by the id of their parent. Some of these branches may not exist.
+        branches: The ids of branches, in order, by the id of their parent. Some of these ids may have no row in *rows*.
         ended: The ids of ended executions that are not branches, in the order in which they ended. Used only if the
             journal does not keep all executions.
         forgotten: The ids of deleted executions.
@@ -271,9 +283,10 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete the executions that ended first, until *keep* ended executions are left. One call deletes at most two.
+        """Delete the executions that ended first, until *keep* ended executions are left.
 
-        An execution that can still change goes to the end of the queue instead.
+        One call deletes at most two of them, each with its branches. An execution that can still change goes to
+        the end of the queue instead.
         """
         ended, rows = self.ended, self.rows
         for _ in range(min(2, len(ended) - keep)):

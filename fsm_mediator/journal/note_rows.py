@@ -30,7 +30,7 @@ def note_of(row: Row, cipher: Cipher | None) -> Note:
 
 
 def about_batch(name: str) -> str:
-    """The text to which a cipher binds the arguments of a batch's verb."""
+    """The text to which a cipher binds the arguments of the batch *name*. A batch is one verb for many executions."""
     return f"{name}/batch"
 
 

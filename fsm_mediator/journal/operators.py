@@ -21,7 +21,7 @@ class Fault(msgspec.Struct, frozen=True):
     """The reason why a driver could not decode an execution although the driver knows the definition.
 
     Attributes:
-        type: The name of the type as which a value was decoded. Empty if a record is damaged.
+        type: The name of the type as which a value could not be decoded. Empty if a record is damaged.
         field: The field, as a path from the value, such as ``$.currency``.
         message: The error, as text.
     """
@@ -40,7 +40,11 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class OperatorJournal(Protocol):
-    """A journal that keeps the answers to verbs, and knows the definitions that living drivers can drive."""
+    """A journal that keeps the answers to verbs, and knows the definitions that living drivers can drive.
+
+    A verb is an operator's command to an execution: ``retry``, ``resolve`` or ``undo``. The execution's driver answers
+    the verb.
+    """
 
     def answer(self, name: str) -> VerbAnswer | None:
         """The answer to the verb with this name. None if there is no answer yet, or if the answer was deleted."""
@@ -55,7 +59,7 @@ class OperatorJournal(Protocol):
         """The shape with this fingerprint, as JSON. None if no driver has enlisted with it."""
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode the execution.
+        """Store *fault*, the reason why a driver could not decode the execution.
 
         The fault is valid until the execution has another epoch.
         """

@@ -22,8 +22,8 @@ class SlotJournal(Journal, Protocol):
     To announce an attempt under a limit, a driver writes a commit with `Commit.slot`. In the same transaction the
     journal decides whether the attempt has a slot. The number of slots is the smallest number that a living driver
     declares for this limit in `Driver.limits`. The attempt queues if no slot is free, or if earlier attempts queue for
-    all free slots. The journal then returns `Queued`, and the execution has a ``wake_at`` even if the commit has none.
-    A commit with a ``wake_at`` always queues.
+    all free slots. The journal then returns `Queued`. If the commit has no ``wake_at``, the journal gives the execution
+    one. A commit with a ``wake_at`` lets its attempt queue even if a slot is free.
 
     The queue is in the order of arrival. A commit with records goes to the end of the queue. After a commit without
     records, the execution keeps its place, even under a new driver.

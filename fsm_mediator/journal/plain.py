@@ -58,7 +58,7 @@ def from_plain(hook: Callable[[type, Any], Any] | None, kind: Any, plain: Any) -
 
 @functools.lru_cache(maxsize=1024)
 def _names(model: Any) -> dict[str, bool]:
-    """The arguments with which *model* accepts fields by name, even if the fields have aliases.
+    """The arguments with which ``model_validate_json`` accepts fields by name, even if the fields have aliases.
 
     The journal stores fields by name.
 

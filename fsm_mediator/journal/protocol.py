@@ -61,7 +61,7 @@ class Driver(msgspec.Struct, frozen=True):
 
     @property
     def is_engine(self) -> bool:
-        """Whether the driver is an engine. An engine has no process, and always counts as alive."""
+        """Whether the driver is a workflow engine. It has no process, and always counts as alive."""
         return self.id.startswith(ENGINE)
 
     def __str__(self) -> str:
@@ -95,9 +95,9 @@ class Commit(msgspec.Struct, frozen=True):
             execution starts with epoch 1.
         held: Whether the driver owns the execution after the commit. False if it is parked, stuck or ended.
         wake_at: When a driver must drive the execution again, even without a new inbox item. None for never. If
-            *wake_at* is set in the state of an attempt, the attempt has not begun.
+            the new state is the state of an attempt, a *wake_at* means that the attempt has not begun.
         awaits: Whether the execution is parked between two attempts and waits for *wake_at* or an inbox item.
-        seen: The number of the newest inbox item that the driver has seen. A later item calls a driver.
+        seen: The number of the newest inbox item that the driver has seen. A driver must look at later items.
         taken: The numbers of the inbox items that the commit handles and deletes.
         acceptance: The acceptance that opens the execution. None if the execution exists.
         children: The acceptances of new executions, which are opened pending and without an owner.
@@ -149,8 +149,8 @@ class Entry(msgspec.Struct, frozen=True):
         epoch: How many times drivers have claimed or opened the execution.
         driver: The owner. None if there is no owner: the execution is parked, stuck, ended, or not begun.
         driver_alive: Whether the owner is alive, as far as this process can see.
-        wake_at: When a driver must drive the execution again. Infinite if it is dormant. If *wake_at* is set in the
-            state of an attempt, the attempt was announced and has not begun.
+        wake_at: When a driver must drive the execution again. Infinite if it is dormant. If the state is the
+            state of an attempt, a *wake_at* means that the attempt was announced and has not begun.
         mail: The number of items in the inbox.
         called: Whether the inbox has an item that no driver has seen.
         recoveries: How often the execution was claimed from a dead driver without progress.
@@ -237,7 +237,7 @@ class Journal(Protocol):
     call, the repetition writes nothing more and has the same result. Calls of `post` and `prune` are repetitions if
     they have the same token, a number that no other call has. Without a token (0) a repeated `post` adds another item,
     and a repeated `prune` deletes more. A repeated `claim_some` claims further executions. After a lost answer, `beat`
-    with *everything* names all executions that the driver owns, and `claim` returns each.
+    with *everything* returns the ids of all executions that the driver owns, and `claim` returns the entry of each.
     """
 
     encodes: bool
@@ -307,9 +307,9 @@ class Journal(Protocol):
         """Register *driver*, which counts as alive from now on."""
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """Renew a driver's lease. Returns the ids of its executions that have items in their inbox.
+        """Renew a driver's lease. Returns the ids of the driver's executions with items in their inbox.
 
-        With *everything* it returns the ids of all its executions. There may be many, so a driver sets *everything*
+        With *everything* all ids of the driver's executions are returned. There may be many, so a driver sets it
         only after a claim whose answer was lost.
 
         Raises:
@@ -380,10 +380,11 @@ class Journal(Protocol):
         """Delete at most *limit* executions that ended before *before*, with their records. Returns the number deleted.
 
         An execution is deleted together with its branches, when no branch can change any more. A stuck branch of an
-        ended execution cannot change, because a person settled both.
+        ended execution cannot change, because a person decided the outcome of both.
 
         A deleted id cannot be opened again, because the journal keeps a row for it: see `forgotten`. With *forget_ids*
-        the journal keeps no rows, and deletes the rows of executions that ended before *before*.
+        the journal keeps no such rows. It also deletes the rows that earlier calls kept, if the execution of the row
+        ended before *before*.
 
         A call with the token of an earlier call continues where the earlier call stopped, and returns the total. Tokens
         are kept for a day.

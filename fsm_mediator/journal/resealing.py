@@ -103,9 +103,9 @@ class Sealer:
         return text if sealed == message else msgspec.json.encode((kind, sealed)).decode()
 
     def batch(self, value: str) -> str:
-        """The value of a note that confirms a batch, with the arguments of the verb sealed under the first key.
+        """The value of a note that confirms a batch, with the arguments of the batch sealed under the first key.
 
-        Arguments that cannot be opened are returned unchanged.
+        A batch is one verb for many executions. Arguments that cannot be opened are returned unchanged.
         """
         kept = msgspec.json.decode(value)
         arguments = kept["arguments"]

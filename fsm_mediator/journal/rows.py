@@ -38,7 +38,7 @@ _ACCEPTED: Final = "accepted"
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value cannot be journaled. If a call writes several commits, this error is the result of one commit."""
+    """A value cannot be journaled. In a call with several commits, only the commit with this value is refused."""
 
 
 # To rows
@@ -124,7 +124,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches. Only their count if there are too many, and their names are 0, 1, 2 and so on."""
+    """The names of branches. If there are many, and they are 0, 1, 2 and so on, only the number of names."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
@@ -190,7 +190,7 @@ def execution_row(
 ) -> Row:
     """The new values for an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked, number.
 
-    *unseen*: whether there is an item in the inbox that no driver has seen. None if all *mail* items are such items.
+    *mail*: the number of inbox items. *unseen*: whether any of the items is unseen. None if all of them are unseen.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None

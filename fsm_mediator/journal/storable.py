@@ -60,7 +60,7 @@ def encode_of(record: Record, codec: Codec) -> Encode:
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """Return *commit* as a journal that encodes values returns it: with encoded values, and errors as text.
+    """Return *commit* with encoded values, and with errors as text. A durable journal returns records in this form.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.

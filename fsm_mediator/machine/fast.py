@@ -126,9 +126,9 @@ class DirectEvent(Event):
     """An ``Event`` that makes the same moves as the stock class, in a fifth of the time.
 
     The stock class spends most time on a queue and on logging. Neither is needed, because observers report all moves.
-    This class reads the callbacks of the machine directly from the attributes behind its properties. A test compares
-    the classes of this module with the stock classes, with random triggers. The minor release of ``transitions`` is
-    pinned.
+    This class reads the machine's lists of callbacks from the machine's ``__dict__``, not through properties. A test
+    compares the classes of this module with the stock classes, with random triggers. The minor release of
+    ``transitions`` is pinned.
     """
 
     def __init__(self, name: str, machine: Machine) -> None:

@@ -99,7 +99,7 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
 
     Args:
         parts: The saga's parts in order, with unique paths.
-        every: Whether to include the states that the settings of the parts exclude.
+        every: Whether to include also the states that no execution can enter under the present settings of the parts.
         stock: Whether to use the stock classes of ``transitions`` for events and transitions.
 
     Raises:

@@ -158,7 +158,7 @@ class Effect:
             ``due_at``. ``await`` waits until an item comes to the inbox, or until ``due_at``.
         part: The part of the state.
         callback: The function to call. None for a wait.
-        is_simple: True if every call that returns has succeeded, because it has no timeout and is no probe.
+        is_simple: True if the call has no timeout and is no probe. Then every call that returns has succeeded.
         done: The event of the move after a successful call: ``executed`` or ``compensated``.
     """
 

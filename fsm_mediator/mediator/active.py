@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from fsm_mediator.execution.views import Encoding
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry, Recoveries
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, Branch, InboxItem, VerbAnswer
 from fsm_mediator.states import SUCCEEDED
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
@@ -55,8 +55,8 @@ class Waiting:
             wait.
         done: An event that is set when the execution is finished. Created for the first caller that waits for it.
         until: The time at which the driver's present wait ends, in seconds since the epoch. None if it does not wait.
-        due: The time, in seconds since the epoch, for which *ends* was computed. *ends* is the end of the same wait on
-            the monotonic clock.
+        due: The end of the wait for which *ends* was computed, in seconds since the epoch.
+        ends: The same end of the wait, on the monotonic clock.
         token: Set while nothing drives the execution, because it is queued or waits for a timer. The thread or task
             that takes the token drives or releases the execution.
         timer: The timer for which the execution waits.
@@ -71,16 +71,25 @@ class Waiting:
     timer: Any = None
 
 
+class SucceededBranch(NamedTuple):
+    """The status of a branch that has succeeded, and the epoch in which it succeeded."""
+
+    epoch: int
+    branch: Branch
+
+
 class Group:
     """The driver's data about the branches of an execution's current group.
 
     Attributes:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether no branch continued by itself when the driver last read the branches.
-        must_retry: Whether a branch that must be undone has not accepted the command yet.
+        must_retry: Whether the parent must try again to undo a branch, because the branch could not be claimed.
         planned: Whether there are planned branches that this driver has to create.
         enough: While fewer success messages than this number have come, at least one branch has certainly not settled.
         listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
+        succeeded: Branches that this mediator drove until they succeeded, by id. While the epoch of such a branch is
+            the same, the branch need not be loaded from the journal.
     """
 
     notified: frozenset[str] = frozenset()
@@ -89,6 +98,9 @@ class Group:
     planned = False
     enough = 0
     listed_until: float = -math.inf
+
+    def __init__(self) -> None:
+        self.succeeded: dict[str, SucceededBranch] = {}
 
 
 UNREAD: Final = Inbox()
@@ -104,7 +116,7 @@ class ActiveExecution:
     Attributes:
         saga_id: The id of the execution.
         execution: The execution. Not set before it is claimed.
-        claimed: The entry that the claim returned, until the execution is loaded. None if it is not claimed yet.
+        claimed: The entry that the claim returned. None before the claim, and after the execution was loaded.
         epoch: The epoch under which the execution is driven. 0 if it is not loaded yet.
         background: Whether the execution is driven in the background. Then it has no owner during long waits.
         recoveries: How often the execution was claimed from a dead driver without progress.
@@ -112,8 +124,8 @@ class ActiveExecution:
         orphaned: Whether the execution was claimed from a dead driver.
         asks_at: When to repeat a probe that a dead driver left unfinished, in seconds since the epoch. None for at
             once.
-        decides: Whether the present decision is counted in *recoveries*: it is counted before it begins, because a dead
-            driver may have left it unfinished. False again when the decision is made.
+        decides: Whether *recoveries* counts the present call of a deciding function. The call is counted before it
+            begins, if a driver may have died during the previous call. False again when the function has decided.
         recovered: Whether the execution was claimed during an attempt, which then counts as crashed.
         stopping: Whether the driver must release the execution after the next record.
         called: Whether the inbox has items that the driver has not read.
@@ -221,7 +233,7 @@ class ActiveExecution:
         return len(inbox.received) > known
 
     def note_cause(self, verb: InboxItem) -> None:
-        """Store the trace context of a verb that does not come through the inbox. The next notice has it."""
+        """Store the trace context of *verb*, which did not come through the inbox. The next notice has it."""
         if verb.carrier is not None:
             if self.inbox is UNREAD:
                 self.inbox = Inbox()
@@ -230,7 +242,7 @@ class ActiveExecution:
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
         """Return *item* with its value decoded.
 
-        If the value of an unchecked signal has another type, the signal is ignored.
+        A signal that was not checked when it was sent is ignored if its value does not have the signal's type.
         """
         try:
             (decoded,) = encoding.decode_items(self.execution.saga, (item,))
@@ -240,6 +252,12 @@ class ActiveExecution:
             logger.warning("execution %r: the signal %r does not count: %s", self.saga_id, item.name, error)
             return replace(item, kind="", value=None)
         return decoded
+
+    def enter_group(self) -> Group:
+        """The data about the branches of the present group. The first call creates it."""
+        if self.group is NO_GROUP:
+            self.group = Group()
+        return self.group
 
     @property
     def is_finishing(self) -> bool:

@@ -55,8 +55,8 @@ def new_again(
     """A new execution, not yet journaled, that repeats an ended execution: see `Mediator.again`.
 
     Raises:
-        RefusedError: The execution is a branch, has not ended, has succeeded (without *even_if_succeeded*), or has
-            leftovers (without *despite_leftovers*).
+        RefusedError: The execution is a branch, has not ended, has succeeded (without *even_if_succeeded*), or has left
+            effects that are not compensated (without *despite_leftovers*).
         UnknownSagaError: No saga with the name of the execution's saga is registered.
     """
     for_notes(store.journal)
@@ -113,7 +113,7 @@ def _outcome(store: ExecutionStore, entry: Entry) -> Outcome:
 
 
 def _payload(store: ExecutionStore, acceptance: Acceptance) -> Any:
-    """The payload that the caller of an execution passed. An encoded payload is decoded as plain JSON types."""
+    """The payload with which an execution was started. An encoded payload is decoded as plain JSON types."""
     payload = acceptance.payload if acceptance.original is msgspec.UNSET else acceptance.original
     if not isinstance(payload, msgspec.Raw):
         return payload

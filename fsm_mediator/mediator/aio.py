@@ -275,9 +275,10 @@ class AsyncMediator(
         return await requests.wait(self._core, saga_id, timeout, check)
 
     async def recover(self) -> list[Outcome]:
-        """Claim and resume every unfinished execution without a living driver, and wait until all of them are at rest.
+        """Claim and resume every unfinished execution without a living driver, and wait for these executions.
 
-        The call also waits for the parents of claimed branches.
+        The wait for an execution is over when the execution has ended, is stuck or is parked. The call also waits for
+        the parents of claimed branches.
 
         Executions that no registered saga can drive are not changed. They are logged with the reason.
 

@@ -184,7 +184,8 @@ def _leave(entered: Entered, error: BaseException | None) -> None:
 async def _leave_awaited(entered: Entered, error: BaseException | None) -> None:
     """Exit the context managers, the last one first, and await the asynchronous context managers.
 
-    A cancellation takes effect at the driver's next wait, after the step's answer is known.
+    If the task is cancelled here, the cancellation takes effect at the driver's next wait, after the step's answer is
+    known.
     """
     while entered:
         manager, hook = entered[-1]
@@ -304,7 +305,7 @@ class AroundDriver(ExecutionDriver):
         self.owned.listeners = tuple(found.values())
 
     def reset(self) -> None:
-        """Become another driver, in a forked child, and send notices of that driver: see `Core.reset`."""
+        """Become another driver, which sends notices too. A forked child calls this method: see `Core.reset`."""
         super().reset()
         self._listen()
 
@@ -328,7 +329,7 @@ class AroundDriver(ExecutionDriver):
         return written
 
     def _with_carriers(self, commit: Commit) -> Commit:
-        """Return *commit* with the present trace context in its last record and in its posts."""
+        """Return *commit* with the present trace context in its last record and in the inbox items that it posts."""
         carrier = None if self._carrier_of_stint is None else self._carrier_of_stint(commit.saga_id)
         if carrier is None or not (commit.records or commit.posts):
             return commit

@@ -20,7 +20,7 @@ from fsm_mediator.ids import branch_id, branch_name
 from fsm_mediator.journal.planning import Planned, branches_counted, planned_of
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind
-from fsm_mediator.mediator.active import is_quiescent
+from fsm_mediator.mediator.active import NO_GROUP, Group, is_quiescent
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
 from fsm_mediator.states import (
@@ -75,8 +75,10 @@ class BranchesStatus(msgspec.Struct, frozen=True):
     planned: Planned | None = None
 
 
-def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
+def branches_status(store: ExecutionStore, execution: Execution, group: Group = NO_GROUP) -> BranchesStatus:
     """The status of the branches of the group that *execution* waits for.
+
+    *group*: the data of the execution's driver. The branches in `Group.succeeded` are not loaded from the journal.
 
     Raises:
         JournalError: The journal cannot be read, or lacks a branch.
@@ -94,7 +96,7 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     ended = planned is not None and planned.ended is not None
     to_create = planned if planned is not None and not ended else None
     if not going_on and not undo and to_create is None:
-        seen = [_branch(store, entry) for entry in entries]
+        seen = [_branch(store, entry, group) for entry in entries]
     else:  # some branches still run: too early to decide, as the execution itself will find
         seen = [_branch_summary(entry, undo) for entry in entries]
     if planned is not None:
@@ -116,10 +118,10 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
 
 
 def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
-    """The number of unsettled branches of a large group, if no decision is possible yet. Otherwise 0.
+    """The number of unsettled branches of a large group, if *execution* certainly has to wait for them. Otherwise 0.
 
-    No decision is possible while a branch continues by itself and no branch has begun to compensate. In this case the
-    branches need not be listed. A list of thousands of branches takes seconds.
+    *execution* has to wait while a branch continues by itself and no branch has begun to compensate. In this case the
+    branches need not be listed. To list thousands of branches takes seconds.
     """
     part = execution.machine.places[execution.state].part
     if execution.phase != WAITING or execution.cancelled or part is None or len(execution.group) < COUNTED:
@@ -132,7 +134,7 @@ def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
 
 
 def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple[list[Entry], Planned | None]:
-    """The existing branches, as the journal lists them, and the planned branches."""
+    """The entries of the existing branches of the group at *path*, and its planned branches (None if none)."""
     ids = [branch_id(execution.saga_id, path, name) for name in execution.group]
     planned = None
     listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
@@ -187,9 +189,16 @@ def _is_undoable(store: ExecutionStore, entry: Entry) -> bool:
     return store.registry.saga_of(entry.acceptance).machine.has_transition("undo", SUCCEEDED)
 
 
-def _branch(store: ExecutionStore, entry: Entry) -> Branch:
-    execution = store.load_execution(entry)
-    name = branch_name(entry.saga_id)
+def _branch(store: ExecutionStore, entry: Entry, group: Group) -> Branch:
+    succeeded = group.succeeded.get(entry.saga_id)
+    if succeeded is not None and succeeded.epoch == entry.epoch:
+        return succeeded.branch
+    return settled_branch(store, store.load_execution(entry))
+
+
+def settled_branch(store: ExecutionStore, execution: Execution) -> Branch:
+    """The status of a branch that has ended or is stuck. The journal is read only if the branch has branches itself."""
+    name = branch_name(execution.saga_id)
     saga, results = execution.saga, execution.results
     if execution.state == SUCCEEDED:
         result = dict(results) if saga.single is None else results[saga.single]
@@ -199,7 +208,7 @@ def _branch(store: ExecutionStore, entry: Entry) -> Branch:
 
 
 def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
-    """The status of a branch, as far as its entry shows it."""
+    """The status of a branch, without its result, error and leftovers. *undo* has the ids of the branches to undo."""
     state = RUNNING
     if is_settled(entry.state):
         state = entry.state if entry.state in ENDED else STUCK
@@ -217,7 +226,11 @@ def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Itera
 
 
 def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch does not continue by itself: it, or each of its own branches, waits for a person or a signal."""
+    """Whether a branch does not continue by itself.
+
+    The branch has settled, waits for a signal or for another branch, or has only branches that do not continue by
+    themselves.
+    """
     if is_settled(entry.state):
         return True
     if entry.wake_at == float("inf") and not entry.called:

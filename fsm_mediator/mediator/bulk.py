@@ -159,7 +159,7 @@ def freeze(
 def fitting(verb: str | None, chosen: Filter) -> Filter:
     """The filter of a batch: *chosen*, if the verb is not `PRUNE`.
 
-    For `PRUNE`, the filter also excludes branches. If *chosen* names no state, it excludes running executions too.
+    For `PRUNE`, the filter also excludes branches. If *chosen* names no state, the filter has only ended executions.
     """
     if verb != PRUNE:
         return chosen

@@ -1,8 +1,8 @@
 """Claims of batches: only one mediator at a time executes a batch, so that each execution gets the verb once.
 
-A claim is a note. It is valid until it is released, which is also a note, or until its driver is dead. The token of a
-claim or release is computed from the previous note. Therefore only one of several mediators that write at the same time
-succeeds.
+A claim is a note. A claim is valid until another note releases the batch, or until the driver of the claim is dead. The
+token of a claim or release is computed from the previous note. Therefore only one of several mediators that write at
+the same time succeeds.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def process_at_it(journal: Journal, batch: Batch, own_driver: str | None = None)
     Args:
         journal: The journal.
         batch: The batch.
-        own_driver: The id of the caller's driver. A claim of this driver that is not in `RUNNING` does not count.
+        own_driver: The id of the caller's driver. A claim of this driver does not count if this process no longer
+            executes the batch: see `RUNNING`.
     """
     return _process_of(journal, _newest(journal, batch), own_driver)
 

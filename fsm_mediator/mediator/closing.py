@@ -97,7 +97,7 @@ async def _wait_for_all(core: Core, until: float, those: Callable[[ActiveExecuti
 
 
 def _stop(core: Core, active: ActiveExecution) -> None:
-    """Make the driver release *active* after the next record. If it has no driver, release it at once."""
+    """Make the driver release *active* after the next record. If *active* has no driver, release *active* at once."""
     active.stopping = True
     with core.lock:
         wake = active.wait.wake

@@ -54,8 +54,8 @@ Its second argument is the late answer of an abandoned attempt, as text, or None
 def retry_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
     """The command for the verb ``retry``.
 
-    If a person settled the parent of a branch, the parent has continued without the branch. The command then raises a
-    RefusedError.
+    The command raises a RefusedError if the execution is a branch and its parent no longer waits for it. For example, a
+    person has settled the parent's group, and the parent has continued without the branch.
     """
 
     def command(execution: Execution, late: str | None) -> Record | None:
@@ -76,7 +76,7 @@ def resolve_command(
     """The command for the verb ``resolve``.
 
     Raises:
-        RefusedError: There is no reason, or there is a result although the step has no effect.
+        RefusedError: There is no reason, or there is a *result* although *done* is False.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise RefusedError("resolve needs a reason: say how you made sure; the reason is journaled")
@@ -204,7 +204,11 @@ def post_signal(
 def _already_received(
     store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
 ) -> bool:
-    """Whether the same value of the signal has already come. False if no value has come and the signal is awaited."""
+    """Whether the signal has already come with the same *value*.
+
+    Raises:
+        RefusedError: The signal has come with another value, or it has not come and the execution does not await it.
+    """
     mail = store.journal.inbox(entry.saga_id)  # read first: an item that a driver takes from now on is in the records
     entry = store.entry(entry.saga_id)  # read again: the execution may have begun in between
     execution = store.load_execution(entry)
@@ -220,7 +224,7 @@ def _already_received(
 
 
 def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entry, found: SignalPlace) -> bool:
-    """Whether the parent keeps a signal for a branch that is planned, or was just created."""
+    """Whether *execution* keeps the signal *found* for its branch: the branch is planned, or was just created."""
     if found.group is None or found.group.path != path_of(execution.state) or found.branch not in execution.group:
         return False
     planned = planned_of(store.journal, execution.saga_id)

@@ -44,7 +44,7 @@ class CommitBuilder:
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1, for the jitter of waits.
         park_after: Seconds. If an execution in the background waits longer than this, it is released during the wait.
-        sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released while it sleeps.
+        sleeps: Whether the user gave the mediator a *sleep*. Then no execution is released during a sleep.
         limited: Whether the mediator limits the number of attempts at a time.
         max_recoveries: The number of drivers that may die while they drive an execution that makes no progress.
 
@@ -248,9 +248,10 @@ class CommitBuilder:
         return Crashed(here + 1, too_often=total + 1 > self._max_recoveries)
 
     def counts_decision(self, active: ActiveExecution) -> bool:
-        """Count the next decision before it begins, if a driver may have died during it. Returns whether it is counted.
+        """Count the next call of a deciding function before it begins, if a driver may have died during the last call.
 
-        The next commit journals the count. After too many crashes, the deciding function is no longer called.
+        Returns whether the call is counted. The next commit journals the count. After too many crashes, the deciding
+        function is no longer called.
         """
         execution = active.execution
         if not (active.orphaned and active.recovered and execution.decides_next):
@@ -288,7 +289,7 @@ def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned |
 
 
 def forget_decision(active: ActiveExecution) -> None:
-    """Undo `CommitBuilder.counts_decision` for a decision that was counted but not made."""
+    """Undo `CommitBuilder.counts_decision`, because the counted call of the deciding function made no decision."""
     total, here = active.recoveries
     active.recoveries, active.decides = Recoveries(total - 1, here - 1), False
     active.execution.poison = None

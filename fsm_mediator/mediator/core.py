@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -36,7 +36,6 @@ from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
 from fsm_mediator.mediator.setbacks import Setbacks
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.timers import WakeTimers
-from fsm_mediator.records import Record
 from fsm_mediator.retry import check_wait
 
 if TYPE_CHECKING:
@@ -206,10 +205,8 @@ class Core:
         if saga_id in self.owned.active:
             self.notify(saga_id)
 
-    async def drive(
-        self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
-    ) -> Outcome | None:
-        """Drive an execution. `ExecutionDriver.drive` implements this method."""
+    def drive_owned(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
+        """Drive an owned execution in the background. `ExecutionDriver.drive_owned` implements this method."""
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:
@@ -323,7 +320,7 @@ class Core:
             self.owned.release_and_finish(active)  # the mediator is closed, or the event loop ends
 
     def release_if_unstarted(self, active: ActiveExecution, error: BaseException) -> None:
-        """Release *active* after an interrupt during the handover, if no driver has begun."""
+        """Release *active* after an interrupt while it was handed to a driver, if the driver has not begun."""
         if self.try_take(active) or active.driver is None:
             self.owned.release_and_finish(active, error)
 
@@ -349,7 +346,7 @@ class Core:
         return active
 
     def wake(self, saga_id: str, elapsed: float = -math.inf) -> None:
-        """Resume an execution when its timer ends. If a caller has only reserved it, the timer is set again."""
+        """Resume an execution whose timer ended. Set the timer again if a caller only reserved the execution."""
         active = self.owned.active.get(saga_id)
         if self.resume(saga_id, elapsed) is None and not self.closed and (active is None or not active.epoch):
             self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)
@@ -367,7 +364,7 @@ class Core:
     def take_up(self, claimed: Entry) -> ActiveExecution | None:
         """Drive a claimed execution in the background. Any thread may call this method.
 
-        Returns None if this mediator already drives the execution. The claim is then given back.
+        Returns None if this mediator already drives the execution. The claim is then released.
         """
         active = ActiveExecution(claimed.saga_id, background=True)
         active.claimed = claimed
@@ -383,7 +380,7 @@ class Core:
         active.driver = self.runtime.current()
         try:
             if active.epoch or await self.runtime.in_thread(self.owned.claim, active):
-                await self.drive(active)
+                await self.drive_owned(active)
             else:
                 self.owned.finish(active)
             self.setbacks.forget(active.saga_id)

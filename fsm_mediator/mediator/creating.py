@@ -49,10 +49,10 @@ async def create_branches(core: Core, active: ActiveExecution, planned: Planned,
 def _next_plan(
     core: Core, active: ActiveExecution, planned: Planned, failed: str
 ) -> tuple[Plan, list[str], Planned | None]:
-    """The plan of the next commit, the ids of the branches that then begin, and the branches that are planned after it.
+    """The plan of the next commit, the ids of the branches that then begin, and the branches left for later commits.
 
-    If some branches are dormant, the last branches are created first. A dormant branch waits for an earlier branch to
-    settle, so it exists before that branch can settle.
+    If some branches are dormant, the last branches are created first. A dormant branch begins when an earlier branch
+    settles. So the dormant branch must exist before the earlier branch.
     """
     execution, most = active.execution, core.commits.created_at_once
     part = execution.machine.places[execution.state].part

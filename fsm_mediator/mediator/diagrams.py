@@ -16,7 +16,7 @@ from fsm_mediator.records import Record
 
 
 def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | None = None) -> Run:
-    """The run of an execution for a diagram, with the runs of its branches.
+    """The state and the records of an execution, and of its branches, for a diagram.
 
     Args:
         journal: The journal.

@@ -4,8 +4,9 @@ A driver asks an execution for its effect, performs the effect, and feeds the an
 writes the records, and the observers get them. Then the driver asks for the next effect. Only the driver's runtime ever
 waits.
 
-The traceback of a step's error keeps the frames alive that the error passed. Therefore no frame here may hold a
-reference to the failed run: a variable that would complete a reference cycle is deleted when its coroutine ends.
+The traceback of a step's error keeps the frames alive that the error passed. If a variable of such a frame led back to
+the error, for example through the execution, there would be a reference cycle. Therefore the coroutines of this module
+delete such variables when they end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.mediator.active import UNREAD, ActiveExecution, is_quiescent
+from fsm_mediator.mediator.active import UNREAD, ActiveExecution, SucceededBranch, is_quiescent
+from fsm_mediator.mediator.branches import settled_branch
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of, forget_decision
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.pool import without_own_frame
@@ -29,7 +31,7 @@ from fsm_mediator.mediator.runtime import StepCall
 from fsm_mediator.mediator.verbs import judge_verbs
 from fsm_mediator.mediator.waiting import WaitingDriver
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, PENDING
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
@@ -186,7 +188,7 @@ class ExecutionDriver(WaitingDriver):
         return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
-        """Finish an execution that has ended, rests or is released.
+        """Stop driving an execution that has ended, is stuck or is released. Returns the outcome.
 
         If the execution becomes due later, a timer claims it again.
         """
@@ -204,8 +206,14 @@ class ExecutionDriver(WaitingDriver):
                 at = self.clock()
                 self.wake_timers.add(at + self._left(active, until, at), active.saga_id, until)
         parent = execution.acceptance.parent
-        if parent is not None and parent in self.owned.active:
-            self.notify(parent)  # the parent's driver must know that this branch waits, too
+        if parent is not None and (waiting := self.owned.active.get(parent)) is not None:
+            if outcome.succeeded and not execution.plans:  # a branch with branches is loaded together with them
+                branch = settled_branch(self.store, execution)
+                waiting.enter_group().succeeded[active.saga_id] = SucceededBranch(active.epoch, branch)
+            # The last commit of an ended branch has notified the parent's driver. If the mediator is closed, the driver
+            # also waits until no branch is driven here.
+            if not ended or self.closed:
+                self.notify(parent)
         return outcome
 
     def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
@@ -213,21 +221,37 @@ class ExecutionDriver(WaitingDriver):
         plain = self.memory is not None and not (active.execution.acceptance.notes or self.owned.holds.any)
         return self.drive_in_memory(active) if plain else self.drive(active, opens=True)
 
-    async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
-        """Drive a new execution in memory faster than `drive`, as long as steps are attempted and nothing else happens.
+    def drive_owned(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
+        """Drive an owned execution in the background: on the fast path if it begins in memory, otherwise by `drive`."""
+        row = None
+        if self.memory is not None and active.execution.state == PENDING and active.inbox is UNREAD:
+            plain = self.commits.is_straightforward(active) and not (active.called or active.dormant or active.orphaned)
+            row = self.memory.share(active.saga_id, self.driver.id, active.epoch) if plain else None
+        if row is None:
+            return self.drive(active)
+        active.recovered = False
+        return self.drive_in_memory(active, row)
 
-        The journal shares the execution's list of records, so a new record is journaled at once. `drive` handles all
-        other cases: an item in the inbox, a wait, a timeout, a deadline, closing.
+    async def drive_in_memory(self, active: ActiveExecution, row: Any = None) -> Outcome | None:  # noqa: C901 - one loop
+        """Drive an execution in memory from its beginning faster than `drive`, as long as steps are only attempted.
+
+        `drive` handles all other cases: an item in the inbox, a wait, a timeout, a deadline, closing.
+
+        A new execution and its row in the journal share the list of records, so a new record is journaled at once. An
+        execution in the background already has a *row*, to which each record is appended. `drive` also handles its
+        errors and its end, because the commits of these records post messages.
         """
         execution, observers, clock = active.execution, self.observers, self.clock
-        row, ended, unwritten, memory = None, False, None, self.memory
+        ended, unwritten, memory = False, None, self.memory
+        journaled = None if row is None else row.records
         answer: Answer | None = None
         leaving: BaseException | None = None
         try:
             runtime = self.runtime
             inline, active.driver = runtime.inline, runtime.current()
             me, payload = self.driver.id, execution.acceptance.payload
-            row = memory.open_shared(execution.acceptance, me, execution.history)
+            if row is None:
+                row = memory.open_shared(execution.acceptance, me, execution.history)
             if row is None:
                 raise IdTakenError(f"an execution {active.saga_id!r} exists, or is forgotten; nothing was written")
             at = clock()
@@ -235,11 +259,16 @@ class ExecutionDriver(WaitingDriver):
             if execution.deadline_at is None:
                 record = execution.succeed(None, at)  # does the same as `begin`
             while record is not None and record.children is None:
+                effect = execution.effect
+                if journaled is not None:
+                    if record.error is not None or effect is None or effect.callback is None:
+                        unwritten = [record]
+                        break
+                    journaled.append(record)
                 if observers:
                     report(observers, active, (record,))
                 if active.called or active.stopping or row.mail:
                     break
-                effect = execution.effect
                 if effect is None:
                     memory.end_shared(row)
                     ended = True
@@ -256,7 +285,11 @@ class ExecutionDriver(WaitingDriver):
                         else:
                             value = callback.function(payload)
                         if not inline:
-                            value = await value
+                            if journaled is None:
+                                value = await value
+                            else:
+                                with runtime.aside():
+                                    value = await value
                     except Exception as error:
                         answer = Raised(without_own_frame(error))
                     except BaseException as error:
@@ -278,10 +311,11 @@ class ExecutionDriver(WaitingDriver):
                                 report(observers, active, (record,))
                             break
             if not ended:
-                row.wake_at = execution.wake_at
-                memory.unshare(row)
-                # The commit of the record that names branches also creates the branches, so `drive` has to write it.
-                unwritten = [record] if record is not None and record.children is not None else None
+                row.unshare()
+                if record is not None and record.children is not None:
+                    unwritten = [record]  # its commit also creates the branches, so `drive` has to write it
+                if unwritten is None:
+                    row.wake_at = execution.wake_at
                 if leaving is not None:
                     raise leaving
         except IdTakenError as error:
@@ -303,7 +337,7 @@ class ExecutionDriver(WaitingDriver):
             return await self.drive(active, unwritten)
         finally:
             answer = leaving = None
-            del active, execution, row, record, unwritten
+            del active, execution, row, record, unwritten, journaled
 
     async def _reload(self, active: ActiveExecution) -> None:
         """Load an owned execution again, without the transitions that could not be written, and read its inbox."""
@@ -318,7 +352,7 @@ class ExecutionDriver(WaitingDriver):
     async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
         """Claim a reserved execution, and drive it. Returns its outcome.
 
-        None if another driver owns the execution, or if it continues with a timer or another driver.
+        None if another driver owns the execution, or if a timer or another driver will continue it.
         """
         try:
             if not await self.runtime.in_thread(self.owned.claim, active):

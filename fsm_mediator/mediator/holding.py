@@ -125,7 +125,7 @@ def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
     """Write a note of kind ``hold`` or ``unhold``. Returns the ids of the executions to wake.
 
     Raises:
-        RefusedError: The note lifts a hold that does not exist, or holds an execution that an engine drives.
+        RefusedError: The note lifts a hold that does not exist, or holds an execution that a workflow engine drives.
         JournalError: The journal keeps no notes.
     """
     notes, held = for_notes(journal), Held.of(note)

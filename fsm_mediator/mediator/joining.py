@@ -7,7 +7,7 @@ from typing import Final
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.protocol import Commit, Entry
-from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
+from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import (
     BranchesStatus,
     branches_status,
@@ -40,9 +40,7 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     Returns the next record of the execution. None if the execution must still wait for its branches.
     """
     execution = active.execution
-    if active.group is NO_GROUP:
-        active.group = Group()
-    group = active.group
+    group = active.enter_group()
     status = await _status_of_all(core, active)
     if status is None:
         return None
@@ -61,22 +59,25 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
                 if await core.runtime.in_thread(core.journal.post, saga_id, message):
                     core.notify(saga_id)
         if ended:
-            status = await core.runtime.in_thread(branches_status, core.store, execution)
+            status = await core.runtime.in_thread(branches_status, core.store, execution, group)
     group.must_retry = False
     for saga_id in status.undo:
         undo = undo_command(core.store, f"{execution.saga_id!r} compensates its group")
         if not await core.runtime.uncancellable(command_branch, core, saga_id, undo):
             group.must_retry = True
-    return execution.feed(status.branches, at)
+    record = execution.feed(status.branches, at)
+    if record is not None:
+        group.succeeded.clear()
+    return record
 
 
 async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus | None:
-    """The status of the branches. None if no decision is possible yet, or if the next driver must create branches."""
+    """The status of the branches. None if the execution must still wait, or the next driver must create branches."""
     group, in_thread, began = active.group, core.runtime.in_thread, core.runtime.monotonic()
     if (active.background or began < group.listed_until) and await _surely_goes_on(core, active):
         group.quiescent = False
         return None
-    status = await in_thread(branches_status, core.store, active.execution)
+    status = await in_thread(branches_status, core.store, active.execution, group)
     now = core.runtime.monotonic()
     group.listed_until = now + max(BRANCHES_POLL, LISTED_RARELY * (now - began))
     if status.planned is None:
@@ -84,11 +85,11 @@ async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus 
     group.quiescent = False
     if not await create_branches(core, active, status.planned, status.failed):
         return None
-    return await core.runtime.in_thread(branches_status, core.store, active.execution)
+    return await core.runtime.in_thread(branches_status, core.store, active.execution, group)
 
 
 async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
-    """Whether branches certainly still run, so that no decision is possible yet. Asks the journal from time to time."""
+    """Whether the execution certainly still has to wait for its branches. Asks the journal from time to time."""
     execution, group, inbox = active.execution, active.group, active.inbox
     if group.planned or group.notified or execution.cancelled or execution.phase != WAITING:
         return False
@@ -114,7 +115,7 @@ async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxIte
 
 
 def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel: InboxItem) -> list[ActiveExecution]:
-    """Cancel branches that have not begun, in one transaction. Returns the branches that it ended."""
+    """Cancel branches that have not begun, in one transaction. Returns the cancelled branches."""
     cancelled = []
     for entry in batch:
         active = ActiveExecution(entry.saga_id, store.load_execution(entry))
@@ -132,7 +133,9 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
     """Give *command* to the branch *saga_id*, journal the command, and resume the branch.
 
-    Returns False if the branch cannot be claimed, or the mediator is closed.
+    If the branch has stuck branches of its own, they first get the command *to_stuck_branches*.
+
+    Returns False if the branch *saga_id* cannot be claimed, or the mediator is closed.
     """
     active = ActiveExecution(saga_id, background=True)
     try:
@@ -167,7 +170,7 @@ async def write_records(core: Core, active: ActiveExecution, records: list[Recor
 async def feed_command(
     core: Core, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
 ) -> Record:
-    """Give *to_stuck_branches* to the stuck branches of a claimed execution, then feed *command* to the execution."""
+    """Give *to_stuck_branches* to the stuck branches of a claimed execution, then *command* to the execution."""
     if to_stuck_branches is not None and active.execution.group:
         for saga_id in await core.runtime.in_thread(stuck_branches, core.store, active.execution):
             await command_branch(core, saga_id, to_stuck_branches, to_stuck_branches)

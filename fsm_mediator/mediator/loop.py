@@ -175,7 +175,10 @@ class LoopRuntime:
     # Writing
 
     async def write(self, commit: Commit) -> Written:
-        """Write *commit*: see `Runtime.write`. If this journal blocks, commits that arrive meanwhile share a write."""
+        """Write *commit*: see `Runtime.write`.
+
+        If this journal blocks, the commits that arrive during one write share the next write.
+        """
         if not self._blocks:
             return self._journal.write(commit)
         written: asyncio.Future[Written] = self.loop.create_future()
@@ -218,7 +221,7 @@ class LoopRuntime:
         assert callback is not None
         if not callback.is_coroutine:
             return await self._call_in_thread(call)
-        with self._workers.aside(waits=False):
+        with self.aside():
             if call.effect.part.timeout is not None:
                 return await self._await_in_time(call, callback.function(*call.arguments))
             try:
@@ -226,6 +229,10 @@ class LoopRuntime:
             except BaseException as error:
                 return self.raised(error)
         return Returned(value)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which the current task awaits the coroutine of a step: see `Runtime.aside`."""
+        return self._workers.aside(waits=False)
 
     async def _await_in_time(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
         """Await *awaitable* in its own task. After the timeout the task is cancelled, and may end within the grace."""
@@ -303,7 +310,8 @@ class LoopRuntime:
     def raised(self, error: BaseException) -> Answer:
         """The answer for an error that a step raised: see `Runtime.raised`.
 
-        *error* is raised again if it is an interrupt, or if the task was cancelled or was closed while no loop ran.
+        *error* is raised again if it is an interrupt. A `CancelledError` or a `GeneratorExit` is raised again if it is
+        meant for the task: the task was cancelled, or no loop runs.
         """
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None
@@ -393,7 +401,7 @@ class LoopRuntime:
     def free_workers(self) -> int:
         """The number of further executions that can be driven in the background: see `Runtime.free_workers`.
 
-        Tasks in coroutines of steps have a higher limit than tasks in plain functions.
+        *max_workers* does not limit tasks that run a coroutine of a step. A higher limit applies to all tasks together.
         """
         return self._workers.free
 
@@ -421,7 +429,7 @@ class LoopRuntime:
             await asyncio.wait(rest, timeout=1.0)
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """Call the last functions, then run nothing more: see `Runtime.shut_down`."""
+        """Call the functions *last*, then run nothing more: see `Runtime.shut_down`."""
         for function in last:
             await self.in_thread(function)
         self._stop_threads()

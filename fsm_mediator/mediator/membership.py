@@ -74,7 +74,8 @@ class Membership:
 
         If the journal deleted the driver, enlist the driver again.
 
-        A deleted driver has lost its executions. If it still drives one of them, the next record is refused.
+        A deleted driver owns no executions. If it still drives an execution, the journal refuses the next record of the
+        execution.
         """
         with self._lock:
             if self._changed and self._enlisted:

@@ -3,7 +3,7 @@
 Before code claims, drives or releases an execution, it puts an `ActiveExecution` into `OwnedExecutions.active`. If
 `active` already has the execution, the code must leave it alone. Therefore an execution is never released while it is
 driven. If the journal names this driver as the owner but there is no `ActiveExecution`, an interrupt has stopped the
-driver of the execution. The execution can then be claimed.
+thread or task that drove the execution. The execution can then be claimed.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class OwnedExecutions:
         abandoned: The threads that cannot be ended, by the id of their execution. The driver still owns these
             executions.
         unreleased: The ids of executions that could not be released yet.
-        to_release: By id, the epochs of executions that this driver has claimed although another of its workers was
-            about to claim them. When that worker is finished, they are released, unless it has claimed them.
+        to_release: By an execution's id: the epoch of a claim to release. The daemon of this mediator claimed the
+            execution while another thread or task of this mediator had the execution in *active*. The claim is released
+            when that thread or task stops driving the execution, unless the execution has a newer epoch by then.
         waiting: The places of executions that queue in the journal, by id: see `Limit.wait_for_turn`.
         holds: The holds that this driver knows.
         claims_in_doubt: Whether a claim failed here, but may have succeeded in the journal.
@@ -131,9 +132,9 @@ class OwnedExecutions:
             self.finish(active, outcome, error)
 
     def give_back(self, claimed: Entry) -> None:
-        """Release a claimed execution when no other worker is about to claim it.
+        """Release the claim *claimed*: at once, or when the execution is no longer in *active*.
 
-        Does nothing if it was claimed again.
+        If the execution has been claimed again by then, it is not released.
         """
         self.to_release[claimed.saga_id] = claimed.epoch
         if claimed.saga_id not in self.active:
@@ -251,7 +252,7 @@ class OwnedExecutions:
         An abandoned thread keeps the slot while the thread runs.
 
         Returns:
-            Whether the caller must call `look_for_turns`.
+            Whether executions of this process wait for slots. Then the caller must call `look_for_turns`.
         """
         slot, active.used = active.used, None
         assert slot is not None
@@ -269,7 +270,7 @@ class OwnedExecutions:
         self.refresh_holds()
 
     def refresh_holds(self) -> None:
-        """Read new holds. If there are any, notify all executions, so that their drivers check the holds."""
+        """Read new holds. If there are any, notify all executions of this driver, so that they check the holds."""
         if not self.holds.refresh() or self.notify is None:
             return
         parked, self.holds.parked = self.holds.parked, set()
@@ -277,7 +278,7 @@ class OwnedExecutions:
             self.notify(saga_id)
 
     def hold_back(self, active: ActiveExecution, at: float) -> None:
-        """Delay the next attempt if it is held. Otherwise let it begin."""
+        """Delay the next attempt of *active* if a hold covers the attempt. Otherwise let the attempt begin."""
         execution = active.execution
         effect = execution.effect
         if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
@@ -384,7 +385,7 @@ def look_for_turns() -> None:
 
 
 def refresh_holds(journal: Journal) -> None:
-    """Let each driver of this process that uses *journal* read new holds. Others do so at their next heartbeat."""
+    """Let the drivers in this process that use *journal* read new holds. Other processes do so at a heartbeat."""
     for owned in list(_here.values()):
         if owned.journal is journal:
             owned.refresh_holds()

@@ -77,7 +77,7 @@ class ThreadPool:
 
     @contextlib.contextmanager
     def blocked(self) -> Iterator[None]:
-        """A context in which the caller waits for other threads. In it, a thread of this pool does not count."""
+        """A context in which the caller waits for other threads. Meanwhile, the pool may start another thread."""
         if _pool.get() is not self:
             yield
             return
@@ -167,7 +167,7 @@ class TimerThread:
     def __init__(self, clock: Callable[[], float], name: str) -> None:
         self._clock = clock
         self._name = name
-        self._heap: list[tuple[float, int, float, Timer]] = []  # by the monotonic clock
+        self.heap: list[tuple[float, int, float, Timer]] = []  # by the monotonic clock
         self._ahead = 0.0
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -182,12 +182,12 @@ class TimerThread:
         with self._changed:
             if self._stopped:
                 return timer
-            heapq.heappush(self._heap, (ends, next(self._numbers), time, timer))
+            heapq.heappush(self.heap, (ends, next(self._numbers), time, timer))
             if self._thread is None:
                 thread = threading.Thread(target=self._watch, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
-            elif self._heap[0][3] is timer:
+            elif self.heap[0][3] is timer:
                 self._changed.notify()
         return timer
 
@@ -198,45 +198,45 @@ class TimerThread:
         """
         with self._changed:
             self._cancelled += 1
-            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [entry for entry in self._heap if entry[3].call is not None]
-                heapq.heapify(self._heap)
+            if self._cancelled > 64 and self._cancelled * 2 > len(self.heap):
+                self.heap = [entry for entry in self.heap if entry[3].call is not None]
+                heapq.heapify(self.heap)
                 self._cancelled = 0
 
     def stop(self) -> None:
         """Remove all timers, and ignore timers that are set later."""
         with self._changed:
             self._stopped = True
-            self._heap.clear()
+            self.heap.clear()
             self._changed.notify()
 
     def _follow_the_clock(self) -> None:
-        """Adjust the timers to the clock. After the clock was set forward, timers follow the clock.
+        """If the clock was set forward, let the timers end earlier.
 
-        After the clock was set back, timers follow monotonic time.
+        If the clock was set back, the timers keep their monotonic times.
         """
         clock, now = self._clock(), _time.monotonic()
         ahead, self._ahead = self._ahead, clock - now
         if clock - now > ahead + 0.01:
-            self._heap = [
-                (min(ends, now + time - clock), number, time, timer) for ends, number, time, timer in self._heap
+            self.heap = [
+                (min(ends, now + time - clock), number, time, timer) for ends, number, time, timer in self.heap
             ]
-            heapq.heapify(self._heap)
+            heapq.heapify(self.heap)
 
     def _watch(self) -> None:
         while True:
             with self._changed:
-                if not self._heap:
-                    if self._stopped or not self._changed.wait_for(lambda: self._heap or self._stopped, IDLE):
+                if not self.heap:
+                    if self._stopped or not self._changed.wait_for(lambda: self.heap or self._stopped, IDLE):
                         self._thread = None
                         return
                     continue
                 self._follow_the_clock()
-                wait = self._heap[0][0] - _time.monotonic()
+                wait = self.heap[0][0] - _time.monotonic()
                 if wait > 0:
                     self._changed.wait(min(wait, 60.0))  # in slices, because the clock may be set forward meanwhile
                     continue
-                timer = heapq.heappop(self._heap)[3]
+                timer = heapq.heappop(self.heap)[3]
                 call, timer.call = timer.call, None
             if call is not None:
                 try:

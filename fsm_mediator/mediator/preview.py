@@ -75,7 +75,7 @@ def _steps(store: ExecutionStore, execution: Execution) -> tuple[list[str], list
 
 
 def _branch(store: ExecutionStore, saga_id: str) -> tuple[list[str], list[str]]:
-    """The steps of a branch that would be compensated, and its leftovers. Both are empty if no branch was created."""
+    """The steps of a branch that would be compensated, and its leftovers. Both are empty if there is no such branch."""
     entry = store.journal.find(saga_id)
     if entry is None:
         return [], []

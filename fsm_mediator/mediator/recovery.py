@@ -89,7 +89,7 @@ class RecoveryPoll:
         return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
     def _learn(self) -> None:
-        """Note the fingerprints that no registered saga has. Forget the executions that are no longer driven here."""
+        """Update the fingerprints that this daemon skips, and the ids of executions that are driven here already."""
         waiting = []
         for active in self._taken_up:
             if active.epoch == 0 and not active.finished:

@@ -144,7 +144,7 @@ class SagaRegistry:
         )
 
     def _differences(self, acceptance: Acceptance, nearest: Saga) -> str:
-        """The differences between *nearest*, a registered saga, and the definition that wrote an execution, as text."""
+        """The differences between the registered saga *nearest* and the definition in *acceptance*, as text."""
         stored = self.stored_shape(acceptance.fingerprint)
         if stored is None:  # the execution was written before journals kept shapes
             return f"it has {', '.join(path for path, *_ in shape_of(nearest.parts))}"

@@ -8,6 +8,7 @@ loop. A test can wrap a runtime to see or change its calls, writes and waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any, Final, Protocol, TypeVar
 
@@ -161,6 +162,10 @@ class Runtime(Protocol):
 
     async def call(self, call: StepCall) -> Answer:
         """Call a step's function, and return the answer."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """A context in which a driver in the background awaits the coroutine of a step, and does not work itself."""
         ...
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:

@@ -1,4 +1,4 @@
-"""ExecutionStore: opens, loads, lists and compares executions in the journal.
+"""ExecutionStore: loads executions from the journal, makes new executions, and checks repeated starts.
 
 Its methods may block on the journal.
 """
@@ -245,11 +245,11 @@ class ExecutionStore:
         return known
 
     def has_news(self, entry: Entry) -> bool:
-        """Whether a driver must handle a new message of a branch, or a verb for a stuck or ended execution."""
+        """Whether the inbox has news for an execution that waits for branches, or a verb for a settled execution."""
         return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
 
     def has_verbs(self, entry: Entry) -> bool:
-        """Whether the inbox of an execution that is stuck or has ended has verbs."""
+        """Whether an execution is stuck or has ended, and its inbox has a verb."""
         return (
             entry.called
             and is_settled(entry.state)
@@ -300,7 +300,8 @@ class ExecutionStore:
     def outcome_for_waiter(self, active: ActiveExecution, *, closed: bool) -> Outcome | None:
         """The outcome for a caller that has waited for *active*. None if the caller must read the journal.
 
-        The driver may have checked the branches before the wait began, and may have missed later items.
+        The caller must read the journal, for example, if the execution waits for branches: the driver may have checked
+        the branches before the wait began, and may have missed later items.
         """
         outcome = active.outcome
         if outcome is None or not (active.rests or closed):

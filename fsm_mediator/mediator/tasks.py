@@ -68,9 +68,9 @@ class Workers:
         return max(0, min(MOST_AT_WORK - len(at_work), self._most - len(at_work - self._in_coroutines)))
 
     def aside(self, *, waits: bool = True) -> contextlib.AbstractContextManager[None]:
-        """A context in which the current task waits.
+        """A context in which the current task counts as waiting.
 
-        If *waits* is False, the task runs a coroutine of a step instead.
+        If *waits* is False, the task counts as running a coroutine of a step instead.
         """
         if asyncio.current_task() not in self._all:
             return _NO_WORKER

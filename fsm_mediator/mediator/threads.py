@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import threading
@@ -102,7 +103,7 @@ class ThreadRuntime:
         return False
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """Wait until *event* is set: see `Runtime.wait`. A waiting worker does not count, so another job can begin."""
+        """Wait until *event* is set: see `Runtime.wait`. While a worker waits, another job can begin."""
         if event.is_set():
             return True
         with self._pool.blocked():
@@ -148,6 +149,10 @@ class ThreadRuntime:
         except BaseException as error:
             return self.raised(error)
         return self.answer(call, value)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A context without an effect, because a thread awaits no coroutines: see `Runtime.aside`."""
+        return contextlib.nullcontext()
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
         """The answer for a value that a step returned: see `Runtime.answer`. A coroutine is refused."""
@@ -229,6 +234,6 @@ class ThreadRuntime:
         self._pool.stop()
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
-        """Call the last functions, then run nothing more: see `Runtime.shut_down`."""
+        """Call the functions *last*, then run nothing more: see `Runtime.shut_down`."""
         for function in last:
             function()

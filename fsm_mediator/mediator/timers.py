@@ -15,7 +15,7 @@ from functools import partial
 class WakeTimers:
     """Wakes executions when they are due, in the order of their times.
 
-    An execution that has already moved is woken too. Its driver then finds that there is nothing to do.
+    An execution that has continued before its time is woken too. Its driver then finds that there is nothing to do.
 
     Args:
         set_timer: Calls a function at a given time, in seconds since the epoch, or shortly after it.

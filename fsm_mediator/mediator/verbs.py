@@ -54,7 +54,7 @@ def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Co
 
     Raises:
         RefusedError: The verb is an ``undo`` of a branch, or a ``resolve`` without a reason, or a ``resolve`` with a
-            result although the step is not done.
+            result although ``done`` is False.
     """
     if verb.kind == RETRY:
         retry = retry_command(store, verb.reason, verb.actor)

@@ -108,7 +108,7 @@ class WaitingDriver(Core):
         return queues
 
     async def _wait_for_slot(self, active: ActiveExecution) -> bool:
-        """Wait for the slot of an attempt. False if the driver left the execution, which a free slot resumes."""
+        """Wait for the slot of an attempt. False if the driver stops here, and a free slot resumes the execution."""
         slot = active.slot
         assert slot is not None
         if active.background and self.runtime.suspends:

@@ -83,7 +83,7 @@ class _Shown:
 
 
 class Watch(_Shown, Iterator[Moment]):
-    """Yields the moments of executions: the return value of `Mediator.watch`.
+    """Yields a `Moment` for each change of the watched executions: the return value of `Mediator.watch`.
 
     If a cell of a notebook ends with a watch of one execution, the notebook shows a picture that moves.
     """
@@ -116,7 +116,7 @@ class Watch(_Shown, Iterator[Moment]):
 
 
 class AsyncWatch(_Shown, AsyncIterator[Moment]):
-    """Yields the moments of executions: the return value of `AsyncMediator.watch`.
+    """Yields a `Moment` for each change of the watched executions: the return value of `AsyncMediator.watch`.
 
     If a cell of a notebook ends with a watch of one execution, the notebook shows a picture that moves.
     """

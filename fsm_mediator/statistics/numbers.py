@@ -121,8 +121,8 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
         states: The statistics of each state that an execution is in or has left, by state.
         steps: The statistics of each step, wait and group, by its path.
         failures: The failures by step and error type. The largest group comes first.
-        age: The seconds since the last time when the side store had counted all records. 0 if it has counted all
-            records now. The age is not part of the JSON, and is ignored in comparisons.
+        age: The age of the counts in the side store: the seconds since they were last complete. 0 if they are complete
+            now, or if no side store was used. The age is not part of the JSON, and is ignored in comparisons.
     """
 
     saga: str
@@ -168,7 +168,7 @@ def is_failing(state: str) -> bool:
 
 
 def span_of(at: float) -> int:
-    """The number of the time span that contains the time *at*. The span from the epoch on has the number 0."""
+    """The number of the time span that contains the time *at*. The span that begins at the epoch has the number 0."""
     return int(min(max(at, -float(FARTHEST)), float(FARTHEST)) // SPAN)
 
 

@@ -98,7 +98,9 @@ SHOWN: Final[Mapping[Show, _Shown]] = {
 
 
 def numbers_of(saga: Saga, machines: Mapping[str, MachineStatistics], show: Show, about: Sequence[str]) -> Numbers:
-    """The statistic *show* for every step of *saga* and of its branches. *about* has the lines below the title.
+    """The statistic *show* for every step of *saga* and of its branches.
+
+    *about* has the lines of text below the title of the picture.
 
     Raises:
         DefinitionError: There is no such statistic.

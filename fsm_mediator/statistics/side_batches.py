@@ -1,4 +1,4 @@
-"""Batch: counts a number of changes of a journal, in one transaction of a side store."""
+"""Batch: adds many changes of a journal to the counts of a side store, in one transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOADED: Final = 500
 
 
 class _Made(NamedTuple):
-    """The fields of a record that a side store keeps. `samples` reads them."""
+    """A record with the fields that a side store keeps. `samples` reads these fields."""
 
     event: str
     source: str
@@ -33,7 +33,7 @@ class _Made(NamedTuple):
 
 
 class _Row:
-    """The fields of an execution that a side store keeps."""
+    """An execution with the fields that a side store keeps."""
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.saga_id, self.definition, self.is_branch, self.accepted_at, *more = row
@@ -53,7 +53,7 @@ class _Row:
 
 
 class Batch:
-    """Counts changes of a journal in one transaction of a side store."""
+    """Adds changes of a journal to the counts of a side store, in one transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

@@ -104,7 +104,7 @@ _WITH_SHORT_TEXT: Final = f"""
 
 
 class StoredJournal(Protocol):
-    """The methods of a journal on PostgreSQL that a side store needs. The journal may wrap another journal."""
+    """The methods that a side store needs of a PostgreSQL journal, or of a journal that wraps a PostgreSQL journal."""
 
     def identity(self) -> str:
         """A text that identifies the journal among all journals in this database. Uses a connection of the journal."""
@@ -145,22 +145,23 @@ class PostgresTables:
         return self.read(WITH_TEXT, (text, below, text, limit))
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Add executions, as (number, id), to the text index."""
+        """Add executions, as (number in the journal, id), to the index that `with_text` searches."""
         self.write(_KEEP_ID, rows)
 
     def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Remove executions, as (number, id), from the text index."""
+        """Remove executions, as (number in the journal, id), from the index that `with_text` searches."""
         self.write(_REMOVE_ID, rows)
 
     def are_made(self) -> bool:
-        """Whether tables of this format exist and can be read."""
+        """Whether the tables exist in the format `FORMAT` and can be read."""
         may_read = bool(self._connection.execute(MAY_READ, (self._schema, MARK)).fetchall())
         return may_read and self.read(f"SELECT format FROM {MARK}") == [(FORMAT,)]
 
     def make(self) -> None:
         """Create empty tables: see `Tables.make`.
 
-        If tables of this format exist, their rows are deleted and the tables are kept, so that access rights remain.
+        If the tables exist in the format `FORMAT`, their rows are deleted and the tables are kept, so that access
+        rights remain.
         """
         if self.are_made():
             for name in NAMES:  # TRUNCATE would wait for readers, and remove rows from their snapshots

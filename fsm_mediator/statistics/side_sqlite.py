@@ -112,15 +112,15 @@ class SQLiteTables:
         return self.read(_WITH_TEXT, (phrase, below, text, limit))
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Add executions, as (number, id), to the text index."""
+        """Add executions, as (number in the journal, id), to the index that `with_text` searches."""
         self.write(_KEEP_ID, rows)
 
     def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Remove executions, as (number, id), from the text index."""
+        """Remove executions, as (number in the journal, id), from the index that `with_text` searches."""
         self.write(_REMOVE_ID, rows)
 
     def are_made(self) -> bool:
-        """Whether tables of this format exist and can be read."""
+        """Whether the tables exist in the format `FORMAT` and can be read."""
         return self._ids() == (APPLICATION_ID, FORMAT)
 
     def make(self) -> None:

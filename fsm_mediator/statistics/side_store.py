@@ -54,8 +54,8 @@ class _Place(NamedTuple):
 
     Attributes:
         cursor: The cursor of the last counted change.
-        at: The time, in seconds since the epoch, before which all changes are counted. 0 if the store was never
-            complete.
+        at: The time, in seconds since the epoch, before which all changes are counted. 0 if the store has never
+            counted all changes.
     """
 
     cursor: str = ""
@@ -173,12 +173,12 @@ class SideStore:
         return place is not None and self._age(place) <= FRESH
 
     def is_just_filled(self, seconds: float) -> bool:
-        """Whether the store had counted all changes less than *seconds* ago."""
+        """Whether the store has counted all changes that are at least *seconds* old."""
         place = self._filled()
         return place is not None and 0 <= self._clock() - place.at < seconds
 
     def count(self, chosen: Filter, by: str | None) -> dict[str, int] | None:
-        """The number of executions that match *chosen*, by the key *by*: see `FindingJournal.count`.
+        """For each value of the key *by*, the number of executions that match *chosen*: see `FindingJournal.count`.
 
         None if the filter has attributes, a parent or a text, or excludes branches, because the store has no counts for
         these.
@@ -202,7 +202,7 @@ class SideStore:
     def numbers(self, saga: str, version: str | None, first: int | None) -> SagaNumbers:
         """The statistics of the executions of *saga*. *version* is None for all versions.
 
-        *first* is the number of the first counted time span. None for all spans.
+        *first* is the number of the first hour that is counted, as returned by `span_of`. None for all hours.
         """
         with self.home.reading() as tables:
             place = self._place(tables)
@@ -212,7 +212,7 @@ class SideStore:
         return numbers_from(saga, version, first, machine, failures, age)
 
     def machine(self, saga: str, version: str) -> MachineStatistics:
-        """The counts of all executions of one definition: a version of a saga or of a branch."""
+        """The counts of all executions of this version of *saga*, which may also be the saga of a branch."""
         with self.home.reading() as tables:
             return _counted(tables, saga, version, None)[0]
 
@@ -228,7 +228,7 @@ class SideStore:
             return tables.with_text(text, below, limit)
 
     def _filled(self) -> _Place | None:
-        """The position up to which the journal is counted. None if the store has never counted all changes."""
+        """The position up to which the store has counted the changes. None if it has never counted all changes."""
         if not self.home.is_there():
             return None
         with self.home.reading() as tables:
@@ -236,7 +236,7 @@ class SideStore:
         return place if place is not None and place.at > 0 else None
 
     def _place(self, tables: Tables) -> _Place | None:
-        """The position up to which the journal is counted. None if the tables are of another journal or format."""
+        """The position up to which *tables* count the changes. None if they are of another journal or format."""
         found = tables.read(sql.PLACE) if tables.are_made() else []
         if not found:
             return None
@@ -266,8 +266,8 @@ def _conditions(chosen: Filter) -> tuple[str, list[Any]]:
 def _bounds(chosen: Filter) -> tuple[tuple[float, float], ...]:
     """The period of a filter in three pieces, each from its beginning to its end.
 
-    The first piece has the whole time spans in the period, as numbers of spans. The other two pieces have the rest of
-    the period before and after these spans, as times.
+    The first piece has the whole hours in the period, as numbers of `span_of`. The other two pieces have the rest of
+    the period before and after these hours, as times.
     """
     since, until = -math.inf if chosen.since is None else chosen.since, chosen.until
     low = -(2**62) if chosen.since is None else span_of(since) + bool(since % SPAN)
@@ -282,7 +282,10 @@ def _bounds(chosen: Filter) -> tuple[tuple[float, float], ...]:
 def _counted(
     tables: Tables, saga: str, version: str | None, first: int | None
 ) -> tuple[MachineStatistics, Counter[tuple[str, str]]]:
-    """The counts of a saga's executions, and the number of failing executions by (step, error)."""
+    """The counts of a saga's executions, and the number of failing executions by (step, error).
+
+    *saga*, *version* and *first* have the same meaning as for `SideStore.numbers`.
+    """
     machine = MachineStatistics()
     groups: Counter[tuple[str, str]] = Counter()
     lowest = -(2**62) if first is None else first

@@ -1,4 +1,4 @@
-"""The protocols `Tables` and `Home` for the tables of a side store, and the SQL statements that count.
+"""The protocols `Tables` and `Home` for the tables of a side store, and the SQL statements on these tables.
 
 All databases execute the same SQL statements, in which ``?`` is a parameter. The code for SQLite alone is in
 `SQLiteHome`, and the code for PostgreSQL alone is in `PostgresHome`: the definitions of the tables, the search for
@@ -31,13 +31,13 @@ class Tables(Protocol):
         """
 
     def keep_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Add executions, as (number, id), to the text index."""
+        """Add executions, as (number in the journal, id), to the index that `with_text` searches."""
 
     def remove_ids(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Remove executions, as (number, id), from the text index."""
+        """Remove executions, as (number in the journal, id), from the index that `with_text` searches."""
 
     def are_made(self) -> bool:
-        """Whether tables of this format exist and can be read."""
+        """Whether the tables exist in the format `FORMAT` and can be read."""
 
     def make(self) -> None:
         """Create empty tables. The data of an existing side store is deleted.
@@ -58,7 +58,7 @@ class Home(Protocol):
         """Whether a store exists. It may have any format, and may belong to another journal."""
 
     def source(self) -> str:
-        """A text that identifies the journal. It changes if another journal takes the place of the journal."""
+        """A text that identifies the journal. The text changes if another journal replaces the journal."""
 
     def now(self) -> float:
         """The time in seconds since the epoch, by a clock that all processes that use this store share."""

@@ -72,7 +72,7 @@ class Statistics:
         since: Only records from this time on are counted, in seconds since the epoch. None to begin with the first
             record.
         until: Only records before this time are counted. None to include the last record.
-        machines: The counts, by the name of the saga and the names of its branches.
+        machines: The counts of the executions of the saga and of the sagas of its branches, by the saga's name.
         unreadable: The executions that were left out because their records cannot be read.
         undrivable: The number of executions, of any version, that no living driver could drive when they were read.
     """
@@ -260,7 +260,7 @@ def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
 
 
 def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: Period) -> None:
-    """Add one execution to the counts *machine*.
+    """Add one execution to the counts *machine*. Of its records, only those in *period* are counted.
 
     Raises:
         JournalError: The records of the execution cannot be read.

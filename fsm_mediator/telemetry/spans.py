@@ -217,7 +217,10 @@ class Telemetry:
 
 
 def _links(kind: str, carriers: Iterable[Mapping[str, str]]) -> list[trace.Link]:
-    """Links to the spans with the journaled contexts *carriers*. *kind* is an attribute of each link."""
+    """Links to the spans with the journaled contexts *carriers*.
+
+    Each link has *kind* as an attribute: ``origin``, ``previous`` or ``cause``.
+    """
     contexts = (_propagator.extract(carrier, otel_context.Context()) for carrier in carriers)
     spans = (trace.get_current_span(context).get_span_context() for context in contexts)
     return [trace.Link(span, {f"{NAME}.link": kind}) for span in spans if span.is_valid]

@@ -1,8 +1,8 @@
 """check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
 A failed run must leave the world as it was before the run. A successful run must leave the world in the same state as a
-run without faults. Every run must end. A step in the leftovers of the outcome is not compared, because its effect
-cannot be undone.
+run without faults. Every run must end. The leftovers of an outcome are the steps whose effect cannot be undone. The
+comparison of two worlds omits the data of these steps.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def check_saga(
     """Run a saga's real steps under every fault at every point, and check the world afterwards.
 
     A failed run must leave the world as it was before the run. A successful run must leave the world in the same state
-    as a run without faults. If *observe* returns a dictionary with a key for each step, the steps in the outcome's
-    leftovers are not compared.
+    as a run without faults. If *observe* returns a dictionary with a key for each step, the comparison
+    omits the keys of the outcome's leftovers: the steps whose effect cannot be undone.
 
     Args:
         saga: A function without arguments that returns a new ``(saga, observe)`` for each run. Or a saga: then all runs
@@ -63,8 +63,8 @@ def check_saga(
         signals: The value of each signal that the saga waits for.
         strict: Let steps also raise *after* their effect. This finds the steps that must report doubt, with
             `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step without its own errors in ``in_doubt_on``
-            raises an error of an unknown class. If you pass a list of exceptions or exception classes, each step raises
-            each of these errors. A mapping has such a list for each step that it names.
+            raises an error that no setting names. If you pass a list of exceptions or exception classes, each step
+            raises each of these errors. A mapping has such a list for each step that it names.
         pairs: Also run each fault together with each later fault. This makes about a hundred times as many runs.
         kill: Also kill the driving process (SIGKILL) wherever a driver can die. The killed process is a forked child
             with a SQLite journal. The parent process recovers the saga from that journal. The world must outlive a
@@ -280,11 +280,11 @@ class Checking:
         return SAGA_ID if self._worlds.is_fresh_per_run else f"{SAGA_ID}-{self._runs}"
 
     def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
-        """Run *plan*.
+        """Run *plan*. If the run succeeds and the next run uses the same world, also undo the run.
 
         Returns:
-            The state of the world before the run, the run, the state of the world after the run, and a problem. The
-            problem is a text. It is empty unless the undo of the run left the world in a wrong state.
+            The state of the world before the run, the `Trial`, the state of the world after the run, and a problem as
+            text. The problem is empty, unless the world is in a wrong state after the undo.
         """
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)

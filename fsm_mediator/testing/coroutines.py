@@ -87,9 +87,12 @@ def _profile(frame: FrameType, event: str, function: Any) -> None:
 
 
 async def cut_short(call: StepCall, note: Callable[[str], None]) -> Answer:
-    """Call a coroutine function, cancel it at its first await as a timeout does, and return its answer.
+    """Call a coroutine function, and cancel it at its first await, as a timeout does.
 
     If the function keeps running after the cancellation, *note* is called with the problem.
+
+    Returns:
+        The answer for the mediator: the result or the error of the function, or `TimedOut` if there is neither.
     """
     callback = call.effect.callback
     assert callback is not None

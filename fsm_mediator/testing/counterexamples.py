@@ -1,6 +1,6 @@
-"""Names that tests import if an earlier version of this library generated them. A call raises an error.
+"""Names that are imported by tests which an earlier version of this library generated.
 
-The message of the error tells how to generate the test again.
+If a test calls one of these names, an error is raised. The error's message tells how to generate the test again.
 """
 
 from __future__ import annotations

@@ -243,13 +243,13 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 def _declares_nothing(part: Part) -> bool:
     """Whether ``in_doubt_on`` of *part* names no particular errors: it has the default errors, no errors or all errors.
 
-    Then a strict check raises an error of an unknown class after the effect of the step.
+    Then a strict check raises an error that no setting names after the effect of the step.
     """
     return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 
 
 def _is_absorbed(part: Part, kind: str) -> bool:
-    """Whether another attempt follows if this fault strikes the first attempt."""
+    """Whether another attempt follows if a fault of *kind* strikes the first attempt at *part*."""
     if part.retry.attempts == 1:
         return False
     if kind == RAISES_BEFORE:

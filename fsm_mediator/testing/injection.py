@@ -196,7 +196,7 @@ class FaultInjector:
         return answer
 
     def payload_before(self, call: StepCall) -> bytes | None:
-        """The payload of a call as JSON, to compare it after the call. None if the journal keeps objects."""
+        """The payload of a call as JSON, to compare it after the call. None if the journal encodes nothing."""
         return self.journal.codec.json(call.arguments[0], "a payload") if self.journal.encodes else None
 
     def look_for_changes(self, place: tuple[str, str], call: StepCall, payload: bytes | None) -> None:
@@ -281,7 +281,7 @@ def path_of(saga: Saga, saga_id: str, part: Part) -> str:
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
-    """*error*, if it leaves an attempt of *part* in doubt. Otherwise an `OutcomeUnknownError` with its message."""
+    """*error*, if it leaves an attempt of *part* in doubt. Otherwise an `OutcomeUnknownError` with the same message."""
     return error if leaves_doubt(part, error) else OutcomeUnknownError(str(error))
 
 

@@ -151,7 +151,8 @@ class Scheduler:
     def traced(self, number: int, function: Callable[..., T]) -> Callable[..., T]:
         """A wrapper of *function*, with a switch point at each line.
 
-        A helper thread calls the wrapper for the function with the number *number*, which waits for the result.
+        A helper thread calls the wrapper, while the function with the number *number* waits for the result. The switch
+        points count as switch points of that function.
         """
 
         def call(*arguments: Any) -> T:
@@ -186,8 +187,8 @@ class Scheduler:
 
         Args:
             place: The place, in words.
-            yields: Whether time passes here. If True, another function runs next, unless the schedule has this switch
-                point: then the same function continues.
+            yields: Whether time passes here. If False, another function runs next only if the schedule lists this
+                switch point. If True, it is the reverse: the same function continues only if the schedule lists it.
 
         Raises:
             EndlessRunError: The run reached too many switch points.
@@ -226,9 +227,10 @@ class Scheduler:
         return until()
 
     def leave(self, function: Callable[[], T], until: Callable[[], bool]) -> T:
-        """Call *function*, which waits for an event outside of this run. Other functions run during the call.
+        """Call *function*, which waits for an event outside of this run, and return its result.
 
-        When *until* returns True, the caller may get the turn again, even if *function* has not returned.
+        Other functions run until *until* returns True or *function* returns. Then the scheduler may give the turn to
+        the caller, which continues after *function* has returned.
         """
         number = self.here
         assert number is not None

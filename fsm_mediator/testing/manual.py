@@ -155,7 +155,7 @@ class Stepper:
         self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:
-        """Write *records*, and the records of all moves that follow without an effect."""
+        """Write *records*, and the records of all following moves that need no effect."""
         while True:
             append_immediate_moves(self._active, records, self.clock())
             if not records and not opens:

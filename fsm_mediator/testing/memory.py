@@ -118,9 +118,9 @@ class ProcessMemory:
                 self._world.add(root.name)
 
     def _puts_back(self, root: _Root, *, keeps: bool = False) -> bool:
-        """Reset *root*, unless its value belongs to the world. Returns False if its value belongs to the world.
+        """Reset *root*, unless its value belongs to the world. Returns False if the value belongs to the world.
 
-        With *keeps*, *root* is never reset: the method only finds out whether its value belongs to the world.
+        If *keeps* is True, *root* is not reset in either case. The result is the same.
         """
         before = self._look()
         now = _Root(root.name, root.owner, root.key, root.owner.get(root.key) if root.owner else None, ())

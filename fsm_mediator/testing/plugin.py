@@ -154,7 +154,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the coverage of the sagas that the test checked to the test's report."""
+    """Add to the report of a test the coverage of all sagas that were checked in this test."""
     report = yield
     if call.when == "call" and (covered := item.stash.get(_COVERED, None)):
         setattr(report, _WORDS, [attrs.asdict(_Coverage.of(each)) for each in covered])

@@ -143,7 +143,7 @@ class FaultRunner:
         idle: bool = False,
         died: Callable[[], None] = lambda: None,
     ) -> Trial:
-        """Run *saga* under *plan*, to its end. With *idle*, no step is called.
+        """Run *saga* under *plan*, to its end. With *idle*, no step is called: the mediator gets a success instead.
 
         After each crash of a driver, *died* is called before another driver recovers.
         """
@@ -322,9 +322,9 @@ class _Run:
         raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
     def _sleep_on(self) -> None:
-        """Advance the clock to the time at which all branches that sleep without a driver have slept long enough.
+        """Advance the clock until every sleep of a branch without a driver is over.
 
-        A parent that waits for its branches does not advance the clock.
+        This is needed because a parent that waits for its branches does not advance the clock.
         """
         sleeps = {
             (saga.name, part.path)

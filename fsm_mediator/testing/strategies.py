@@ -174,7 +174,7 @@ def histories(
 
 
 def acceptance_of(saga: Saga, saga_id: str = "drawn", payload: Any = None) -> Acceptance:
-    """The acceptance of an execution of *saga*, for `histories`."""
+    """The `Acceptance` of an execution of *saga*. Pass it to `Execution.fold` with a history from `histories`."""
     check_is_saga("acceptance_of()", saga)
     deadline = None if saga.deadline is None else HISTORY_AT + saga.deadline
     return Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, payload, HISTORY_AT, deadline)

@@ -310,8 +310,8 @@ class Transactions:
     def prune(self, journal: Journal, older_than: float) -> Any:
         """Delete the old keys of ended executions. The journal decides whether an execution has ended.
 
-        A succeeded execution can still be undone after its keys were deleted. Its compensations are then called, as if
-        the keys existed.
+        A succeeded execution can still be undone after its keys were deleted. Its compensations are then called,
+        although their keys are missing.
 
         Args:
             journal: The journal of the mediator that executes the steps.

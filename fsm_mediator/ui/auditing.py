@@ -52,7 +52,7 @@ def audit(journal: Journal, redact: Callable[[str], str], after: str | None) -> 
     """One page of actions, with the newest action first.
 
     A page has the actions on the `AUDITED` executions that come after the cursor *after*. The first page, for which
-    *after* is None, also has the actions on sagas and steps, and the batches.
+    *after* is None, also has the actions on sagas and steps, and one action for each batch.
 
     Returns:
         The actions, and the cursor of the next page. The cursor is None on the last page.

@@ -58,7 +58,7 @@ class Batches:
         return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1, verb)]
 
     def offer(self, verb: str, asked: Mapping[str, str | None]) -> Offer:
-        """The verb and the fields of its form. If the filter *asked* has a saga and a step, the fields fit the step."""
+        """The `Offer` of *verb*. If the filter *asked* has a saga and a step, the form has the fields for this step."""
         return offer_for_many(verb, self._reader.part_of(asked.get("saga"), asked.get("version"), asked.get("step")))
 
     async def begin(self, verb: str, asked: Mapping[str, str | None], form: Mapping[str, str], actor: str) -> str:

@@ -80,7 +80,7 @@ def offers(
         saga: The execution's definition. None if this process does not know it.
         entry: The execution.
         undrivable: The reason why no living driver can drive the execution. None if a driver can drive it.
-        hold: The hold that applies to the execution. None if there is no hold.
+        hold: The hold that delays the next attempts of the execution. None if there is no hold.
         alerted: Whether the execution has a problem that causes alerts, and these alerts are not acknowledged.
     """
     branch = is_branch(entry.saga_id)

@@ -277,7 +277,7 @@ class Reader:
         return {(str(one.saga), str(one.version)): Counter(journal.count(one, "state")) for one in each}
 
     def numbers(self, saga: Saga) -> tuple[Statistics, float | None]:
-        """The statistics of *saga* in its version, and the age of the statistics in seconds, as in `counts`."""
+        """The statistics of this version of *saga*, and the age of these statistics in seconds, as in `counts`."""
         store = filled_store_of(self.journal)
         if store is None:
             return Statistics.read(saga, self.journal), None
@@ -375,7 +375,7 @@ class Reader:
         return Item(item.kind, item.name, *words, item.at, item.actor or "", trace_of(item.carrier))
 
     def hold_of(self, entry: Entry) -> Note | None:
-        """The hold that applies to an execution. None if there is no hold or the execution has ended."""
+        """The hold that delays an execution's next attempts. None if there is no hold or the execution has ended."""
         journal: Journal = self.journal
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
 

@@ -5,8 +5,9 @@ only if its history is also a possible history of the other machine, after the r
 execution does not differ from an execution that was started under the other definition. So every law of the new machine
 holds for it.
 
-A state is *safe* if every path to the state is also a path of the new machine. For another state, the reason is the
-first move on a path that the new machine does not have. A part of another kind counts as a missing part.
+A state is *safe* if every path to the state is also a path of the new machine. If a state is not safe, the report gives
+a reason: the first move, on a path to the state, that the new machine does not have. A part whose kind has changed
+counts as a missing part.
 
 This module does not read executions, journals or a clock.
 
@@ -277,7 +278,10 @@ class _Reachability:
         )
 
     def why_state_missing(self, state: str) -> str | None:
-        """The reason why the new machine lacks *state*, or has it for another part. None if neither is true."""
+        """The reason why the new machine has no state that corresponds to *state*. None if it has such a state.
+
+        A state with the same name does not correspond if the kind or the branches of its part have changed.
+        """
         phase, part = self.machine.places[state]
         if part is None:
             return None

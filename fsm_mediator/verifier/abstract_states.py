@@ -96,7 +96,10 @@ class EqualErrors:
         self._instead: dict[tuple[str, str], str] = {}
 
     def equal(self, position: AbstractState, move: Action) -> str | None:
-        """The observation of an equal exception that was tried in *position*. None if *move* must be tried."""
+        """The observation of the exception that equals the exception of *move* and was tried in *position*.
+
+        None if there is no such exception, so that *move* must be tried.
+        """
         state = position.execution.state
         if move.raises is None or self._first.get(state, position) is position:
             return None
@@ -283,7 +286,7 @@ def initial_execution(saga: Saga) -> Execution:
 
 
 def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
-    """Make *move* and all transitions that follow without an effect. Returns the records.
+    """Make *move*, and all following transitions that need no effect. Returns the records.
 
     Raises:
         RefusedError: The execution refuses the move.

@@ -70,7 +70,8 @@ class Action(NamedTuple):
         outside: Whether the cause of the action is not a call of the saga, but a cancel, a signal or the deadline. The
             records do not contain such a cause.
         who: The origin of the action, such as `PARTICIPANT`.
-        observation: The part of the action that the execution notices. It reacts to equal observations equally.
+        observation: The part of the action that the execution notices. An execution reacts to equal observations
+            equally.
         doubt: Whether the effect of the call is in doubt.
         repeats: Whether another attempt follows, if attempts are left. None if no attempt failed.
         raises: A function that makes the exception of the call. None if the call does not raise.
@@ -120,7 +121,7 @@ They make copies fast: the search copies one execution for each reaction.
 
 
 def feed_answer(answer: Answer) -> Act:
-    """An act that feeds *answer* to an execution."""
+    """A function for `Action.act` that feeds *answer* to an execution."""
     return lambda execution, at: execution.feed(answer, at)
 
 
@@ -132,7 +133,7 @@ class _Refusing:
 
 
 def join_refused(answer: Branches) -> Act:
-    """An act that feeds *answer*, with a journal that refuses the joined result of the branches."""
+    """A function for `Action.act` that feeds *answer*, while the journal refuses the joined result of the branches."""
 
     def act(execution: Execution, at: float) -> Record | None:
         encoding, execution.encoding = execution.encoding, cast("Encoding", _Refusing())
@@ -145,17 +146,17 @@ def join_refused(answer: Branches) -> Act:
 
 
 def post_item(item: InboxItem) -> Act:
-    """An act that puts *item* into the inbox of the execution, and makes no record."""
+    """A function for `Action.act` that puts *item* into the inbox of the execution, and makes no record."""
     return lambda execution, _at: execution.receive(item)
 
 
 def waiting_until(due_at: float) -> Act:
-    """An act that lets time pass, at least until *due_at* (seconds since the epoch)."""
+    """A function for `Action.act` that lets time pass, at least until *due_at* (seconds since the epoch)."""
     return lambda execution, at: execution.advance(max(at, due_at))
 
 
 def waking_at(at: float) -> Act:
-    """An act that wakes a driver at the time *at* (seconds since the epoch), whether or not the wait is over."""
+    """A function for `Action.act` that wakes a driver at *at* (seconds since the epoch), even during a wait."""
     return lambda execution, _at: execution.advance(at)
 
 

@@ -64,7 +64,8 @@ class ActionModel:
         saga: The saga.
         strict: Let steps also raise after their effect without reporting doubt. Steps must not do this.
         thorough: Let calls also raise `SystemExit`, groups of exceptions, and the exceptions that the settings name.
-            Also change settings between two answers, let items come too late, and let drivers wake early or late.
+            Also change settings between two answers, let cancels and signals come too late, and let drivers wake early
+            or late.
         children: The branches that were already searched, with their outcomes, by the path of the group and the name of
             the branch.
         once: Generate actions for only one of several symmetric branches in the same status.

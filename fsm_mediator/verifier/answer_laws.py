@@ -1,7 +1,7 @@
 """The laws of answers.
 
-An answer is accepted and recorded, or refused. The record of a failure names the error. The settings or a deciding
-function determine the duration of each wait and the branches of each group.
+An execution records an answer, such as the result of a call or a command, or refuses it. The record of a failure names
+the error. The settings or a deciding function determine the duration of each wait and the branches of each group.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _ERRORS: Final[Mapping[str, type[BaseException]]] = {
 
 
 def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Broken]:
-    """The rules about answers that *reaction* breaks. *taken*: the answers of the deciding functions during it."""
+    """The rules about answers that *reaction* breaks. *taken*: the answers of the deciding functions."""
     records = reaction.records
     if not records:
         if _must_be_recorded(reaction):

@@ -1,4 +1,4 @@
-"""The laws of attempts, waits, probes, cancels and results. They hold for one action under any ledger.
+"""The laws of attempts, waits, probes, cancels and results. Each law checks one action, and needs no ledger.
 
 The laws read the action itself (`Action.doubt`, `Action.repeats`). They do not trust the fields in which the execution
 stores its own view of the action.
@@ -104,7 +104,10 @@ def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
 
 
 def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
-    """Yields a broken rule if a part got stuck where it must not get stuck."""
+    """Yields a broken rule if a part before the pivot gets stuck, although no call of the part can be running.
+
+    A compensation may get stuck.
+    """
     last = reaction.records[-1]
     (before, path), (after, _) = split_state(last.source), split_state(last.target)
     if after not in STUCK_PHASES or before in (COMPENSATING, *STUCK_PHASES) or not path:
@@ -197,7 +200,7 @@ def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
 
 
 def _interrupted(reaction: Reaction) -> Iterator[Broken]:
-    """Yields a broken rule if a cancel or the deadline had an effect where it must not, or no effect where it must."""
+    """Yields a broken rule if the saga ignores a cancel or the deadline although it must act on it, or the reverse."""
     before, move, after = reaction.before, reaction.move, reaction.after
     if move.seen in (CANCEL_COMES, SIBLING_FAILED, DEADLINE_PASSES):
         takes_hold = _may_be_interrupted(before, reaction)
@@ -274,7 +277,7 @@ def _found(results: Mapping[str, Any], path: str) -> Any:
 
 
 def begun_at_a_time(execution: Execution, index: Mapping[str, int]) -> Iterator[Broken]:
-    """Yields a broken rule if more or fewer of the created branches begin at once than the group allows."""
+    """Yields a broken rule if not exactly as many created branches begin immediately as `Part.at_most` allows."""
     born = execution.new_branches
     if born:
         part = execution.saga.parts[index[path_of(execution.state)]]

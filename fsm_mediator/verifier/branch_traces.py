@@ -114,8 +114,8 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
         move: The move.
         stood: The status before the move.
         position: The status after the move.
-        wanted: The statuses that are still to be reached, in order. The first is a settled status, or the running
-            status that follows a command to a settled execution.
+        wanted: The statuses that are still to be reached, in order. The first is the status of a branch that has ended
+            or is stuck, or the running status that such a branch gets by a command.
 
     Returns:
         The effort and the number. None if the path must not contain the move.

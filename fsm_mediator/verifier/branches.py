@@ -203,7 +203,7 @@ class BranchModel:
         return self.with_statuses(ledger, names, (Status.RUNNING,) * len(names))
 
     def with_statuses(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
-        """*ledger* with these statuses of the branches, and with the effect of the group that follows from them."""
+        """*ledger* with these *statuses* of the branches. They also decide whether the group has an effect."""
         owed = any(self.has_pending_effect(name, status) for name, status in zip(names, statuses, strict=True))
         return ledger.with_branches(self.at, statuses).with_(self.at, effect=owed)
 

@@ -1,8 +1,8 @@
 """Equal branches: if branches of a group differ only in their names, only a few of them are searched.
 
-Two branches are equal if rules, table and laws read the same data of both sagas. This data is the settings of the
-parts, the rows of the machines, and the branches of groups. Rules, table and laws never read names or the code of
-functions.
+Two branches are equal if their sagas have the same settings of the parts, the same rows in the machine's transition
+table, and equal branches of groups. The rules and the laws read no other data of a saga. They never read names or the
+code of functions.
 
 Three equal branches are enough. A rule never counts branches and never reads their position. A rule only asks whether
 any branch has one of certain statuses. The laws compare the leftovers of single branches. No rule asks more than three
@@ -101,7 +101,7 @@ def _of_branches(part: Part, names: tuple[str, ...]) -> Part:
 
 
 def likeness_of(saga: Saga) -> Any:
-    """A value that is equal for equal branches: all data of *saga* that rules, table and laws read, without names."""
+    """A value that is equal for equal branches: all data of *saga* that the rules and the laws read, without names."""
     number = {part.path: str(at) for at, part in enumerate(saga.parts)}
     rows: dict[str, set[tuple[str, ...]]] = {at: set() for at in ("", *number.values())}
     for move in saga.machine.moves():

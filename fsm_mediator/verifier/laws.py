@@ -3,8 +3,9 @@
 Each law checks one transition: the new state, and the ledger before and after it. This module does not search, and does
 not decide the reaction of an execution. The laws state the promises a second time, independently of the rules.
 
-1. From every state an end or a visible park can be reached. No part gets more attempts than its policy allows. Every
-   cycle contains an operator's retry, a crash, or a `Retry` without limit. (`graph` checks the cycles.)
+1. From every state an end or a visible park can be reached. In a park, the execution waits for an operator or a
+   signal. No part gets more attempts than its policy allows. Every cycle contains an operator's retry, a crash, or a
+   `Retry` without limit. (`graph` checks the cycles.)
 2. In ``failed``, no compensatable step has an effect: each effect was compensated, newest first, or settled by an
    operator. Every other effect is among the leftovers.
 3. In ``succeeded``, every step has its effect, and no compensation has begun.

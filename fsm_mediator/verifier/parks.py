@@ -25,7 +25,10 @@ CAUSES: Final = (
 
 
 def park_of(before: Execution, move: Action, after: Execution) -> str | None:
-    """The cause why *after* stops, one of `CAUSES`. None if *after* does not stop, or *before* was already stuck."""
+    """The cause, one of `CAUSES`, for which *move* stopped the execution.
+
+    None if the execution *after* does not stop, or the execution *before* was already stuck.
+    """
     part = after.machine.places[after.state].part
     if part is None or before.phase in STUCK_PHASES:
         return None

@@ -39,7 +39,8 @@ class Report:
         nodes: The number of different situations that were reached. A situation is a state of an execution together
             with the effects that really happened.
         moves: The number of actions that led from one situation to another.
-        paths: The number of paths without cycles to an end or a park.
+        paths: The number of paths without cycles to an end or a park. In a park, the saga waits for an operator or a
+            signal.
         states: The machine's states that were reached.
         unreached: The machine's states that were not reached. If the search is complete, no outcome leads to these
             states under the current settings.

@@ -67,7 +67,7 @@ def with_timeout(part: Part) -> Part:
 
 
 def under_changed_settings(action: Action, part: Part, settings: str) -> Action:
-    """A copy of *action* by a driver with other settings of *part*. *settings*: the change, such as `FEWER`."""
+    """A copy of *action* in which the driver has other settings of *part*. *settings*: the change, such as `FEWER`."""
     label = f"{action.label}, at {part.path}, {_WORDS[settings]}"
     return action._replace(label=label, observation=f"{action.observation} with {settings}", settings=settings)
 

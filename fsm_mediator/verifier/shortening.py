@@ -164,10 +164,10 @@ def _is_plain_step(part: Part) -> bool:
 
 
 def _kinds(part: Part, rows: frozenset[tuple[str, ...]]) -> Iterator[Any]:
-    """The kinds of *part*: values that are equal for parts that the rules, the table and the laws treat equally.
+    """The kinds of *part*: values that are equal for parts that the rules and the laws treat equally.
 
     A plain step has a kind for execution and, if it can be compensated, a kind for compensation. Any other part has one
-    kind, which no other part has. *rows*: the rows of the part in the table.
+    kind, which no other part has. *rows*: the rows of the part in the transition table.
     """
     if not _is_plain_step(part):
         yield "itself", part.path
@@ -187,7 +187,7 @@ def _policy(policy: Retry) -> Any:
 
 
 def _attempts(part: Part) -> Iterator[int]:
-    """The number of attempts of each policy of *part* that has a limit."""
+    """For each policy of *part* that limits the attempts, the maximum number of attempts."""
     if part.kind is Kind.STEP:
         policies: Iterable[Retry] = (part.retry, part.compensation_retry) if part.compensatable else (part.retry,)
         yield from (policy.attempts for policy in policies if policy.attempts is not None)
@@ -205,7 +205,7 @@ def _with_few_attempts(part: Part) -> Part:
 
 
 def _shapes(machine: CompiledMachine, parts: Sequence[Part]) -> dict[str, frozenset[tuple[str, ...]]]:
-    """The rows of each part: event, phase, next phase, and the relation of the next state's part to this part."""
+    """For each part, its rows of the transition table: event, phase, next phase, and `_relation` of the next part."""
     neighbours: dict[str, tuple[str, str]] = {}
     before = ""
     for number, part in enumerate(parts):

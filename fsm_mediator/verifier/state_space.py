@@ -196,7 +196,7 @@ class StateSpace:
         self._check_liveness()
 
     def _parks_in_order(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Each cause of a park, with the paths of the parts where the saga can stop for this cause."""
+        """Each cause for which the saga can stop, with the paths of the parts where it can stop for this cause."""
         found = []
         for cause in CAUSES:
             states = self._parks.get(cause, set())
@@ -275,7 +275,10 @@ class StateSpace:
                     self._follow(number, move, every)
 
     def _follow(self, number: int, move: Action, every: list[Successor] | str) -> None:
-        """Make *move* from the node with this number, check the laws, and add *every* successor to the graph."""
+        """Make *move* from the node with this number, check the laws, and add the successors to the graph.
+
+        *every*: the successors. If the execution refuses the move, the reason as a text.
+        """
         position, ledger = self.nodes[number]
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
@@ -360,8 +363,8 @@ class StateSpace:
     def _check_liveness(self) -> None:
         """Check law 1 on the whole graph.
 
-        An end or a park must be reachable from each node, and every cycle must contain a crash, an operator's retry or
-        a retry without limit.
+        From each node, an end or a park must be reachable. In a park, the saga waits for an operator or a signal. Every
+        cycle must contain a crash, an operator's retry or a retry without limit.
         """
         if self._complete:
             lost = self._graph.first_dead_end(
@@ -379,7 +382,7 @@ class StateSpace:
             self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """The label of an action that leads from *source* to *target*, but not of a crash or an operator's retry."""
+        """The label of an action from *source* to *target* that is neither a crash nor an operator's retry."""
         every = (
             label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
         )
@@ -402,7 +405,10 @@ class StateSpace:
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
-    """*ledger*, without the effects that no longer matter if compensation begins: those of signals and leftovers."""
+    """The ledger after the transition to *led*. If compensation begins, it has no effects of signals and leftovers.
+
+    These effects do not matter during compensation.
+    """
     listed = led.passage.turns
     if listed is None:
         return ledger

@@ -6,8 +6,8 @@
     FSM_MEDIATOR_APP = "shop.sagas:mediator"
 
 The command is ``manage.py sagas``. The decorator `json_errors` turns errors of the mediator into JSON responses of a
-view. Pass `fresh_connections` to ``Mediator(around=[...])``. This app creates no tables. The app
-``fsm_mediator.transactions.django_app`` creates the tables of transactional steps.
+view. With ``Mediator(around=[fresh_connections])``, steps use no old database connections. This app creates no tables.
+The app ``fsm_mediator.transactions.django_app`` creates the tables of transactional steps.
 """
 
 from __future__ import annotations

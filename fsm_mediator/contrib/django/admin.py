@@ -1,4 +1,4 @@
-"""Show executions in Django's admin, read-only. To act on executions, use ``manage.py sagas`` or the monitor."""
+"""Show executions in Django's admin (read-only). For verbs, use ``manage.py sagas`` or ``fsm-mediator ui``."""
 
 from __future__ import annotations
 

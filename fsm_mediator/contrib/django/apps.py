@@ -29,7 +29,7 @@ class SagasConfig(AppConfig):
 
 
 def check_app(**_: Any) -> list[checks.CheckMessage]:
-    """Check that the mediator of the setting can be loaded, and that other processes can read its journal."""
+    """Check that the mediator of ``FSM_MEDIATOR_APP`` can be loaded, and that other processes can read its journal."""
     try:
         app = configured_app()
     except MediatorError as error:

@@ -103,8 +103,9 @@ class Strips(Lanes):
     def can_be_narrow(self) -> bool:
         """Whether `detail_layout` also tries a layout with small nodes below the compensating nodes.
 
-        At least one compensating node must have small nodes. Also, `has_empty_column` must be true, or no frame has two
-        pieces and each compensation with small nodes has a compensating node and exactly one small node.
+        Two conditions must hold. First, at least one compensating node has small nodes. Second, `has_empty_column` is
+        true, or the picture is simple. It is simple if no frame has two pieces, and if each compensation with small
+        nodes has a compensating node and exactly one small node.
         """
         unders = [strip for strip in self.all if strip.under]
         plain = not self.scopes.apart and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
@@ -212,10 +213,10 @@ class Strips(Lanes):
         return max(room)
 
     def _is_extended(self, strip: Strip) -> bool:
-        """Whether the small nodes get extra height below the compensating node of *strip*. Else the node gets shorter.
+        """Whether extra height is added for the small nodes below the compensating node of *strip*.
 
-        Extra height is necessary if a frame has two pieces: lines from the parts below enter the compensating node at
-        its lower edge, below the frame's first piece.
+        If not, the compensating node gets shorter instead. If a frame has two pieces, the node must keep its height,
+        because lines from the parts below enter the node at its lower edge, below the frame's first piece.
         """
         below = self.narrow and bool(self.scopes.apart) and not strip.branches
         return below and strip.lower is not None and bool(strip.under)
@@ -297,7 +298,7 @@ class Strips(Lanes):
         return end + 17.0 * begin + (11 + self.more * bool(begin) if rises else 4)
 
     def _after(self, strip: Strip) -> float:
-        """The y coordinate below *strip*, its branches, and the lines from its other nodes to the happy path."""
+        """The y coordinate below *strip*, its branches, and the lines from `Strip.joining` to the happy path."""
         bottom = strip.bottom + 4 + (13 + self.more) * len(strip.joining)
         if strip.group is None:
             return bottom

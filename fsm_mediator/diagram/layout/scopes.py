@@ -67,9 +67,9 @@ class Scopes:
     def _is_whole(self, scope: Scope) -> bool:
         """Whether one frame can be around both lanes.
 
-        Always True if the saga has a group, because the branches need both lanes. Otherwise True if the frame would
-        cross no compensating node: no node inside extends down beside a strip outside, and no node outside beside a
-        strip inside.
+        Always True if the saga has a group, because the branches need both lanes. Otherwise True if all frames around
+        this frame are whole, and this frame crosses no compensating node. The frame would cross a compensating node if
+        the node extends down from outside to a strip inside, or from inside to a strip outside.
         """
         inside = self.strips[scope.first : scope.last + 1]
         if any(strip.group is not None or strip.branches for strip in inside):
@@ -81,9 +81,9 @@ class Scopes:
         return inside[0].is_in_the_way and all(strip.is_in_the_way for strip in after)
 
     def reach(self, number: int, covered: int) -> int:
-        """The index of the last strip beside a compensating node. At least *number*.
+        """The index of the last strip to which a compensating node extends down. At least *number*.
 
-        If the part of a strip beside the node is given up, its edge leads to this node.
+        If the part of one of these strips is given up, the part's edge leads to this compensating node.
 
         Args:
             number: The index of the node's strip. -1 for the end ``failed``.
@@ -107,11 +107,11 @@ class Scopes:
         return [path for path in strip.scopes if self.all[path].last == strip.number]
 
     def beginning(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas that begin with *strip* in the lane of compensation, the outer sagas first."""
+        """The paths of the nested sagas whose second frame piece begins with *strip*, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins == strip.number]
 
     def ending(self, strip: Strip) -> Sequence[str]:
-        """The paths of the nested sagas that end with *strip* in the lane of compensation, the outer sagas first."""
+        """The paths of the nested sagas whose second frame piece ends with *strip*, the outer sagas first."""
         return [path for path, scope in self.all.items() if scope.begins is not None and scope.ends == strip.number]
 
     def inside(self, scope: Scope) -> int:

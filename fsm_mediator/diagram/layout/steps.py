@@ -211,7 +211,7 @@ class _Flow:
         return y + max(downs) + gap
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """The number of nested sagas that begin in row *number*, and how many end there. Only for rows of one item."""
+        """The numbers of nested sagas that begin and that end in row *number*, if each row has only one item."""
         here = self.items[number].scopes
         before = self.items[number - 1].scopes if number else ()
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
@@ -331,7 +331,7 @@ class _Flow:
         self.out.routes.append(Route(line, tuple(points)))
 
     def _all_back(self) -> None:
-        """Add the compensation path. If two lines lead to the same step, the earlier step's line joins the other."""
+        """Add the compensation path. If two steps lead to the same step, the earlier one's line joins the other."""
         order = {item.name: number for number, item in enumerate(self.items)}
         met: set[str] = set()
         for line in sorted(self.backs, key=lambda each: -order[each.source]):

@@ -28,8 +28,8 @@ class Attempts:
 
     Args:
         most: The maximum number of turns at the same time that may call user functions.
-        apart: A duration in seconds. After a turn of at least this duration, the next turn needs a separate
-            announcement, because Restate may have suspended the execution during the turn.
+        apart: A duration in seconds. After a turn of at least this duration, a separate `run` of Restate must announce
+            which process may begin the next turn, because Restate may have suspended the execution during the turn.
 
     Attributes:
         id: The id of this process in Restate's log. It changes if undelivered answers were dropped.
@@ -44,7 +44,7 @@ class Attempts:
         self._delivered = asyncio.Event()
 
     async def announce(self) -> Data:
-        """Announce the next turn: return the id of this process for Restate's log.
+        """Announce that this process may begin the next turn: return the id of the process for Restate's log.
 
         In a stopping worker this call never returns, so that Restate asks another worker.
         """

@@ -1,6 +1,6 @@
 """The workflow that drives an execution on Restate. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is a Restate `run`. The result of a turn is in Restate's journal before it is folded. Messages from other
+Each turn is a Restate `run`. The result of a turn is in Restate's journal before it is applied. Messages from other
 executions are numbered promises, so that a replay reads them in the same order.
 
 **Lost turns.** Restate's journal does not show whether a `run` has begun. Therefore each `run` also announces the next
@@ -62,8 +62,8 @@ class SagaRun(Driving):
         invocation: The id of this run of the workflow.
         heard: How many messages the execution has received.
         asked: The items that people sent and that await acceptance or refusal, by the number of their message.
-        announced: Whether Restate's journal has an announcement of the next turn.
-        fresh: Whether this process made the announcement.
+        announced: Whether Restate's journal already names the process that may begin the next turn.
+        fresh: Whether this process is the named process.
     """
 
     inherited: tuple[str, ...] = ("follow",)
@@ -193,7 +193,7 @@ class SagaRun(Driving):
         return await self._attempts.once(self.invocation, number, turn)
 
     async def follow(self) -> None:
-        """Write all records of the execution to the projection, if there is one."""
+        """Write all records of the execution to the journal of the `Projection`, if there is one."""
         if self.start.get("follow"):
             await self._log("follow", self._follow)
             self.announced = False
@@ -301,7 +301,7 @@ class SagaRun(Driving):
     async def report(self, execution: Execution) -> None:
         """Notify the parent, if this execution is a branch and its status has changed.
 
-        After a message to the parent, the next turn needs a separate announcement.
+        After a message to the parent, a separate `run` must announce which process may begin the next turn.
         """
         before = self.reported
         await super().report(execution)
@@ -346,7 +346,7 @@ async def say(context: WorkflowSharedContext, words: Data) -> Data:
 
 
 async def standing(context: WorkflowSharedContext) -> Data | None:
-    """The execution's opening, records and inbox, and whether it rests. None if the execution has not begun."""
+    """The execution's opening, records and inbox, and the result of `Driving.rests`. None if it has not begun."""
     begun = await context.get("opening", JSON)
     if begun is None:
         return None

@@ -45,10 +45,10 @@ STREAMS: Final = 100_000
 
 
 class _Listener(socket.socket):
-    """A listening socket that stores its connections, so that the worker can close them.
+    """A listening socket that stores its connections, so that a stopping worker can close them.
 
-    When a connection is closed, Restate asks another worker. To the HTTP server it looks as if Restate had closed the
-    connection.
+    After that, Restate sends its requests to another worker. The HTTP server of the stopping worker handles the closed
+    connections as if Restate had closed them.
     """
 
     connections: weakref.WeakSet[socket.socket]

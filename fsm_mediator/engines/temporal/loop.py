@@ -74,7 +74,7 @@ class SagaWorkflow(Driving):
 
     @workflow.query
     def standing(self) -> Data:
-        """The execution's opening, records and inbox, and whether it rests."""
+        """The execution's opening, records and inbox, and the result of `Driving.rests`."""
         rests = self.execution is not None and self.rests(self.execution)
         return {"opening": self.start.get("opening"), "rows": self.rows, "items": self.items, "rests": rests}
 
@@ -122,7 +122,7 @@ class SagaWorkflow(Driving):
             raise ApplicationError(str(refusal), type=REFUSED, non_retryable=True) from None
 
     async def answer(self, asked: Data, refusal: str | None) -> None:
-        """Store the *refusal* of a verb in *asked*. The update that sent the verb waits for it."""
+        """Answer a verb: store *refusal* in *asked*. The update `say`, which has sent the verb, waits for this."""
         asked["refusal"] = refusal
 
     async def tell(self, saga_id: str, what: str, *words: Any) -> None:
@@ -215,7 +215,7 @@ class SagaWorkflow(Driving):
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def follow(self) -> None:
-        """Write all records of the execution to the projection, if there is one."""
+        """Write all records of the execution to the journal of the `Projection`, if there is one."""
         if self.start.get("follow"):
             await workflow.execute_local_activity(
                 FOLLOW, args=[self.start["opening"], self.rows], start_to_close_timeout=LOCAL

@@ -1,4 +1,4 @@
-"""The worker: runs the workflows of executions, and makes their turns as activities."""
+"""The worker: runs the workflows of executions. A turn (one effect and the moves that follow) is an activity."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class _Activities:
 
     @activity.defn(name=TURN)
     async def turn(self, opening: Data, rows: list[Row], request: Data) -> Data:
-        """Make a turn, and return its result. During the turn, heartbeats show that this worker is alive."""
+        """Make a turn of an execution: at most one effect, and the moves that follow. Returns the turn's result.
+
+        During the turn, heartbeats show that this worker is alive.
+        """
         try:
             execution = self._turns.load(opening, rows)
         except MediatorError as error:

@@ -296,7 +296,7 @@ class Batch:
         its.is_changed = True
 
     def _is_written(self, write: Write, its: _Standing) -> bool:
-        """Whether this commit was already written, and no later commit of its execution was written."""
+        """Whether this commit repeats the last commit of its execution. A repetition is not written again."""
         rows, commit = write.rows, write.commit
         if its.epoch != commit.epoch or its.number is None:
             return False

@@ -95,7 +95,7 @@ class CountedChanges(ChangeOrder):
         return found
 
     def _check_numbers(self) -> None:
-        """Check that this server gave the transaction numbers in the records.
+        """Check that the transaction numbers in the records are numbers of this server.
 
         Raises:
             JournalError: A record has a transaction number that this server has not given yet.

@@ -92,7 +92,10 @@ class FindingTables(JournalReader):
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
 
     def newest_by_phase(self, phases: Sequence[str], limit: int) -> list[Entry]:
-        """For each phase in *phases*: the newest executions that have not ended, at most 2 * *limit* of them."""
+        """For each phase in *phases*: the newest executions that have not ended.
+
+        For each phase, these are at most *limit* executions with an owner, and *limit* without an owner.
+        """
         numbers = self._all(NEWEST_BY_PHASE, list(phases), limit, list(phases), limit)
         return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 

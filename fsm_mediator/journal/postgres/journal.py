@@ -260,7 +260,7 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
             self._locks.hold(found[0])
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """Renew a driver's lease: see `Journal.beat`. The lease is renewed if a third of it has passed."""
+        """Renew a driver's lease if at least a third of the lease has passed: see `Journal.beat`."""
         self._check_writable()
         found = self._connections.read(sql.SEEN_BY_DRIVER, (everything, driver_id))
         if not found:

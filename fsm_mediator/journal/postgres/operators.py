@@ -41,7 +41,7 @@ class OperatorTables(FindingTables):
         return next((str(shape) for (shape,) in self._read_of(sql.SHAPE, fingerprint)), None)
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode an execution: see `OperatorJournal.note_fault`."""
+        """Store the reason why a driver could not decode an execution: see `OperatorJournal.note_fault`."""
         texts = without_nul(fault_row(fault, saga_id, self.codec.cipher))
         self._connections.write(sql.NOTE_FAULT, (epoch, *texts, saga_id))
 

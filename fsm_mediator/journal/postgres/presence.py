@@ -40,7 +40,7 @@ class SecondLook:
         self._absent: dict[int, tuple[float, float]] = {}
 
     def forget(self) -> None:
-        """Forget all absent drivers.
+        """Forget all drivers that a first check has found absent.
 
         This process was disconnected, and these drivers may have been disconnected too.
         """

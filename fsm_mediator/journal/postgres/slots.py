@@ -64,8 +64,8 @@ class Limit:
         rules: The data for decisions about slots.
         declared: The drivers that declare the limit: rows of `sql.DECLARED` without the name.
         own: The ids of the drivers that ask for slots now, and therefore are alive.
-        more: The number of attempts that may be added to the queue. If 0, the queue includes all places of the drivers
-            in *own*, even places that other drivers ignore.
+        more: The number of attempts that the caller may add to the queue. If 0, the caller only reads the queue. The
+            queue then includes all places of the drivers in *own*, even places that other drivers ignore.
     """
 
     def __init__(

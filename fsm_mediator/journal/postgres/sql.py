@@ -246,10 +246,10 @@ NEXT_WAKE: Final = f"""
 
 
 def _claim(**chosen: tuple[int, str, str]) -> str:
-    """The statement that claims the executions that the arguments choose.
+    """The statement that claims executions. Each argument is a query that finds some of these executions.
 
-    Each argument makes one query, and is a rank, a condition and an order: the order of the index that the query reads.
-    A later query is executed only if the earlier queries return too few rows.
+    A query is given as a rank, a condition for WHERE, and the columns for ORDER BY: those of an index. Executions with
+    a lower rank come first. A later query is executed only if the earlier queries return too few rows.
     """
     queries = (
         f"""

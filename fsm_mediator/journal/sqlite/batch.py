@@ -68,9 +68,10 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
 
 
 def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
-    """Execute the plain opens and appends in a few statements. Returns the indexes of the other writes.
+    """Execute the plain writes in a few statements. Returns the indexes of the other writes.
 
-    The other writes have changed nothing. They include plain writes that do not match their rows.
+    A plain write only opens an execution, or only adds the execution's next record: see `Write`. The other writes have
+    changed nothing. They include plain writes that do not match their rows.
     """
     saga_ids: set[str] = set()
     opens: dict[int, tuple[int, int]] = {}
@@ -157,7 +158,8 @@ class _Batch:
     def _result(self, write: Write, plan: JournalError | _Planned, called: set[str]) -> Any:
         """The inbox after *write*, or its error.
 
-        An inbox is read only if it had items, or if its execution is in *called*.
+        *called*: the ids of the executions to which this batch posted items. An inbox is read only if it had items, or
+        if its execution is in *called*.
         """
         if isinstance(plan, JournalError):
             self._ids.last_written.pop(write.commit.saga_id, None)
@@ -198,7 +200,7 @@ class _Batch:
         return planned
 
     def _is_written(self, write: Write) -> bool:
-        """Whether this commit is the last written commit of its execution. Then only its result is returned."""
+        """Whether this commit repeats the last commit of its execution. A repetition is not written again."""
         cursor, commit, rows = self._cursor, write.commit, write.rows
         execution = self._found.get(commit.saga_id)
         if execution is None or execution[1] != commit.epoch:

@@ -56,7 +56,10 @@ class Write:
                 stored_name(child.saga_id, "the id")
 
     def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
-        """Ask for the commit's slot, or give it up. Returns the ``wake_at``, which is *at* if the attempt queues."""
+        """Ask for the slot that the commit names, or give up the execution's slot. Returns the new ``wake_at``.
+
+        The result is *at* if the attempt queues and the commit has no ``wake_at``.
+        """
         commit = self.commit
         if commit.slot == "":  # done at once, so that the next commit of the batch can get the slot
             cursor.execute(sql.GIVE_UP, (execution,))
@@ -70,7 +73,10 @@ class Write:
         return (own,) if self.plain else (own, *(child.saga_id for child, _ in self.opens))
 
     def as_plain_open(self) -> tuple[int, int] | None:
-        """The numbers of definition and driver. None unless this commit only opens an execution that begins at once."""
+        """The numbers of definition and driver. None unless this commit only opens an execution with its first record.
+
+        The execution has an owner, and neither a deadline nor a parent.
+        """
         commit, ids = self.commit, self._ids
         acceptance = commit.acceptance
         if acceptance is None or not self.plain or not self.held or len(self.rows) != 2:

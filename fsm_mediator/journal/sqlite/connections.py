@@ -135,10 +135,10 @@ class Connections:
             )
 
     def _abandon(self) -> None:
-        """Keep the connections to lost files open until the process ends.
+        """Keep the connections to files that were deleted, moved or replaced open until the process ends.
 
-        If SQLite closed the last of these connections, it would write the old log into the new file and delete the
-        new log.
+        If SQLite closed the last of these connections, it would write the log of the replaced file into the file that
+        has the path now, and delete the log of that file.
         """
         import ctypes  # rarely needed
 

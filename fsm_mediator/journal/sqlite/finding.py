@@ -1,8 +1,8 @@
 """FindingTables: finds executions in a SQLite journal by indexes, in pages.
 
 An ended execution is in the indexes of ended executions from the time when its row is marked as ended: see ``schema``.
-A few ended executions are not marked yet. They are in the index ``in_hand`` with the running executions; a search reads
-this whole index.
+Rows are marked when their driver renews its lease, so a few ended executions are not marked yet. They are in the index
+``in_hand`` with the running executions; a search reads this whole index.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters

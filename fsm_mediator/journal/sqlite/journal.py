@@ -185,7 +185,8 @@ class SQLiteJournal(ChangeTable, CopyTables):
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """Renew a driver's lease: see `Journal.beat`.
 
-        If a third of the lease has passed, the lease is renewed, and rows are marked as ended.
+        If a third of the lease has passed, the lease is renewed. Then the rows of the driver's ended executions are
+        marked as ended: see ``schema``.
         """
         self._connections.check_writable()
         self._connections.check_files()
@@ -252,8 +253,9 @@ class SQLiteJournal(ChangeTable, CopyTables):
     ) -> int:
         """Delete ended executions: see `Journal.prune`.
 
-        Branches count towards *limit*, but a branch is never deleted without its parent. With *forget_ids*, the kept
-        rows of executions that ended before *before* are deleted too. Disk space is released.
+        Branches count towards *limit*, but a branch is never deleted without its parent. The ids of deleted
+        executions are kept in the table ``forgotten``. With *forget_ids*, the rows of this table whose executions ended
+        before *before* are deleted too. Disk space is released.
         """
         check_bounds(before, limit)
         self._connections.check_writable()
@@ -314,7 +316,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def _dead_owners(self) -> list[int]:
-        """The numbers of the dead drivers that own executions. Their ended executions are marked as ended first."""
+        """The numbers of the dead drivers that own executions.
+
+        The rows of executions that ended under these drivers are first marked as ended: see ``schema``.
+        """
         dead = []
         for number, *row in self._read(sql.OWNERS):
             if not self._is_alive(number, row):
@@ -323,10 +328,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return dead
 
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
-        """Mark the ended executions of a driver as ended in their rows, some at a time: see ``schema``.
+        """Mark the rows of a driver's ended executions as ended, up to 1,000 rows in one transaction: see ``schema``.
 
-        If the driver is *surely_dead*, ended executions that the driver claimed for an undo, but did not change,
-        are updated too.
+        If the driver is *surely_dead*, rows of ended executions that the driver claimed for an undo, but did not
+        change, are marked too.
         """
         parameters = (driver, surely_dead)
         while self._read(sql.ENDED_UNDER, parameters):

@@ -1,4 +1,4 @@
-"""Leases: functions that change the owner of an execution, the execution's inbox, and the drivers.
+"""Leases: functions that change drivers, the owner of an execution, and the items in an execution's inbox.
 
 Every function works in a transaction that the caller began. A function that refuses has changed nothing.
 """
@@ -26,8 +26,9 @@ class IdCache:
     """The numbers of rows that commits need, so that a commit need not look them up.
 
     Attributes:
-        last_written: By an execution's id: the number of the execution and of its last record. An execution is in this
-            cache if its last commit came from this journal object, and its driver still owns it.
+        last_written: By an execution's id: the number of the execution, and the number of its last record. The
+            dictionary has an execution if this journal object wrote the execution's last commit, and the same driver
+            still owns the execution.
         drivers: The numbers of drivers, by the driver's id. A driver that was dismissed and enlists again gets another
             number. Therefore the number is looked up again before the driver gets an execution.
         definitions: The numbers of definitions, by saga, version and fingerprint.
@@ -56,9 +57,9 @@ class IdCache:
         return number
 
     def definition(self, cursor: Cursor, acceptance: Acceptance) -> int:
-        """The number of the definition that the execution was opened with.
+        """The number of the definition in *acceptance*: of the saga's name, version and fingerprint.
 
-        If the definition is new, it gets a number.
+        If the journal does not have the definition yet, it is added and gets a number.
         """
         key = (acceptance.saga, acceptance.version, acceptance.fingerprint)
         number = self.definitions.get(key)
@@ -91,9 +92,10 @@ def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
 
 
 def has_unseen(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> bool:
-    """Whether an inbox of *mail* items has an item, numbered above *seen*, for which a driver must claim the execution.
+    """Whether an execution has an inbox item with a number above *seen* for which a driver must claim the execution.
 
-    This depends on the *state* of the execution.
+    The kinds of items that count depend on the *state* of the execution, and on whether a driver owns it (*held*).
+    *mail* is the number of all items in the inbox.
     """
     if not mail:
         return False
@@ -107,7 +109,7 @@ def is_posted(cursor: Cursor, token: int) -> bool:
 
 
 def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
-    """Whether the execution waits for the signal *item*, but the signal comes after the end of the wait."""
+    """Whether the execution is still in the wait for the signal *item*, but *item* was sent after the wait's end."""
     found = cursor.execute(sql.DUE_AT, (saga_id,)).fetchone()
     return found is not None and is_too_late(item, *found)
 

@@ -1,8 +1,8 @@
 """The write-ahead log of SQLite, read as a file, to find commits that are hidden by damage.
 
-For SQLite the log ends without an error at the first frame with a wrong checksum. It also ends like this if a write was
-interrupted. But after an interrupted write there is no commit. If there is a commit after the wrong frame, the log was
-damaged. Damage to the last commit alone looks like an interrupted write.
+SQLite reads the log up to the first frame with a wrong checksum, and reports no error. An interrupted write leaves such
+a frame, and so does damage. But no commit follows an interrupted write. Therefore the log was damaged if a commit
+follows the wrong frame. Damage to the last commit alone looks like an interrupted write.
 
 This module must not open and close any other file of a journal: closing a file ends all locks that this process has on
 it, whichever connection holds them (https://sqlite.org/howtocorrupt.html, 2.2). SQLite locks the index and the file,

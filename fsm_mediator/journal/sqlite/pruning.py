@@ -43,7 +43,7 @@ def prune(
         before: Only executions that ended before this time, in seconds since the epoch.
         saga: Only executions of the saga with this name.
         limit: The maximum number of executions.
-        forget_ids: Whether no rows are kept for the deleted ids.
+        forget_ids: Whether the deleted ids can be used again. Otherwise the journal keeps a row for each deleted id.
         token: The token of the call, and the time in seconds since the epoch. None if the call has no token.
     """
     earlier = () if token is None else read(sql.PRUNED, token[:1])

@@ -144,7 +144,7 @@ class JournalReader:
         ]
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
-        """The entries of *rows*; each owner is checked only once."""
+        """The entries of *rows*. For each owner, it is checked only once whether the owner is alive."""
         owners: dict[int | None, tuple[Driver | None, bool]] = {None: (None, False)}
         entries = []
         with self._reading():

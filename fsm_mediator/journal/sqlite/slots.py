@@ -1,6 +1,7 @@
-"""SlotJudge: decides which attempts get a slot of a limit in a SQLite journal, and which queue. See `SlotJournal`.
+"""SlotJudge: decides which attempts get a slot of a limit in a SQLite journal. See `SlotJournal`.
 
-Usually a slot is free and the queue is empty; one query shows this. Otherwise dead drivers are searched for, too.
+The other attempts queue. Usually a slot is free and the queue is empty; one query shows this. Otherwise more queries
+find the dead drivers, whose slots and places in the queue do not count.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class _Free(NamedTuple):
     Attributes:
         most: The number of all slots of the limit.
         free: The number of its free slots.
-        prompt: The drivers whose places in the queue are valid, as JSON.
+        prompt: The numbers of the drivers that renewed their leases in time, as JSON. Only their places in the queue
+            count.
         now: The time, in seconds since the epoch.
     """
 
@@ -71,7 +73,7 @@ class SlotJudge:
             cursor: A cursor in a transaction.
             commit: The commit that announces the attempt and names the limit.
             execution: The number of the execution. None if the commit opens it.
-            own: The number of the driver.
+            own: The number of the driver that writes *commit*.
         """
         name, number = commit.slot, None
         if execution is not None and not commit.records:
@@ -100,7 +102,7 @@ class SlotJudge:
         return Place(number, begins)
 
     def turns(self, read: _Read, name: str, own: int) -> list[str]:
-        """The ids of the queued executions of the driver *own* for which a slot is free."""
+        """The ids of the queued executions of the driver *own* for which the limit *name* has a free slot."""
         room = self._room(read, name, own, None)
         found = []
         for _, saga_id, driver, overtaken in self._queue(read, name, room, _LAST, own):
@@ -113,7 +115,7 @@ class SlotJudge:
     def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
         """The first queued attempts with a number below *before*, at most as many as there are free slots.
 
-        Attempts of the driver *own* are included even if other drivers ignore them.
+        An attempt whose driver did not ask for a free slot in time is left out, unless the driver is *own*.
         """
         parameters = (name, room.prompt, before, room.now, own, room.free)
         return read(sql.QUEUE, parameters) if room.free > 0 else []

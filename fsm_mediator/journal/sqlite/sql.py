@@ -373,7 +373,7 @@ _IS_IN_GROUP: Final = "substr(b.saga_id, 1, length(g.saga_id || g.place) + 2) = 
 
 
 def of_all(faults: str) -> str:
-    """The query for the faults of all executions. Its parameter must be NULL."""
+    """Make the query *faults*, for one execution, a query for all executions. Its parameter must then be NULL."""
     return faults.replace(_CHOSEN, "?1 IS NULL")
 
 
