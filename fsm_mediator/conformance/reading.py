@@ -92,9 +92,9 @@ class Trace:
         parent: The id of the parent. None if the execution is not a branch, or the parent is unknown.
         moves: The moves of the execution, in the order of the source.
         line: The number of the line with the whole execution. None if there is no such line.
-        planned: The branches of the current group that are not created yet: the number of the first of them, the
-            number after the last of them, and whether they count as ended, so that they are never created. None if
-            there are no such branches, or they are unknown.
+        planned: The branches of the current group that are not created yet: the number of the first of them, and the
+            number after the last of them. The third value says whether they count as ended, and are never created.
+            None if there are no such branches, or they are unknown.
     """
 
     saga_id: str

@@ -1,7 +1,7 @@
 """JournalThreads: threads that call a journal for the tasks of one event loop.
 
 A call wakes one thread, and the answer wakes the loop. A thread pool of the standard library needs about twice as many
-context switches: it also wakes its threads through a semaphore, and passes each answer from the future of the thread to
+context switches. It also wakes its threads through a semaphore, and passes each answer from the future of the thread to
 a future of the loop.
 """
 

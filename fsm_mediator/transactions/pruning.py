@@ -32,7 +32,7 @@ async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pru
     total, after = Pruned(0, 0, 0), ""
 
     async def prune_batch(session: Any) -> tuple[Pruned, str]:
-        """Read the next `BATCH` executions with old keys, and delete the old keys of those that have ended.
+        """Read the next `BATCH` executions with old keys, and delete the old keys of ended executions.
 
         Returns:
             The counts for this batch, and its last id. The id is empty if this was the last batch.

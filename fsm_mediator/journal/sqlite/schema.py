@@ -13,9 +13,9 @@ when the execution is opened, claimed or parked. The state of an execution is in
 Nearly all executions end in the epoch in which they were opened. Such an execution ends with a record alone: its row is
 not changed. The row is *marked as ended* later, together with many others, when its driver renews its lease. Until then
 the row names a driver that no longer owns the execution, and all SQL that reads the row takes this into account. If the
-commit of the last record updated the row too, two more pages would go to the log. A benchmark compared both ways: with
-the update, a saga of 4 commits took 14 to 15 % longer on a disk (synchronous=NORMAL, one commit at a time), and 6 to
-7 % longer on tmpfs. With commits in groups, or with synchronous=FULL, there was no measurable difference.
+commit of the last record updated the row too, two more pages would go to the log. A benchmark compared both ways
+(synchronous=NORMAL, one commit at a time). With the update, a saga of 4 commits took 14 to 15 % longer on a disk, and 6
+to 7 % longer on tmpfs. With commits in groups, or with synchronous=FULL, there was no measurable difference.
 
 ``records`` is clustered by (execution, seq). *execution* is a small number, given in the order of opening. Therefore
 executions that run at the same time are stored side by side, a history is one range, and no second index is needed.
