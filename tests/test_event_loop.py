@@ -328,3 +328,6 @@ def test_mediator_on_its_second_loop_renews_its_lease_again(tmp_path):
     second = asyncio.run(run_and_close()) - others - first
 
     assert (len(first), len(second)) == (1, 1)
+    for each in first | second:
+        each.join(60)
+        assert not each.is_alive()

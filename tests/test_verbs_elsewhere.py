@@ -37,7 +37,7 @@ class Elsewhere:
     """Execution ``x`` is stuck. One mediator knows its saga, another is asked to retry it."""
 
     def __init__(self, drive: Any, journal: Any) -> None:
-        self.world, self.pauses = World(), list[float]()
+        self.journal, self.world, self.pauses = journal, World(), list[float]()
         self.actions: list[Callable[[], object]] = [self.begin]
         light = self.world.step("light", OSError("no power"), self.world.gate(), retry=ONCE, undo=None)
         saga = Saga("s", [self.world.step("pay", pivot=True, undo=None), light])
@@ -48,6 +48,7 @@ class Elsewhere:
 
     def begin(self) -> None:
         """The mediator that knows the saga obeys the verb, and is in the attempt."""
+        (self.verb,) = self.journal.inbox("x")
         self.recovered = in_thread(self.knows.recover)
         self.world.begun()
 
@@ -64,11 +65,19 @@ def elsewhere(drive, journal) -> Any:
 
 
 def test_caller_asks_again_soon_and_then_less_often(elsewhere):
-    """The outcome comes soon after the end, although the caller would wait for an hour."""
-    elsewhere.actions += [lambda: None, elsewhere.end]
+    """The answer and the outcome come soon after they are there, although the caller would wait for an hour."""
+    elsewhere.actions[:] = [lambda: None, elsewhere.begin, lambda: None, elsewhere.end]
 
     assert elsewhere.asked.retry("x", timeout=3600.0).succeeded
-    assert elsewhere.pauses == pytest.approx([0.002, 0.002, 0.003])
+    assert elsewhere.pauses == pytest.approx([0.002, 0.003, 0.002, 0.003])
+
+
+def test_answer_that_was_read_is_forgotten(elsewhere):
+    """The caller has the answer to its verb. The journal keeps it no longer."""
+    elsewhere.actions.append(elsewhere.end)
+
+    assert elsewhere.asked.retry("x", timeout=3600.0).succeeded
+    assert elsewhere.journal.answer(elsewhere.verb.name) is None
 
 
 def test_caller_waits_no_longer_than_it_said(elsewhere):

@@ -91,6 +91,17 @@ def test_the_asynchronous_watch_yields_the_same(tmp_path):
     assert asyncio.run(watch()) == WHOLE
 
 
+def test_watch_that_is_closed_ends(tmp_path):
+    """The moments that are there already are not yielded any more."""
+    drive(tmp_path / "sagas.db", "o-1")
+    with Mediator(saga(), journal=tmp_path / "sagas.db") as mediator:
+        moments = mediator.watch("o-1")
+        first = next(moments)
+        moments.close()
+
+        assert words([first, *moments]) == WHOLE[:1]
+
+
 def test_asynchronous_watch_that_is_closed_ends(tmp_path):
     """The moments that are there already are not yielded any more."""
     path = tmp_path / "sagas.db"
