@@ -21,7 +21,7 @@ from fsm_mediator.errors import JournalError, MediatorError, RefusedError
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import host
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.mediator import bulk_claims, bulk_operations
+from fsm_mediator.mediator import bulk_claims
 from fsm_mediator.mediator.bulk import Batch, freeze
 from fsm_mediator.mediator.bulk_claims import process_at_it
 from fsm_mediator.ui import Monitor
@@ -154,15 +154,15 @@ def test_claim_between_the_look_and_the_claim_of_another_counts(journal, monkeyp
 def test_batch_that_ends_just_before_a_claim_is_not_repeated(journal, monkeypatch):
     """What has a result by the time of the claim is not acted on again."""
     first, second = mediators(journal, 2)
-    batch = frozen(journal)
+    batch, claim_batch = frozen(journal), bulk_claims.claim_batch
 
     def when_the_first_has_ended(*asked: Any) -> Any:
-        monkeypatch.setattr(bulk_operations, "claim_batch", bulk_claims.claim_batch)
+        monkeypatch.setattr(bulk_claims, "claim_batch", claim_batch)
         assert len(list(first.bulk(batch=batch.name))) == COUNT
-        return bulk_claims.claim_batch(*asked)
+        return claim_batch(*asked)
 
     with first, second:
-        monkeypatch.setattr(bulk_operations, "claim_batch", when_the_first_has_ended)
+        monkeypatch.setattr(bulk_claims, "claim_batch", when_the_first_has_ended)
         assert list(second.bulk(batch=batch.name)) == []
 
     assert acted_on(journal) == {f"o-{number}": 1 for number in range(COUNT)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import pytest
 
-from fsm_mediator import AsyncMediator, MediatorClosedError, Parallel, Saga, step
+from fsm_mediator import AsyncMediator, MediatorClosedError, Parallel, Saga, SagaWaitingError, step
 from fsm_mediator.states import ENDED
 from tests.drivers import World, core_of, eventually, in_thread
 
@@ -173,3 +174,22 @@ def test_work_that_must_end_is_not_cancelled_with_its_caller():
             await told
 
     asyncio.run(main())
+
+
+def test_driver_whose_last_attempt_ends_after_close_leaves_the_journal(drive, journal):
+    """A step outlasts the grace. Until it ends, the driver counts as alive; then it is dismissed."""
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate())])
+    mediator = drive(saga, journal=journal)
+    result = in_thread(mediator.run, "s", saga_id="o-1")
+    world.begun()
+    mediator.close(0.0)
+    assert saga.fingerprint in journal.known()
+
+    world.go()
+
+    with contextlib.suppress(MediatorClosedError, SagaWaitingError):
+        result()
+    if drive.is_async:  # its caller does not wait for the thread of the step
+        eventually(lambda: not journal.known())
+    assert not journal.known()

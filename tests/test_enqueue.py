@@ -299,3 +299,13 @@ def test_two_that_enqueue_the_same_id_at_once_are_one(orders):
                 getattr(one, end)()
                 assert other() == end
     assert sorted(entry.saga_id for entry in journal.entries()) == ["commit", "rollback"]
+
+
+def test_more_executions_than_one_query_finds_are_recovered():
+    """A journal is asked for 1,000 executions at a time. None is left over."""
+    journal = MemoryJournal()
+    with Mediator(Saga("s", [World().step("a")]), journal=journal) as mediator:
+        for number in range(1001):
+            mediator.enqueue("s", saga_id=f"o-{number}")
+
+        assert len(mediator.recover()) == 1001

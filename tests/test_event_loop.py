@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import threading
 from collections import Counter
 from collections.abc import Coroutine
 from contextvars import ContextVar
@@ -305,3 +306,28 @@ def test_runs_that_wait_for_nothing_leave_others_their_turn():
         return count
 
     assert 0 < asyncio.run(main()) < 200_000
+
+
+def test_mediator_on_its_second_loop_renews_its_lease_again(tmp_path):
+    """The heartbeat ends with the first loop. The first use on the second loop begins another one."""
+    mediator = AsyncMediator(Saga("s", [sets]), journal=tmp_path / "sagas.db")
+
+    def heartbeats() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name == "fsm-mediator-heartbeat"}
+
+    async def run() -> set[threading.Thread]:
+        await mediator.run("s", check=False)
+        return heartbeats()
+
+    async def run_and_close() -> set[threading.Thread]:
+        async with mediator:
+            return await run()
+
+    others = heartbeats()
+    first = asyncio.run(run()) - others
+    second = asyncio.run(run_and_close()) - others - first
+
+    assert (len(first), len(second)) == (1, 1)
+    for each in first | second:
+        each.join(60)
+        assert not each.is_alive()

@@ -13,6 +13,7 @@ from fsm_mediator import (
     DefinitionError,
     Failure,
     InboxItem,
+    JournalError,
     Mediator,
     OutcomeUnknownError,
     Parallel,
@@ -268,3 +269,23 @@ def test_driver_that_dies_before_it_cancels_is_followed(drive, journal):
 
     mediator.recover()
     eventually(lambda: mediator.outcome("o-1").failed)
+
+
+def test_stuck_branch_that_cannot_be_claimed_can_be_retried_again(drive, journal, monkeypatch):
+    """The journal fails while the retry of the parent claims its stuck branch. The next retry reaches the branch."""
+    world = World()
+    c = world.step("c", ValueError("no"), "mended", undo=None, retry=ONCE)
+    saga = Saga("s", [world.step("pay", undo=None, pivot=True), Parallel("g", [world.step("b", undo=None), c])])
+    mediator, claim, faults = drive(saga, journal=journal), journal.claim, ["the disk is full"]
+    assert mediator.run("s", saga_id="o-1", check=False).state == "stuck.g"
+
+    def fails_once(saga_id: str, driver: str) -> Any:
+        if saga_id == "o-1/g.c" and faults:
+            raise JournalError(faults.pop())
+        return claim(saga_id, driver)
+
+    monkeypatch.setattr(journal, "claim", fails_once)
+    with pytest.raises(JournalError, match="the disk is full"):
+        mediator.retry("o-1")
+
+    assert mediator.retry("o-1").results["g"] == {"b": "b done", "c": "mended"}

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from fsm_mediator import JournalError, Parallel, Retry, Saga, Signal, Sleep
+from fsm_mediator import JournalError, Parallel, RefusedError, Retry, Saga, Signal, Sleep
 from fsm_mediator.journal.protocol import Commit, Driver
 from fsm_mediator.mediator import recovery, setbacks
 from fsm_mediator.records import InboxItem
 from tests.commits import found, going_on, opening
-from tests.drivers import World, core_of, eventually, impatient  # noqa: F401 - a fixture
+from tests.drivers import Flaky, World, core_of, eventually, impatient  # noqa: F401 - a fixture
 from tests.test_claims import accept
 from tests.test_daemon import daemon_of
 
@@ -307,3 +307,19 @@ def test_a_prune_that_stopped_on_its_way_tells_both_parts(journal):
     assert journal.prune(1e9, limit=2, token=7) == 2
     assert journal.prune(1e9, limit=4, token=7) == 4
     assert [entry.saga_id for entry in journal.entries()] == ["e"]
+
+
+def test_release_that_failed_is_made_up_for(drive, journal, caplog):
+    """A refused verb gives the execution back. If the journal fails then, the mediator gives it back later."""
+    flaky = Flaky(journal)
+    mediator = drive(Saga("order", [World().step("ship")]), journal=flaky)
+    mediator.run("order", saga_id="o-1")
+    flaky.methods, flaky.failing = {"release"}, 1
+    with pytest.raises(RefusedError):
+        mediator.retry("o-1")
+    assert found(journal, "o-1").driver is not None
+    assert "execution 'o-1' could not be released yet: the disk is full" in caplog.text
+
+    mediator.recover()
+
+    assert found(journal, "o-1").driver is None

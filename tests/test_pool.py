@@ -67,17 +67,18 @@ def test_pool_counts_the_jobs_that_could_begin(make, go):
 
 
 def test_job_that_waits_for_others_leaves_its_place(make, go):
-    """In `blocked`, a thread of the pool does not count. A thread of the caller changes nothing."""
-    jobs, waits = make(1), threading.Event()
+    """In `blocked`, a thread of the pool does not count, and `freed` is set. A thread of the caller changes nothing."""
+    jobs, waits, freed = make(1), threading.Event(), list[bool]()
 
     def work() -> None:
         with jobs.blocked():
+            freed.append(jobs.freed.is_set())
             waits.set()
             go.wait(PATIENCE)
 
     jobs.submit(work)
     assert waits.wait(PATIENCE)
-    assert jobs.free == 1
+    assert (jobs.free, freed) == (1, [True])
     with jobs.blocked():
         assert jobs.free == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import signal
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from fsm_mediator import (
     AlreadyDrivenError,
     AsyncMediator,
     Happened,
+    Mediator,
     NotHappened,
     RefusedError,
     Saga,
@@ -345,3 +347,31 @@ def test_an_attempt_for_which_there_is_no_thread_was_not_made(drive, monkeypatch
     assert (refused, world.calls) == (["fsm-mediator o-1 execute a"], ["a"])
     assert [record.event for record in outcome.history] == ["start", "errored", "retry_due", "executed"]
     assert not any(record.in_doubt for record in outcome.history)
+
+
+def test_error_of_a_signal_handler_is_not_the_answer_of_a_step(journal):
+    """A handler raises RuntimeError while a step runs in its thread: the caller gets it, and the step is not done."""
+    world, main, raised = World(), threading.get_ident(), threading.Event()
+    saga = Saga("s", [world.step("a", world.gate(), timeout=60.0)])
+
+    def handler(*_):
+        if not raised.is_set():
+            raised.set()
+            raise RuntimeError("from the handler")
+
+    def send():
+        world.begun()
+        while not raised.wait(0.01):  # a signal that comes just before the wait does not end it
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        sent = in_thread(send)
+        with Mediator(saga, journal=journal) as mediator:
+            with pytest.raises(RuntimeError, match="from the handler"):
+                mediator.run("s", saga_id="o-1")
+            sent()
+            assert journal.find("o-1").state == "executing.a"
+            world.go()
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -426,3 +426,15 @@ def test_a_verb_that_nobody_can_obey_is_not_posted(drive, journal):
     assert not journal.inbox("x")
     world.go()
     assert drives.wait("x").succeeded
+
+
+def test_a_verb_counts_also_after_another_item(drive, journal):
+    """An abandoned attempt has answered late, then an operator says retry: the next driver carries it out."""
+    saga = stuck_saga(World())
+    get_stuck(drive, journal, saga)
+    assert journal.post("x", InboxItem("late", "light", None, "the abandoned attempt raised OSError", 1.0))
+    post(journal, "retry", "the power is back")
+
+    (outcome,) = drive(saga, journal=journal).recover()
+
+    assert outcome.succeeded

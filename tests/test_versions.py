@@ -118,3 +118,23 @@ def test_saga_of_any_version_runs_in_memory(version):
 
     assert Mediator(saga).run("order").succeeded
     assert Shape.from_json(Shape.of(saga).to_json()) == Shape.of(saga)
+
+
+class Shapeless:
+    """A journal of somebody's own, which keeps no shapes of sagas."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        if name == "shape":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+def test_change_is_named_if_the_journal_keeps_no_shapes(drive, left):
+    """What the execution was written by is not known: the message lists the steps of the registered saga."""
+    newer = drive(Saga("order", made([], "reserve", "check", "charge"), version=2), journal=Shapeless(left()))
+
+    with pytest.raises(DefinitionChangedError, match=r"version 2 has \w+: it has reserve, check, charge\. "):
+        newer.outcome("old")

@@ -91,6 +91,32 @@ def test_the_asynchronous_watch_yields_the_same(tmp_path):
     assert asyncio.run(watch()) == WHOLE
 
 
+def test_watch_that_is_closed_ends(tmp_path):
+    """The moments that are there already are not yielded any more."""
+    drive(tmp_path / "sagas.db", "o-1")
+    with Mediator(saga(), journal=tmp_path / "sagas.db") as mediator:
+        moments = mediator.watch("o-1")
+        first = next(moments)
+        moments.close()
+
+        assert words([first, *moments]) == WHOLE[:1]
+
+
+def test_asynchronous_watch_that_is_closed_ends(tmp_path):
+    """The moments that are there already are not yielded any more."""
+    path = tmp_path / "sagas.db"
+    drive(path, "o-1")
+
+    async def watch() -> list[str]:
+        async with AsyncMediator(saga(), journal=path) as mediator:
+            moments = mediator.watch("o-1")
+            first = await anext(moments)
+            await moments.aclose()
+            return words([first, *[each async for each in moments]])
+
+    assert asyncio.run(watch()) == WHOLE[:1]
+
+
 def test_many_are_watched_by_attributes_from_a_cursor(tmp_path):
     """Nothing is missed between two watches, and nothing comes twice."""
     path = tmp_path / "sagas.db"

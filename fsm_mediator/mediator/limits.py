@@ -72,8 +72,6 @@ class Limit:
     def _end(self, slot: Slot) -> None:
         called: Callable[[], object] | None = None
         with self._lock:
-            if slot.ended:
-                return
             slot.ended = True
             if slot in self._holders:
                 self._holders.remove(slot)
@@ -82,7 +80,7 @@ class Limit:
                     self._holders.add(following)
                     following.has_come = True
                     called = following.call
-            elif slot in self._queue:  # otherwise the slot is from before a fork
+            elif slot in self._queue:  # otherwise the slot has ended already, or is from before a fork
                 self._queue.remove(slot)
         if called is not None:
             called()
