@@ -329,7 +329,7 @@ class AroundDriver(ExecutionDriver):
         return written
 
     def _with_carriers(self, commit: Commit) -> Commit:
-        """Return *commit* with the present trace context in its last record and in the inbox items that it posts."""
+        """Return *commit* with the present trace context in its last record and in its new inbox items."""
         carrier = None if self._carrier_of_stint is None else self._carrier_of_stint(commit.saga_id)
         if carrier is None or not (commit.records or commit.posts):
             return commit

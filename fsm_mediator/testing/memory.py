@@ -25,7 +25,7 @@ _CONTAINERS: Final = (dict, list, set, deque, bytearray)
 
 @attrs.frozen(eq=False)
 class _Kept:
-    """A mutable object (*holder*), and a shallow copy of the content that it had before the run."""
+    """A mutable object (*holder*), and a shallow copy of its content before the run."""
 
     holder: Any
     content: Any

@@ -383,7 +383,7 @@ def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
 
 
 def migrate(connection: psycopg.Connection[Any], schema: str) -> int:
-    """Migrate the schema to the newest version, in one transaction. Returns the version that it had.
+    """Migrate the schema to the newest version, in one transaction. Returns the version before the migration.
 
     An advisory lock makes processes that migrate at the same time wait for each other.
 
