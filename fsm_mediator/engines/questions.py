@@ -34,8 +34,8 @@ def may_decide(execution: Execution) -> bool:
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """The steps that keep their effects if *execution*, a succeeded branch, is not undone. Returns their paths.
 
-    These are all steps of *execution*, and the leftovers of its own branches. *below* has the data of these branches, by
-    the path of the group and the name of the branch. Each has a ``summary``.
+    These are all steps of *execution*, and the leftovers of its own branches. *below* has the data of these branches,
+    by the path of the group and the name of the branch. Each has a ``summary``.
     """
     found: list[str] = []
     for part in execution.saga.parts:
