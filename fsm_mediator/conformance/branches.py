@@ -61,7 +61,7 @@ class _Implied(enum.StrEnum):
     UNDONE = "has not ended"
 
     def problem(self, end: _End) -> str | None:
-        """The contradiction between the branch *end* and this fact, in words. None if there is no contradiction."""
+        """How a branch, described by *end*, contradicts this fact, in words. None if it does not."""
         holds = {
             _Implied.SUCCEEDED: SUCCEEDED in end.entered,
             _Implied.SETTLED: any(map(is_settled, end.entered)),

@@ -23,7 +23,6 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import UNREAD, ActiveExecution, SucceededBranch, is_quiescent
-from fsm_mediator.mediator.branches import settled_branch
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of, forget_decision
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.pool import without_own_frame
@@ -208,6 +207,8 @@ class ExecutionDriver(WaitingDriver):
         parent = execution.acceptance.parent
         if parent is not None and (waiting := self.owned.active.get(parent)) is not None:
             if outcome.succeeded and not execution.plans:  # a branch with branches is loaded together with them
+                from fsm_mediator.mediator.branches import settled_branch  # loaded when it is used
+
                 branch = settled_branch(self.store, execution)
                 waiting.enter_group().succeeded[active.saga_id] = SucceededBranch(active.epoch, branch)
             # The last commit of an ended branch has notified the parent's driver. If the mediator is closed, the driver

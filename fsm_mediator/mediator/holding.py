@@ -40,7 +40,7 @@ class Held(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, note: Note) -> Held:
-        """The subject of *note*, a note that holds or lifts a hold."""
+        """The execution, saga or step to which the hold in *note* applies. The note sets or removes this hold."""
         return cls(note.saga_id, note.saga, note.step)
 
     def covers(self, saga_id: str, saga: str, path: str) -> bool:

@@ -260,7 +260,7 @@ def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
 
 
 def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: Period) -> None:
-    """Add one execution to the counts *machine*. Only the records in *period* are counted.
+    """Add one execution to *machine*, the counts of its machine. Only the records in *period* are counted.
 
     Raises:
         JournalError: The records of the execution cannot be read.

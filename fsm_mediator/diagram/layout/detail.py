@@ -234,7 +234,7 @@ class Strips(Lanes):
         return joined * (14.0 + self.more)
 
     def _room_of_small(self, strip: Strip) -> float:
-        """The height of all small nodes of *strip* in the forward lane, with room for lines above and below them."""
+        """The height that all small nodes of *strip* need together in the forward lane, with room for their lines."""
         if not strip.small:
             return 0.0
         nodes = sum(self.sizes[node.id][1] for node in strip.small) + self.gap * (len(strip.small) - 1)
