@@ -43,6 +43,8 @@ ARITHMETIC: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.BitOr: ast.BitAnd,
     ast.BitAnd: ast.BitOr,
 }
+NOT_EXCHANGED: Final = frozenset(("isinstance", "issubclass", "getattr", "setattr", "min", "max"))
+"""Functions whose arguments are not exchanged: for `min` and `max`, the order of two numbers means nothing."""
 OPPOSITES: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 LEFT_OUT: Final = (ast.AugAssign, ast.Delete, ast.Raise, ast.Continue, ast.Break)
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -254,8 +256,8 @@ def _call(_place: ast.AST, _field: str, node: ast.AST) -> Iterator[tuple[str, as
         yield "min/max, any/all", new
     first_two = node.args[:2]
     plain = len(first_two) == 2 and not any(isinstance(each, ast.Starred) for each in first_two)
-    is_check = isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass", "getattr", "setattr")
-    if plain and not is_check and ast.dump(first_two[0]) != ast.dump(first_two[1]):
+    keeps_order = isinstance(node.func, ast.Name) and node.func.id in NOT_EXCHANGED
+    if plain and not keeps_order and ast.dump(first_two[0]) != ast.dump(first_two[1]):
         new = copy.deepcopy(node)
         new.args[:2] = new.args[1::-1]
         yield "arguments", new
