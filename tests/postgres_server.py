@@ -112,7 +112,7 @@ class Server:
         return PostgresJournal(self.url(), schema=schema or f"s{os.getpid()}_{next(_names)}", **settings)
 
     def remove(self) -> None:
-        self.stop(signal.SIGQUIT)
+        self.stop()  # in order: after SIGQUIT, the server's shared memory would stay in /dev/shm
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
