@@ -88,7 +88,7 @@ MARKS = (
     ),
     *(
         Mark(
-            f"on PostgreSQL, {width} at a time: CPU",
+            f"on PostgreSQL, `{name}`, {width} at a time: CPU",
             "a loop by hand",
             f"PostgreSQL, {name}, {width} at a time",
             f"PostgreSQL, by hand, in threads, {width} at a time",

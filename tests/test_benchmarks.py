@@ -217,9 +217,8 @@ def test_goals_tell_which_are_missed() -> None:
 
 def test_what_is_plotted_or_compared_with_a_goal_is_measured() -> None:
     """No goal is left out because its figure has another name: a whole run has each of them."""
-    if "figures" in KEPT:
-        assert {mark.ours for mark in marks.MARKS} <= set(marks.all_figures(KEPT))
-        assert len(sizes.panels(KEPT)) == 5
+    assert {mark.ours for mark in marks.MARKS} <= set(marks.all_figures(KEPT))
+    assert len(sizes.panels(KEPT)) == 5
 
 
 def test_guard_fails_when_the_library_got_slower() -> None:

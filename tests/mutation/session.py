@@ -12,6 +12,7 @@ import builtins
 import collections
 import contextlib
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -79,8 +80,13 @@ class Module:
 
 
 def ready(names: Iterable[str]) -> dict[str, Module]:
-    """The modules of these names, with the functions that are made of their code."""
+    """The modules of these names, with the functions that are made of their code.
+
+    The modules are imported, because the package loads many of them only when they are used.
+    """
     modules = {name: Module(name) for name in names}
+    for name in modules:
+        importlib.import_module(f"fsm_mediator.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}")
     functions = live_functions(frozenset(module.file for module in modules.values()))
     for module in modules.values():
         module.functions = functions[module.file]
