@@ -203,7 +203,7 @@ class ActiveExecution:
         self.inbox: Inbox = UNREAD
         self.answers: tuple[VerbAnswer, ...] = ()
         self.wait: Waiting = Waiting()
-        self.group = NO_GROUP
+        self.group: Group = NO_GROUP
 
     def receive(self, items: Iterable[InboxItem]) -> bool:
         """Pass new items among *items* to the execution. Returns whether any item was new."""
