@@ -137,7 +137,7 @@ def test_close_does_not_wait_for_what_only_waits_for_closed_branches(drive, jour
 
 
 def test_work_that_must_end_is_not_cancelled_with_its_caller():
-    """The caller is cancelled as it asked, and the work goes on. If closing ends the work, the caller is told so."""
+    """The caller is cancelled as it asked, and the work continues. If closing ends it, the caller gets an error."""
 
     async def main() -> None:
         async with AsyncMediator() as mediator:

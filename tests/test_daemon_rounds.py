@@ -23,7 +23,7 @@ def rounds_of(mediator: Mediator, poll: float = 5.0) -> RecoveryPoll:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """Participants. Whoever stands at their gate is let go at the end."""
+    """Participants. At the end, every step that still waits at the gate continues."""
     made = World()
     made.gate()
     yield made

@@ -81,7 +81,7 @@ def family(kept: Any, root: str, *branches: str, at: float = 1.0, root_state: st
 
 @pytest.mark.parametrize("how", ["prune", "prune_these"])
 def test_whole_is_deleted_once_none_of_it_can_change(kept, how):
-    """A stuck branch of an ended execution cannot change; one that moves, that is owned, or that has a verb can."""
+    """A stuck branch of an ended execution can change only if it moves, has an owner, or has a verb."""
     family(kept, "ended", "succeeded", "failed")
     family(kept, "stuck", "stuck.a", "stuck_executing.b")
     family(kept, "moves", "succeeded", "retrying.a")
@@ -139,7 +139,7 @@ def test_pruning_stops_before_it_deletes_more_than_the_limit(kept, settings, del
 
 
 def test_pruning_goes_on_where_the_call_of_its_token_stopped(kept):
-    """A call whose answer was lost deletes up to its limit in all; another token begins anew."""
+    """A call that is repeated with its token deletes at most its limit in all. Another token counts from zero."""
     for number in range(5):
         kept.write(opening(f"{number}", "failed", held=False))
     assert [kept.prune(9.0, limit=limit, token=token) for limit, token in ((2, 1), (2, 1), (3, 1), (1, 2), (9, 0))] == [
@@ -274,7 +274,7 @@ def test_commit_that_is_written_again_changes_nothing_more(kept):
 
 @pytest.mark.parametrize("held", [True, False])
 def test_same_record_with_another_owner_is_no_repetition(kept, held):
-    """A commit that keeps the execution is not the one that lets go of it, though both have the same record."""
+    """Two commits with the same record differ if only one of them releases the execution."""
     kept.write(opening("x", "executing.a"))
     commit = going_on("x", 2, "waiting.w", held=held)
     kept.write(commit)
@@ -364,7 +364,7 @@ def test_definitions_and_faults_are_known_as_long_as_they_count(kept):
 
 
 def test_planned_branches_of_a_commit_that_ends_them_are_never_created(kept):
-    """Neither by a later batch nor by one that comes again; those that exist stay."""
+    """Neither a later batch nor a repeated batch creates them. Branches that exist stay."""
     branches = tuple(acceptance(f"x/g.{number}", number, parent="x") for number in range(4))
     kept.write(opening("x", "waiting.g", plan=Plan(branches)))
     for token, creates in enumerate(((0, 1), (0, 1), (3, 3), (2, 1)), 1):

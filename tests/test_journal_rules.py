@@ -263,7 +263,7 @@ def test_each_field_of_an_acceptance_comes_back(journal):
 
 @pytest.mark.parametrize("more", [{}, {"value": [1]}, {"reason": "why"}, {"actor": "ann"}, {"carrier": {"a": "b"}}])
 def test_each_field_of_an_item_comes_back_without_the_others(journal, more):
-    """An item that is posted, and one that comes with a commit."""
+    """The rule holds for a posted item and for an item in a commit."""
     item = InboxItem("signal", "paid", **{"at": 4.5, **more})
     journal.enlist(DRIVER)
     journal.write(opening("x", "executing.a"))
@@ -617,7 +617,7 @@ def test_error_of_sqlite_says_what_happened_and_what_to_do(code, words):
     ],
 )
 def test_error_without_a_code_is_worded_by_its_kind(error, words, of_one_statement):
-    """A row that cannot be decoded is damage; anything else is told as it is."""
+    """A row that cannot be decoded is damage. Any other error is reported unchanged."""
     assert words in str(to_journal_error(error, "sagas.db", "read"))
     assert is_statement_error(error) is of_one_statement
     assert not is_busy(error)
@@ -839,7 +839,7 @@ def test_answers_are_kept_for_a_day(journal):
 
 
 def test_planned_branches_are_those_that_were_neither_created_nor_ended(journal):
-    """Of ten branches, with those that wait for another one, the journal tells where the rest begins and ends."""
+    """For ten planned branches, the journal returns where the branches that are not created yet begin and end."""
     journal.enlist(DRIVER)
     names = [f"x/g.{number}" for number in range(6)]
     branches = tuple(
@@ -893,7 +893,7 @@ class Lacking:
 
 @pytest.mark.parametrize("name", ["write", "write_all", "claim", "heartbeat", "codec", "entries", "close"])
 def test_object_that_lacks_a_member_of_a_journal_is_none(name):
-    """Every required member is asked for; those that were added later are not required."""
+    """Every required member is checked. Members that were added later are not required."""
     assert not is_journal(Lacking(MemoryJournal(), name))
     for optional in ("claim_some", "forgotten", "check", "turns"):
         assert is_journal(Lacking(MemoryJournal(), optional))

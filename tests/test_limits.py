@@ -232,7 +232,7 @@ def test_the_next_attempt_keeps_the_slot_unless_others_queue():
 
 
 def test_a_turn_in_the_journal_comes_once():
-    """Whoever waits for it is called once. A place that was left is not called, and a turn that came is not awaited."""
+    """An attempt that waits for a slot is called once. An attempt that left the queue is not called."""
     limit = Limits({"s": 1}).of(Effect(EXECUTE, Part(path="s")))
     assert limit is not None
     told: list[str] = []

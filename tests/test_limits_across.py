@@ -291,7 +291,7 @@ def test_place_counts_only_under_the_owner_that_asked_for_it(journal, how):
 
 @pytest.mark.parametrize(("targets", "since"), [((), 1.0), (("executing.a", "executing.call"), 2.0)])
 def test_queued_attempt_is_due_since_its_execution_came_to_its_state(journal, targets, since):
-    """Whoever takes it over drives it at once: its time is that of its last record, or of its acceptance."""
+    """The next owner drives it immediately: its time is the time of its last record, or of its acceptance."""
     journal.enlist(Driver("d-1", limits=ONE))
     journal.write(called("runs"))
 

@@ -194,7 +194,7 @@ def test_execution_of_an_archive_is_the_one_that_was_archived(journal, tmp_path)
 
 
 def test_line_of_a_dormant_branch_and_of_one_that_is_due():
-    """A branch that waits for its turn has no time; one that waits for a time has it. Neither has an owner."""
+    """A branch that waits for its turn has no time. A branch that waits for a time has it. Neither has an owner."""
     kept = MemoryJournal()
     kept.enlist(Driver("d-1"))
     kept.write(opening("p", "waiting.g", dormant=(acceptance("p/g.a", parent="p"),)))

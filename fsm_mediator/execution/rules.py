@@ -191,8 +191,8 @@ def _joined(data: ExecutionData, part: Part, branches: Sequence[Branch], at: flo
     if wrong:
         failure = Failure.of(_error_of_branches(data, part, wrong, at))
         return _give_up(part, failure, doubt=True, reason=_branches_summary(branches))
-    by_name = {branch.name: branch.result for branch in branches}
-    value: Any = list(by_name.values()) if part.each else by_name
+    results = [branch.result for branch in branches]
+    value: Any = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
     if data.encoding is not None:
         try:
             value = data.encoding.accept_result(part, value)

@@ -265,7 +265,7 @@ class GroupCommit(Generic[J]):
             self._commit(self._under_way)
         finally:
             for each in self._under_way:
-                if each.results is None and each.failure is None:
+                if not each.done:
                     each.failure = _NotWrittenError("the thread that wrote for several threads was interrupted")
             self._pass_lead(self._under_way[1:])
 

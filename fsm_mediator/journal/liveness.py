@@ -206,6 +206,6 @@ def process_start_time(pid: str) -> str | None:
         return None
     # The second field is the command in parentheses, which may itself hold spaces and parentheses.
     fields = stat[stat.rfind(b")") + 2 :].split()
-    if not fields or fields[0][0] in _DEAD:
+    if len(fields) < 20 or fields[0][0] in _DEAD:
         return ""
     return fields[19].decode("ascii")

@@ -341,7 +341,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """List the ids of claimable executions: see `Journal.claimable`."""
         with self._lock:
-            return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), limit)]
+            return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), max(0, limit))]
 
     def _claimable(self, at: float, skip: Sequence[str]) -> Iterator[tuple[str, Row, float]]:
         """The ids of the claimable executions, oldest first, each with its row and its `Row.attention`."""

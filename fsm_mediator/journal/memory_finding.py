@@ -31,12 +31,12 @@ class FindingRows:
         """
         return [
             msgspec.structs.replace(entry, cursor=f"{entry.acceptance.at!r} {entry.saga_id}")
-            for entry, _ in islice(self._found(chosen, after), limit)
+            for entry, _ in islice(self._found(chosen, after), max(0, limit))
         ]
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
         """Count the executions that fit and are older than a cursor: see `FindingJournal.count_after`."""
-        return sum(1 for _ in islice(self._found(chosen, after), most))
+        return sum(1 for _ in islice(self._found(chosen, after), max(0, most)))
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
         """Count the executions that fit a filter: see `FindingJournal.count`."""

@@ -39,7 +39,7 @@ def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
     """
     if is_model(type(value)):
         return fields_of(value)
-    if hook is not None:
+    if hook is not None and not isinstance(value, msgspec.Raw):
         try:
             return hook(value)
         except NotImplementedError:

@@ -63,7 +63,7 @@ def planned() -> list[Mutant]:
 
 
 def _place_in_draw(mutant: Mutant) -> bytes:
-    """Where a mutant stands in the draw: the draw changes little when the code does."""
+    """The place of a mutant in the draw. If the code changes a little, most of the same mutants are drawn."""
     return hashlib.blake2b(f"{SEED} {mutant.identity}".encode(), digest_size=8).digest()
 
 

@@ -145,7 +145,7 @@ class FindingTables(JournalReader):
         found = self._all(f"{in_hand} AND e.number < ?{where} {_NEWEST}", below, *values, limit)
         if chosen.may_have_ended and definitions:
             found += self._ended(chosen, below, definitions if named else None, where, values, limit)
-        return sorted(set(found), reverse=True)[:limit]  # an execution may have ended between the two queries
+        return sorted(set(found), reverse=True)[: max(0, limit)]  # an execution may have ended between the two queries
 
     def _looked_up(self, chosen: Filter, below: int, where: str, values: Sequence[Any], limit: int) -> list[int]:
         """The numbers of executions that fit, found by the index of an attribute or of a parent's branches."""

@@ -113,6 +113,7 @@ class ChangeTable(OperatorTables):
 
     def _number(self, is_done: str) -> None:
         if not self._read(is_done):
+            self._connections.check_writable()
             self._perform(_make if is_done == _IS_THERE else _make_removals)
 
 

@@ -297,8 +297,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
 
     def repair(self, saga_id: str) -> None:
         """Derive the row of an execution again: see `RepairableJournal.repair`."""
+        self._connections.check_writable()
 
         def job(cursor: sqlite3.Cursor) -> None:
+            self._ids.last_written.pop(saga_id, None)
             if cursor.execute(sql.ROW_FAULTS, (saga_id,)).fetchone() is not None:
                 cursor.execute(sql.DERIVE_ROW, (saga_id,))
 

@@ -301,8 +301,6 @@ def check_library(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Non
 def version_of(connection: sqlite3.Connection, path: str) -> int:
     """The schema version of a file. 0 if the file is empty.
 
-    After an error of SQLite the caller closes the connection.
-
     Raises:
         JournalError: The file is not a journal, or is a journal of a later version.
     """
@@ -310,11 +308,13 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
     own = not connection.in_transaction
     if own:
         connection.execute("BEGIN")
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if own:
-        connection.execute("ROLLBACK")
+    try:
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    finally:
+        if own and connection.in_transaction:
+            connection.execute("ROLLBACK")
     if application_id == APPLICATION_ID and version > len(STEPS):
         raise JournalError(
             f"the journal {path!r} was written by a later fsm_mediator: its schema has version {version}, and this one "
@@ -332,8 +332,6 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
 def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Migrate the file to the newest version, in one transaction. Other processes may migrate it at the same time.
 
-    After an error the caller closes the connection, which rolls the transaction back.
-
     Raises:
         JournalError: The file is not a journal, or is a journal of a later version.
         sqlite3.Error: The file cannot be read or written.
@@ -343,18 +341,22 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     # A step may build a table again and rename it: with foreign keys off, see https://sqlite.org/lang_altertable.html.
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN IMMEDIATE")
-    for step in STEPS[version_of(connection, path) :]:
-        for statement in _statements(step):
-            connection.execute(statement)
-    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-    if broken is not None:
-        raise JournalError(
-            f"the journal {path!r} could not be migrated: a row of {broken[0]!r} refers to a missing row. "
-            f"It was left as it is; please report it"
-        )
-    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={len(STEPS)}")
-    connection.execute("COMMIT")
+    try:
+        for step in STEPS[version_of(connection, path) :]:
+            for statement in _statements(step):
+                connection.execute(statement)
+        broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+        if broken is not None:
+            raise JournalError(
+                f"the journal {path!r} could not be migrated: a row of {broken[0]!r} refers to a missing row. "
+                f"It was left as it is; please report it"
+            )
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={len(STEPS)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _statements(script: str) -> list[str]:
