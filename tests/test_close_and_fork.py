@@ -159,6 +159,23 @@ def test_a_step_that_outlasts_the_grace_is_not_overtaken(drive, journal, caplog)
     assert world.calls.count("b") == 1
 
 
+def test_after_the_grace_no_further_step_begins(drive, journal):
+    """The attempt that outlasts the grace is recorded, and the execution waits before its next step."""
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate()), world.step("b")])
+    mediator, other = drive(saga, journal=journal), drive(saga, journal=journal)
+    mediator.start("s", saga_id="o-1")
+    world.begun()
+    mediator.close(0.0)
+
+    world.go()
+
+    eventually(lambda: other.executions()[0].driver is None)
+    assert world.calls == ["a"]
+    assert other.run("s", saga_id="o-1").succeeded
+    assert world.calls[-1] == "b"
+
+
 def test_a_caller_whose_driver_was_closed_is_not_cancelled(journal):
     """A coroutine that outlasts the grace is ended; whoever awaits run gets an error of ours, not a CancelledError."""
     world = World()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, Parallel, Retry, Saga, SQLiteJournal, step
+from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, Parallel, Retry, Saga, Sleep, SQLiteJournal, step
 from fsm_mediator.journal import liveness
 from fsm_mediator.testing import VirtualClock
 
@@ -73,9 +74,101 @@ def test_the_loop_in_memory_makes_the_records_of_the_driver(coroutines, parts, g
         else:
             with Mediator(saga, **given, **clock.settings) as plain:
                 plain.run("s", 1, saga_id="o-1", deadline=deadline, check=False)
-        return [msgspec.structs.replace(record, error=str(record.error)) for record in journal.records("o-1")]
+        return [replace(record, error=str(record.error)) for record in journal.records("o-1")]
 
     assert records(None) == records(Careful)
+
+
+class Written(MemoryJournal):
+    """A journal that keeps the commits written to it, without what differs from run to run."""
+
+    def __init__(self) -> None:
+        super().__init__(encode=True)
+        self.commits: list[Any] = []
+
+    def write(self, commit: Any) -> Any:
+        records = [(replace(record, error=None), str(record.error)) for record in commit.records]
+        self.commits.append((records, replace(commit, records=(), driver=None, token=bool(commit.token))))
+        return super().write(commit)
+
+
+class Unjournalable:
+    """A result that no journal can encode."""
+
+
+ANSWERS = ("done", "fails", "unjournalable", "coroutine", "cancelled", "cancels")
+
+
+def answered(answer: str) -> Any:
+    """What a step does at its first attempt."""
+    if answer == "fails":
+        raise ValueError(answer)
+    if answer == "cancelled":
+        raise asyncio.CancelledError
+    if answer == "coroutine":
+        return asyncio.sleep(0)
+    return Unjournalable() if answer == "unjournalable" else None
+
+
+def answering(name: str, answer: str, mediators: list[Any], coroutine: bool, timeout: float | None) -> Any:
+    """A step that answers so at its first attempt, and returns a dictionary later."""
+    left = [answer] if answer != "done" else []
+
+    def plain(payload: Any) -> Any:
+        if left == ["cancels"]:
+            mediators[0].cancel("o-1")
+        return answered(left.pop()) if left else {"by": name}
+
+    async def awaited(payload: Any) -> Any:
+        if left == ["cancels"]:
+            await mediators[0].cancel("o-1")
+        return answered(left.pop()) if left else {"by": name}
+
+    made = step(name=name, retry=RETRY, timeout=timeout)(awaited if coroutine else plain)
+    made.compensation(lambda payload: None)
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("coroutines", [False, True], ids=["threads", "loop"])
+@given(
+    answers=st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4),
+    timeout=st.sampled_from([None, 5.0]),
+    end=st.sampled_from([None, Sleep("pause", 1.0), Parallel("g", [step(name="b")(lambda payload: None)])]),
+    background=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_going_forward_writes_the_commits_that_the_driver_writes(coroutines, answers, timeout, end, background):
+    """Whatever the steps of a new execution answer, the way without decisions writes the same commits."""
+
+    def commits(wrap: Any) -> list[Any]:
+        clock, journal = VirtualClock(), Written()
+        mediators: list[Any] = []
+        given: dict[str, Any] = {"journal": journal, "_runtime": wrap}
+        parts = [
+            answering(f"s{n}", answer, mediators, coroutines, timeout if n == 1 else None)
+            for n, answer in enumerate(answers)
+        ]
+        saga = Saga("s", [*parts, *([end] if end else [])])
+
+        async def main() -> None:
+            async with AsyncMediator(saga, **given, **clock.async_settings) as mediator:
+                mediators.append(mediator)
+                begin = mediator.start if background else functools.partial(mediator.run, check=False)
+                await begin("s", {"n": 1}, saga_id="o-1")
+                await mediator.wait("o-1", check=False)
+
+        if coroutines:
+            asyncio.run(main())
+        else:
+            with Mediator(saga, **given, **clock.settings) as mediator:
+                mediators.append(mediator)
+                begin = mediator.start if background else functools.partial(mediator.run, check=False)
+                begin("s", {"n": 1}, saga_id="o-1")
+                mediator.wait("o-1", check=False)
+        return sorted(journal.commits, key=lambda written: written[1].saga_id)  # branches have their own drivers
+
+    assert commits(None) == commits(Careful)
 
 
 def test_a_step_that_blocks_the_event_loop_does_not_lose_the_lease(tmp_path, monkeypatch):

@@ -292,7 +292,7 @@ class AroundDriver(ExecutionDriver):
         self.hooks: Hooks = Hooks(around, coroutines=coroutines)
         self.around: tuple[Any, ...] = self.hooks.hooks
         super().__init__(*arguments, coroutines=coroutines, **settings)
-        self.memory: Any = None  # without it, no execution takes the fast path, which calls no hooks
+        self.direct, self.memory = False, None  # no execution takes a fast path, because these paths call no hooks
         self.store.around_decision = self.hooks.around
         self.store.carrier = next((hook.carrier for hook in self.around if hasattr(hook, "carrier")), None)
         self._carrier_of_stint: Callable[[str], dict[str, str] | None] | None = next(

@@ -117,8 +117,9 @@ class Core:
             limited=self.limits is not None,
             max_recoveries=max_recoveries,
         )
-        # The fast path in memory does not announce attempts, so it cannot keep limits.
-        plain = type(self.journal) is MemoryJournal and not encodes and self.limits is None and self.runtime.direct
+        # The fast paths do not ask for slots, so they cannot keep limits.
+        self.direct: bool = self.limits is None and self.runtime.direct
+        plain = self.direct and type(self.journal) is MemoryJournal and not encodes
         self.memory: Any = self.journal if plain else None
         self.closed = False
         self._reset()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any
@@ -24,18 +23,18 @@ from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import UNREAD, ActiveExecution, SucceededBranch, is_quiescent
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of, forget_decision
+from fsm_mediator.mediator.forward import ForwardDriver
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import StepCall
 from fsm_mediator.mediator.verbs import judge_verbs
-from fsm_mediator.mediator.waiting import WaitingDriver
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
 from fsm_mediator.states import ENDED, PENDING
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
-class ExecutionDriver(WaitingDriver):
+class ExecutionDriver(ForwardDriver):
     """Drives the executions that a `Core` owns."""
 
     async def drive(  # noqa: C901 - one loop, read as a whole
@@ -58,6 +57,11 @@ class ExecutionDriver(WaitingDriver):
             active.driver = self.runtime.current()
             if active.called:
                 await self.read_inbox(active)
+            if records is None and self.can_go_forward(active):
+                records, leaving = await self.go_forward(active, opens=opens)
+                if records is None:
+                    return self.stop_driving(active)
+                opens = opens and bool(records) and records[0].seq == 1
             at = self.clock()
             if records is None and active.inbox.verbs:
                 records = await judge_verbs(self, active) or None
@@ -141,10 +145,10 @@ class ExecutionDriver(WaitingDriver):
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self.chance())
                     if record is not None:
                         records = [record]
-                        leaving = self._leaving(active, effect, answer)
+                        leaving = self.leaving(active, effect, answer)
         except LeaseLostError as error:
             self.owned.release_and_finish(active, error)
-            if opens:
+            if opens and (records is not None or execution.seq == 1):  # the first record is not written
                 raise
             logger.warning("execution %r: %s", execution.saga_id, error)
             return None
@@ -171,20 +175,6 @@ class ExecutionDriver(WaitingDriver):
         finally:
             active.call = None
             del active, call, answer  # an error keeps this frame alive, which must not keep the run alive
-
-    def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
-        """The error to raise in the caller after the record is written. None if there is no such error.
-
-        The error came from a step in the caller's thread, and is not an `Exception`. It is raised again so that SIGTERM
-        handlers that raise an error, pytest and Hypothesis work as they do without a mediator. A `CancelledError` never
-        comes from outside into a plain function, so it is not raised again.
-        """
-        if type(answer) is not Raised or isinstance(answer.error, Exception):
-            return None
-        if not self.runtime.inline or active.background or effect.part.timeout is not None:
-            return None
-        asyncio = sys.modules.get("asyncio")
-        return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
         """Stop driving an execution that has ended, is stuck or is released. Returns the outcome.
@@ -295,7 +285,7 @@ class ExecutionDriver(WaitingDriver):
                         answer = Raised(without_own_frame(error))
                     except BaseException as error:
                         answer = runtime.raised(error)
-                        leaving = self._leaving(active, effect, answer)
+                        leaving = self.leaving(active, effect, answer)
                     else:
                         if type(value) is CoroutineType:
                             answer = runtime.answer(StepCall(active.saga_id, effect, ()), value)
