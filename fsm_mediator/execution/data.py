@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeAlias
 
 from fsm_mediator.definition.saga import Saga, find_signal
@@ -38,6 +38,9 @@ from fsm_mediator.states import (
 
 STEP: Final = Kind.STEP
 """`Kind.STEP` as a constant, because the lookup in an enumeration is slow before Python 3.12."""
+
+IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
+"""The types of values that a step cannot change, so that all attempts may share a value."""
 
 PLACES_KEPT: Final = 10_000
 """The maximum number of paths for which `_outer_and_name` caches its result."""
@@ -265,7 +268,9 @@ class ExecutionData:
     def payload_seen(self) -> Any:
         """The payload for one attempt, or for one call of a deciding function. With `encoding`, a new copy."""
         payload = self.acceptance.payload
-        return payload if self.encoding is None else self.encoding.payload(self.saga, payload)
+        if self.encoding is None or payload.__class__ in IMMUTABLE:
+            return payload
+        return self.encoding.payload(self.saga, payload)
 
     def context(self, effect: Effect) -> Context:
         """The `Context` for the function of the step that *effect* calls."""

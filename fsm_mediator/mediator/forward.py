@@ -82,11 +82,13 @@ class ForwardDriver(WaitingDriver):
                     break
                 arguments: tuple[Any, ...] = arguments_of(execution, effect)
                 try:
-                    if inline:
-                        value = callback.function(*arguments)
-                    else:
-                        with runtime.aside():
-                            value = await callback.function(*arguments)
+                    value = callback.function(*arguments)
+                    if not inline:
+                        if active.background:
+                            with runtime.aside():
+                                value = await value
+                        else:
+                            value = await value
                 except Exception as error:
                     answer = Raised(without_own_frame(error))
                 except BaseException as error:

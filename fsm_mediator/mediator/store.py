@@ -12,7 +12,6 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +32,7 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
-from fsm_mediator.execution.data import Around
+from fsm_mediator.execution.data import IMMUTABLE, Around
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import group_of, is_branch, root_of
@@ -57,9 +56,6 @@ if hasattr(os, "register_at_fork"):
 
 PARENT_RESULTS_KEPT: Final = 256
 """The maximum number of groups for which the parent's results are cached. Branches read these results."""
-
-
-_IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
 
 
 def _copied(payload: Any) -> Any:
@@ -116,7 +112,7 @@ class ExecutionStore:
             saga_id = uuid7_hex(at)
         else:
             check_saga_id(saga_id)
-            if not self.journal.encodes and payload.__class__ not in _IMMUTABLE:
+            if not self.journal.encodes and payload.__class__ not in IMMUTABLE:
                 original = _copied(payload)
         if deadline is None:
             deadline = definition.deadline
