@@ -93,10 +93,14 @@ def in_tasks(size: int, rounds: int, figures: Figures) -> str:
     return table(f"AsyncMediator, a group of {size}", measured, f"{size} bare tasks")
 
 
+def nested_and_flat() -> tuple[Saga, Saga]:
+    """Nine steps in a row, and the same steps in three nested sagas."""
+    return Saga("flat", steps(9)), Saga("nested", [Saga(f"s{outer}", steps(3)) for outer in range(3)])
+
+
 def nesting(rounds: int, figures: Figures) -> str:
     """Nine steps in a row, and the same steps in three nested sagas."""
-    flat = Saga("flat", steps(9))
-    nested = Saga("nested", [Saga(f"s{outer}", steps(3)) for outer in range(3)])
+    flat, nested = nested_and_flat()
     with Mediator(flat, nested) as mediator:
         contestants: dict[str, Callable[[], object]] = {
             "9 steps in a row": lambda: mediator.run(flat),

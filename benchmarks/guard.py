@@ -1,10 +1,10 @@
 """``make guard``: checks whether the library became slower. It counts instructions, which other programs do not affect.
 
 ``valgrind --tool=callgrind`` counts the instructions of a saga, and of the bare loop that does the same work. (The
-definition of a saga is compared with a plain `transitions` machine that has the same states and transitions.) The ratio
-depends little on the machine, and not at all on its load. It is compared with the ratio in ``benchmarks/guard.json``.
-If valgrind is not installed, the ratio of processor times is compared with a wider bound, and the guard prints a
-message.
+definition of a saga is compared with a plain `transitions` machine that has the same states and transitions. Works that
+consist of many sagas are compared as in `benchmarks.marks`.) The ratio depends little on the machine, and not at all on
+its load. It is compared with the ratio in ``benchmarks/guard.json``. If valgrind is not installed, the ratio of
+processor times is compared with a wider bound, and the guard prints a message.
 
 If a change is meant to cost more, or made the library faster, record new figures: ``python -m benchmarks.guard
 --record``.
@@ -40,35 +40,66 @@ class GuardError(Exception):
     """The guard could not measure. The message gives the reason."""
 
 
+WORKS = {
+    "W3 success": ("3 steps in memory succeed", "the loop"),
+    "W3 failure": ("3 steps in memory, the last fails", "the loop"),
+    "W100 success": ("100 steps in memory succeed", "the loop"),
+    "W100 failure": ("100 steps in memory, the last fails", "the loop"),
+    "defining 3": ("the definition of a saga of 3 steps", "a machine of `transitions`"),
+    "defining 100": ("the definition of a saga of 100 steps", "a machine of `transitions`"),
+    "nested": ("3 nested sagas of 3 steps", "9 steps in a row"),
+    "asyncio, 256 at a time": ("256 sagas at a time on asyncio", "one after the other"),
+    "asyncio, a group of 256": ("a group of 256 branches on asyncio", "256 bare tasks"),
+    "on disk, one at a time": ("on disk, one at a time, without the kernel", "the loop on disk"),
+    "on disk, 256 tasks": ("on disk, 256 tasks, without the kernel", "256 tasks in memory"),
+    "import": ("import", "`import transitions, msgspec`"),
+}
+"""What each label stands for: the work, and what its instructions are divided by."""
+
+CALLGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=count")
+IMPORTS = {"floor": "import transitions, msgspec", "ours": "import fsm_mediator"}
+
+
 def instructions() -> dict[str, float]:
-    """The number of instructions of each work, divided by the number for the bare loop."""
+    """The number of instructions of each work, divided by the number for the code that it is compared with."""
+    counted: dict[tuple[str, str], float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            "valgrind",
-            "--tool=callgrind",
-            "--callgrind-out-file=count",
-            "--dump-before=getpriority",
-            sys.executable,
-            "-m",
-            "benchmarks.guarded",
-        ]
-        done = subprocess.run(  # noqa: S603 - our own command
-            command,
-            cwd=folder,
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(__file__).parent.parent)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        counted: dict[tuple[str, str], float] = {}
+        told = _counting(folder, "--dump-before=getpriority", sys.executable, "-m", "benchmarks.guarded")
         # The first count is of everything until the first mark, the last of everything after the last one.
-        for number, line in enumerate(done.stdout.splitlines(), start=2):
+        for number, line in enumerate(told.splitlines(), start=2):
             side, label, runs = line.split("\t")
             counted[side, label] = total(Path(folder) / f"count.{number}") / int(runs)
-    if done.returncode or not counted:
-        raise GuardError(f"valgrind ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        if not counted:
+            raise GuardError("the counted process did nothing")
+        bare = _of_code(folder, "pass")
+        for side, code in IMPORTS.items():
+            counted[side, "import"] = _of_code(folder, code) - bare
     return ratios(counted)
+
+
+def _of_code(folder: str, code: str) -> int:
+    """The number of instructions of an interpreter that runs *code*, whose modules are compiled already."""
+    for _ in range(2):
+        _counting(folder, sys.executable, "-c", code)
+    return total(Path(folder) / "count")
+
+
+def _counting(folder: str, *command: str) -> str:
+    """Run a command under valgrind, which writes its counts to *folder*. Returns what the command printed."""
+    settings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    settings |= {"PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*CALLGRIND, *command],
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    if done.returncode:
+        raise GuardError(f"valgrind ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return done.stdout
 
 
 def total(dump: Path) -> int:
@@ -80,7 +111,7 @@ def total(dump: Path) -> int:
 
 
 def processor_time() -> dict[str, float]:
-    """The processor time of each work, divided by that of the bare loop.
+    """The processor time of each work, divided by that of the code that it is compared with. Without the import.
 
     Each time is the minimum of some interleaved repetitions.
     """

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import marks, sizes_plot
+from benchmarks import guard, marks, sizes_plot
 from benchmarks.compare import GROWTH, SIZES, WIDTHS, Results
 from benchmarks.plot import svg
 from benchmarks.roster import ALONE, DURABLE_FLOOR, FLOOR, OURS, ROSTER
@@ -284,6 +284,13 @@ def slopes(results: Results) -> str:
     return table(heads, lines) if lines else "Not part of this run."
 
 
+def guarded(_results: Results) -> str:
+    """What each work takes, in instructions of the code that it is compared with, as the guard keeps it."""
+    kept = json.loads(guard.KEPT.read_text())["instructions"]
+    lines = [[*guard.WORKS[label], f"{ratio:.2f} times"] for label, ratio in kept.items()]
+    return table(["work", "compared with", "instructions"], lines)
+
+
 def _span(curve: Curve) -> str:
     first, last = min(curve.points), max(curve.points)
     return f"{figure(curve.points[first])} µs at {first:,}, {figure(curve.points[last])} µs at {last:,}"
@@ -307,6 +314,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "goals": goals,
     "goals-short": lambda results: goals(results, short=True),
     "slopes": slopes,
+    "guard": guarded,
     "journal": lambda results: told(results, "durable"),
     "floors": lambda results: told(results, "floors"),
     "verifying": lambda results: told(results, "verifying"),
