@@ -126,7 +126,10 @@ class ExecutionData:
         self.trouble: Failure | None = None
         self.history: list[Record] = []
         self.compensated: tuple[str, ...] = ()
-        self.use_machine(saga.machine)
+        machine = saga.machine
+        self.machine: CompiledMachine = machine
+        self.places: dict[str, StateInfo] = machine.places
+        self.events: dict[str, DirectEvent] = machine.events  # type: ignore[assignment]  # of `CompiledMachine.event_cls`
         self.answered: dict[str, Any] = {}
         self.doubtful: tuple[str, ...] = ()
         self.cancel: InboxItem | None = None
@@ -145,8 +148,7 @@ class ExecutionData:
     def use_machine(self, machine: CompiledMachine) -> None:
         """Make all further moves with *machine*."""
         self.machine = machine
-        self.places: dict[str, StateInfo] = machine.places
-        self.events: dict[str, DirectEvent] = machine.events  # type: ignore[assignment]  # of `CompiledMachine.event_cls`
+        self.places, self.events = machine.places, machine.events  # type: ignore[assignment]  # as above
 
     @property
     def phase(self) -> str:
