@@ -261,7 +261,9 @@ class Table:
         the end of the queue instead.
         """
         ended, rows = self.ended, self.rows
-        for _ in range(min(2, len(ended) - keep)):
+        for _ in (1, 2):
+            if len(ended) <= keep:
+                break
             oldest = ended.popleft()
             row = rows.get(oldest)
             if row is None:
@@ -269,7 +271,8 @@ class Table:
             if row.driver is None and oldest not in self.branches and row.state in ENDED and not row.mail:
                 self.forgotten.add(oldest)
                 del rows[oldest]
-                self.posted.pop(oldest, None)
+                if self.posted:
+                    self.posted.pop(oldest, None)
                 self.notes.forget(oldest)
             elif whole := self._ended_whole(oldest):
                 self._delete(whole)
