@@ -87,7 +87,7 @@ class Execution(ExecutionData):
         if record.event == ABANDON and record.target == FAILED and not self.ended:
             self._give_up(record)
             return
-        if record.target not in self.machine.states or not self.machine.has_transition(record.event, record.source):
+        if record.target not in self.places or not self.machine.has_transition(record.event, record.source):
             wider = self.saga.widest_machine
             if record.target not in wider.states:
                 raise DefinitionChangedError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from itertools import chain
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ class MoveData:
     __slots__ = ("hooks", "states")
 
     def __init__(self) -> None:
-        self.states: dict[str, State] = {}
+        self.states: OrderedDict[str, State] = OrderedDict()
         self.hooks: dict[str, list[Any]] = {}
 
 
@@ -50,10 +51,14 @@ class DirectMachine(Machine):
         vars(self)["move_data"] = MoveData()
         super().__init__(*arguments, **settings)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name == "states":
-            self.move_data.states = value
+    @property
+    def states(self) -> OrderedDict[str, State]:
+        """The states of the machine, by name."""
+        return self.move_data.states
+
+    @states.setter
+    def states(self, value: OrderedDict[str, State]) -> None:
+        self.move_data.states = value
 
 
 def _in_hooks(name: str) -> property:
