@@ -26,18 +26,17 @@ from fsm_mediator.error_types import (
 class Failure:
     """An error as the journal stores it: the type's name, the message, and the traceback as text.
 
-    If the exception still exists, *exception* has it, and its traceback becomes text when it is first read.
+    If the exception still exists, *exception* has it, and its type and traceback become text when they are first read.
 
     Attributes:
-        type: The name of the exception's type, with its module unless the module is ``builtins``.
         message: ``str()`` of the exception.
         exception: The exception itself. None if it no longer exists, for example if the failure comes from a journal.
     """
 
-    __slots__ = ("_traceback", "exception", "message", "type")
+    __slots__ = ("_traceback", "_type", "exception", "message")
 
     def __init__(self, type: str, message: str = "", traceback: str = "") -> None:
-        self.type: str = type
+        self._type: str | None = type
         self.message: str = message
         self.exception: BaseException | None = None
         self._traceback: str | None = traceback
@@ -45,21 +44,27 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """A failure that describes the exception *error*."""
-        kind = error.__class__
-        module = kind.__module__
-        if kind is RecordedError:
-            recorded = cls(error.type, error.message, error.traceback)  # type: ignore[attr-defined]
+        if error.__class__ is RecordedError:
+            recorded = cls(error.type, error.message, error.traceback)
             recorded.exception = error
             return recorded
         failure = cls.__new__(cls)
-        failure.type = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
         try:
             failure.message = str(error)
         except Exception as broken:
             failure.message = f"<its __str__ raised {broken.__class__.__name__}>"
         failure.exception = error
-        failure._traceback = None
+        failure._type = failure._traceback = None
         return failure
+
+    @property
+    def type(self) -> str:
+        """The name of the exception's type, with its module unless the module is ``builtins``."""
+        if self._type is None:
+            kind = self.exception.__class__
+            name = kind.__qualname__
+            self._type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+        return self._type
 
     @property
     def traceback(self) -> str:

@@ -523,7 +523,7 @@ def test_a_retry_reaches_the_branch_whose_driver_is_just_leaving(drive, journal)
     mediator = drive(saga, journal=journal)
     assert mediator.run("s", 1, saga_id="o-1", check=False).state == "stuck.g"
     core = core_of(mediator)
-    leaving = ActiveExecution("o-1/g.b", core.store.load_execution(mediator.journal.find("o-1/g.b")))
+    leaving = ActiveExecution("o-1/g.b", core.store.load_execution(mediator.journal.find("o-1/g.b")), 1)
     core.owned.active["o-1/g.b"] = leaving
     result = in_thread(mediator.retry, "o-1")
     eventually(lambda: leaving.wait.done is not None)

@@ -709,6 +709,35 @@ def test_a_hook_that_is_appended_to_a_list_of_the_machine_is_called(slot):
     assert (body.state, noted) == ("executing.charge", ["executed"])
 
 
+@pytest.mark.parametrize("change", ["entered twice", "entered by nothing", "left", "replaced", "all states replaced"])
+def test_a_state_that_is_changed_between_two_moves_is_entered_as_it_is_now(change):
+    """I may change the callbacks of a state, or the states of the machine, after a move; the next move obeys."""
+    machine: Any = saga_of(THREE).machine
+    first, second, noted = Body(), Body(), []
+
+    def callback(event: Any) -> None:
+        noted.append(event.event.name)
+
+    machine.events["start"].move(first)
+    entered = machine.states["executing.reserve"]
+    if change == "entered twice":
+        entered.on_enter.append(callback)
+    elif change == "entered by nothing":
+        entered.on_enter.clear()
+    elif change == "left":
+        machine.states["pending"].on_exit.append(callback)
+    elif change == "replaced":
+        machine.states["executing.reserve"] = State("executing.reserve", on_enter=[callback])
+    else:
+        machine.states = {**machine.states, "executing.reserve": State("executing.reserve", on_enter=[callback])}
+    machine.events["start"].move(second)
+
+    assert (first.state, second.state) == ("executing.reserve", "executing.reserve")
+    assert first.effect is not None
+    assert (second.effect is None) is (change in ("entered by nothing", "replaced", "all states replaced"))
+    assert noted == ([] if change == "entered by nothing" else ["start"])
+
+
 @pytest.mark.parametrize("slot", ["prepare", "before", "after"])
 @pytest.mark.parametrize("given", ["when made", "assigned", "appended"])
 def test_callback_of_a_move_is_called_however_it_was_given(slot, given):

@@ -259,7 +259,7 @@ def test_who_is_about_to_be_refused_gets_nobody_else_refused(drive, journal):
     mediator, other = drive(saga, journal=journal), drive(saga, journal=journal)
     mediator.executions()  # it is open
     core = core_of(mediator)
-    late = ActiveExecution("o-1", core.store.new_execution("s", {"n": 2}, "o-1", None))
+    late = ActiveExecution("o-1", core.store.new_execution("s", {"n": 2}, "o-1", None), 1)
     core.owned.active["o-1"] = late
     result = in_thread(mediator.run, "s", {"n": 1}, saga_id="o-1")
     eventually(lambda: late.wait.done is not None)

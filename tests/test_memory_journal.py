@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +26,6 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.journal import forgetting
-from fsm_mediator.journal.memory_table import Row
 from fsm_mediator.mediator.active import Group, SucceededBranch
 from fsm_mediator.mediator.branches import branches_status
 from fsm_mediator.records import Branch, InboxItem, Record
@@ -209,19 +207,6 @@ def test_recover_survives_an_evicted_whole(drive):
     assert journal.prune(math.inf) == 3
 
     assert core_of(mediator).store.roots_of([outcome], "nobody") == []
-
-
-def test_a_copied_row_has_every_attribute():
-    """A message to a parent changes a copy of its row: it loses nothing that the row knew."""
-    row: Any = Row.__new__(Row)
-    for name in Row.__slots__:
-        setattr(row, name, object())
-
-    copied = copy.copy(row)
-
-    assert {name: getattr(copied, name) for name in Row.__slots__} == {
-        name: getattr(row, name) for name in Row.__slots__
-    }
 
 
 class Listed(MemoryJournal):

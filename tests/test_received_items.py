@@ -10,7 +10,7 @@ from fsm_mediator.records import BEGIN, CHILD, LATE, RETRY, Acceptance, InboxIte
 def test_each_item_is_received_once():
     """Items may come twice and in any order. Each is counted once, and only news are news."""
     saga = Saga("s", [Signal("ok")])
-    active = ActiveExecution("x", Execution(saga, Acceptance("x", "s", saga.version, saga.fingerprint, None, 0.0)))
+    active = ActiveExecution("x", Execution(saga, Acceptance("x", "s", saga.version, saga.fingerprint, None, 0.0)), 1)
     active.dormant = True
     verb = InboxItem(RETRY, "verb", number=7, carrier={"trace": "1"})
     items = [

@@ -43,7 +43,7 @@ IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
 """The types of values that a step cannot change, so that all attempts may share a value."""
 
 PLACES_KEPT: Final = 10_000
-"""The maximum number of paths for which `_outer_and_name` caches its result."""
+"""The maximum number of paths for which `_place_of` keeps its result."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
 """The type of a function that wraps a user's function. It gets the user's function and the `Context` of the call."""
@@ -129,7 +129,10 @@ class ExecutionData:
         self.trouble: Failure | None = None
         self.history: list[Record] = []
         self.compensated: tuple[str, ...] = ()
-        self.use_machine(saga.machine)
+        machine = saga.machine
+        self.machine: CompiledMachine = machine
+        self.places: dict[str, StateInfo] = machine.places
+        self.events: dict[str, DirectEvent] = machine.events  # type: ignore[assignment]  # of `CompiledMachine.event_cls`
         self.answered: dict[str, Any] = {}
         self.doubtful: tuple[str, ...] = ()
         self.cancel: InboxItem | None = None
@@ -148,8 +151,7 @@ class ExecutionData:
     def use_machine(self, machine: CompiledMachine) -> None:
         """Make all further moves with *machine*."""
         self.machine = machine
-        self.places: dict[str, StateInfo] = machine.places
-        self.events: dict[str, DirectEvent] = machine.events  # type: ignore[assignment]  # of `CompiledMachine.event_cls`
+        self.places, self.events = machine.places, machine.events  # type: ignore[assignment]  # as above
 
     @property
     def phase(self) -> str:
@@ -334,25 +336,33 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     *scope*: the prefix of a nested saga's paths. Only its results are returned. Empty for the whole saga.
     """
     seen: dict[str, Any] = Results()
-    last, inside, depth = None, seen, scope.count(".")
+    last, inside, depth = None, seen, 0
+    if scope:
+        depth = scope.count(".")
+        answered = {path: value for path, value in answered.items() if path.startswith(scope)}
     for path, value in answered.items():
-        if not scope or path.startswith(scope):
-            outer, name = _outer_and_name(path)
-            if outer is not last:  # mostly the part before is in the same nested saga
-                last, inside = outer, seen
-                for each in outer[depth:]:
-                    inside = inside.setdefault(each, {})
-            inside[name] = value
+        try:
+            outer, name = _places[path]
+        except KeyError:
+            outer, name = _place_of(path)
+        if outer is not last:  # mostly the part before is in the same nested saga
+            last, inside = outer, seen
+            for each in outer[depth:] if depth else outer:
+                inside = inside.setdefault(each, {})
+        inside[name] = value
     return seen
 
 
-@functools.lru_cache(maxsize=PLACES_KEPT)
-def _outer_and_name(path: str) -> tuple[tuple[str, ...], str]:
-    """The names of the nested sagas that contain the part at *path*, and the name of the part.
+_places: dict[str, tuple[tuple[str, ...], str]] = {}
+"""The results of `_place_of`, by path, because every outcome needs them. So all outcomes share the strings."""
 
-    The result is cached, because every outcome needs it. So all outcomes share the strings.
-    """
-    return _names_of(outer_path(path)), sys.intern(name_of(path))
+
+def _place_of(path: str) -> tuple[tuple[str, ...], str]:
+    """The names of the nested sagas that contain the part at *path*, and the name of the part."""
+    if len(_places) >= PLACES_KEPT:
+        _places.clear()
+    _places[path] = place = (_names_of(outer_path(path)), sys.intern(name_of(path)))
+    return place
 
 
 @functools.lru_cache(maxsize=PLACES_KEPT)

@@ -20,7 +20,7 @@ from fsm_mediator.error_types import DefinitionChangedError, IllegalRecordError,
 from fsm_mediator.execution import rules
 from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.execution.data import STEP, ExecutionData
-from fsm_mediator.execution.rules import Decision
+from fsm_mediator.execution.rules import RULES, Decision
 from fsm_mediator.ids import branch_id
 from fsm_mediator.machine.parts import GROUPS, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
@@ -87,7 +87,7 @@ class Execution(ExecutionData):
         if record.event == ABANDON and record.target == FAILED and not self.ended:
             self._give_up(record)
             return
-        if record.target not in self.machine.states or not self.machine.has_transition(record.event, record.source):
+        if record.target not in self.places or not self.machine.has_transition(record.event, record.source):
             wider = self.saga.widest_machine
             if record.target not in wider.states:
                 raise DefinitionChangedError(
@@ -123,7 +123,7 @@ class Execution(ExecutionData):
             RefusedError: The answer does not fit the state. The execution has not changed.
         """
         phase, part = self.places[self.state]
-        decision = rules.RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # the rule of pending needs no part
+        decision = RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # the rule of pending needs no part
         if decision is None:
             return None
         event = decision.event
@@ -143,34 +143,33 @@ class Execution(ExecutionData):
         It is a faster ``feed(Returned(value), at)`` and a faster ``feed(Begin(), at)``, because nearly all moves are of
         these two kinds. A test compares the result with a replay of the records.
         """
-        effect = self.effect
-        source = self.state
-        path: str | None = None
+        effect, source = self.effect, self.state
         if effect is None:
-            event, part = "start", None
+            event, part, path = "start", None, None
         else:
             event, part = effect.done, effect.part
+            path = part.path
         self.events[event].move(self)
         following = self.effect
-        attempt = 0
-        due_at: float | None = None
-        children: tuple[str, ...] | None = None
+        waits, attempt = False, 0
         if following is not None:
             if following.callback is not None:
                 attempt = 1
             else:
+                waits = True
                 due_at, children = enter_wait(self, following.part, at, value, part)
-        if part is not None:
-            path = part.path
+        if path is not None:
             if event == "executed":
                 self.answered[path] = value
             else:
                 value = None
                 self.compensated += (path,)
         self.seq = seq = self.seq + 1
-        if due_at is None and children is None:
+        if not waits:
+            self.due_at = None
             record = Record(self.saga_id, self.saga.name, seq, event, source, self.state, at, path, self.attempt, value)
         else:
+            self.due_at = due_at
             record = Record(
                 *(self.saga_id, self.saga.name, seq, event, source, self.state, at, path, self.attempt, value),
                 due_at=due_at,
@@ -178,7 +177,6 @@ class Execution(ExecutionData):
             )
             self._apply_branches(record)
         self.history.append(record)
-        self.due_at = due_at
         self.doubt: bool = False
         self.trouble = None
         self.attempt = attempt
@@ -275,7 +273,8 @@ class Execution(ExecutionData):
 
         Only this method, `succeed`, `_record_retry` and `replay` change the state.
         """
-        event, source, value, due_at = decision.event, self.state, decision.value, decision.due_at
+        event, value, due_at = decision.event, decision.value, decision.due_at
+        source = self.state
         known = self.events.get(event)
         if known is None or source not in known.transitions:
             if not decision.widest:
@@ -315,14 +314,15 @@ class Execution(ExecutionData):
 
         These are the most frequent moves after errors. The test of `succeed` also compares these moves with a replay.
         """
-        source, error, doubt, due_at = self.state, decision.error, decision.in_doubt, decision.due_at
+        source, error, doubt = self.state, decision.error, decision.in_doubt
         known = self.events.get(event)
         if known is None or source not in known.transitions:
             raise self._refusal(event)
         known.move(self)
         attempt, path = self.attempt, self.effect.part.path  # type: ignore[union-attr]  # both states have an effect
         self.seq = seq = self.seq + 1
-        saga_id, name, state, reason = self.saga_id, self.saga.name, self.state, decision.reason
+        saga_id, name, state = self.saga_id, self.saga.name, self.state
+        due_at, reason = decision.due_at, decision.reason
         record = Record(saga_id, name, seq, event, source, state, at, path, attempt, None, error, doubt, due_at, reason)
         self.history.append(record)
         self.due_at = due_at

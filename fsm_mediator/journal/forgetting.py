@@ -26,9 +26,9 @@ class ForgottenIds:
 
     def add(self, saga_id: str) -> None:
         """Remember *saga_id*. If there are then too many ids, forget the oldest."""
-        digest = hash(saga_id)
-        if digest not in self.digests:
-            self.digests.add(digest)
-            self._by_age.append(digest)
-            if len(self._by_age) > MOST_FORGOTTEN:
-                self.digests.discard(self._by_age.popleft())
+        digest, digests, by_age = hash(saga_id), self.digests, self._by_age
+        if digest not in digests:
+            digests.add(digest)
+            by_age.append(digest)
+            if len(by_age) > MOST_FORGOTTEN:
+                digests.discard(by_age.popleft())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 import math
@@ -127,13 +128,13 @@ class MemoryJournal(FindingRows, OperatorRows):
         if commit.plan is not None:
             created += before.planned.created_by(commit.plan).values()
         for child, dormant in created:
-            changed[child.saga_id] = Row(child, [], dormant=dormant)
+            changed[child.saga_id] = Row(child, [], awaits=dormant, wake_at=math.inf if dormant else None)
             self._table.index_branch(child)
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
                 if saga_id not in changed and not receiver.shared:  # the driver that shares a row reads this object
-                    receiver = changed[saga_id] = receiver.__copy__()
+                    receiver = changed[saga_id] = copy.copy(receiver)
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
             self._table.index_branch(commit.acceptance)
@@ -182,9 +183,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         The row uses the list *records* itself: the driver journals a record by appending it to the list. No other
         write is needed, because nothing is encoded. Call `Row.unshare` before anything else is written.
         """
-        row = Row(acceptance, records)
-        row.shared = True
-        row.driver = driver
+        row = Row(acceptance, records, driver, shared=True)
         with self._lock:
             self._check_driver(driver)
             saga_id, digests = acceptance.saga_id, self._table.forgotten.digests

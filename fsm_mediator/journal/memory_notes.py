@@ -55,6 +55,7 @@ class Notes:
 
     def forget(self, saga_id: str) -> None:
         """Delete the notes about an execution."""
-        self.attributes.pop(saga_id, None)
-        for number in self._numbers.pop(saga_id, ()):
-            del self._kept[number]
+        if self._numbers:
+            self.attributes.pop(saga_id, None)
+            for number in self._numbers.pop(saga_id, ()):
+                del self._kept[number]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -72,53 +71,24 @@ class Place(msgspec.Struct, frozen=True):
     begun: bool
 
 
-class Row:
+class Row(msgspec.Struct, eq=False):
     """One execution. A commit replaces the row by a new row. A change of a single attribute changes the row itself."""
 
-    __slots__ = (
-        "abandoned",
-        "acceptance",
-        "awaits",
-        "driver",
-        "epoch",
-        "fault",
-        "mail",
-        "place",
-        "planned",
-        "records",
-        "recoveries",
-        "seen",
-        "shared",
-        "token",
-        "wake_at",
-    )
-
-    def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
-        self.acceptance: Acceptance = acceptance
-        self.abandoned: bool = False
-        self.awaits: bool = dormant
-        self.shared: bool = False
-        self.seen: int = 0
-        self.token: int = 0
-        self.records: list[Record] = records
-        self.epoch: int = 1
-        self.driver: str | None = None
-        self.wake_at: float | None = math.inf if dormant else None
-        self.mail: tuple[InboxItem, ...] = ()
-        self.recoveries: Recoveries = NO_RECOVERIES
-        self.planned: PlannedBranches = NO_BRANCHES
-        self.fault: tuple[int, Fault] | None = None
-        self.place: Place | None = None
-
-    def __copy__(self) -> Row:
-        """A row with the same attributes. The default of Python takes ten times as long."""
-        row = Row.__new__(Row)
-        row.acceptance, row.records = self.acceptance, self.records
-        row.abandoned, row.awaits, row.shared, row.seen = self.abandoned, self.awaits, self.shared, self.seen
-        row.token, row.epoch, row.driver, row.wake_at = self.token, self.epoch, self.driver, self.wake_at
-        row.mail, row.recoveries, row.planned = self.mail, self.recoveries, self.planned
-        row.fault, row.place = self.fault, self.place
-        return row
+    acceptance: Acceptance
+    records: list[Record]
+    driver: str | None = None
+    shared: bool = False
+    epoch: int = 1
+    mail: tuple[InboxItem, ...] = ()
+    wake_at: float | None = None
+    awaits: bool = False
+    abandoned: bool = False
+    seen: int = 0
+    token: int = 0
+    recoveries: Recoveries = NO_RECOVERIES
+    planned: PlannedBranches = NO_BRANCHES
+    fault: tuple[int, Fault] | None = None
+    place: Place | None = None
 
     def unshare(self) -> None:
         """Give the row its own copy of its records, but not a last record that starts branches: a commit adds it."""
@@ -131,12 +101,14 @@ class Row:
 
     def after(self, commit: Commit) -> Row:
         """The row that replaces this row when *commit* is written."""
-        row = self.__copy__()
-        row.records = [*self.records, *commit.records]
-        row.shared = False
-        row.driver = commit.driver if commit.held else None
-        row.wake_at = commit.wake_at
-        row.awaits = commit.awaits
+        row = msgspec.structs.replace(
+            self,
+            records=[*self.records, *commit.records],
+            shared=False,
+            driver=commit.driver if commit.held else None,
+            wake_at=commit.wake_at,
+            awaits=commit.awaits,
+        )
         if commit.seen > self.seen:
             row.seen = commit.seen
         if commit.token:
@@ -289,7 +261,9 @@ class Table:
         the end of the queue instead.
         """
         ended, rows = self.ended, self.rows
-        for _ in range(min(2, len(ended) - keep)):
+        for _ in (1, 2):
+            if len(ended) <= keep:
+                break
             oldest = ended.popleft()
             row = rows.get(oldest)
             if row is None:
@@ -297,7 +271,8 @@ class Table:
             if row.driver is None and oldest not in self.branches and row.state in ENDED and not row.mail:
                 self.forgotten.add(oldest)
                 del rows[oldest]
-                self.posted.pop(oldest, None)
+                if self.posted:
+                    self.posted.pop(oldest, None)
                 self.notes.forget(oldest)
             elif whole := self._ended_whole(oldest):
                 self._delete(whole)

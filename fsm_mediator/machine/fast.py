@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from itertools import chain
 from typing import Any, Final
 
-from transitions import Machine
+from transitions import Machine, State
 from transitions.core import Event, EventData, Transition
 
 from fsm_mediator.machine.parts import Effect, rest
@@ -21,28 +22,54 @@ HOOKS: Final = (
 """The names of the attributes of a machine that are lists of callbacks."""
 
 
+class MoveData:
+    """The attributes of a machine that every move reads. ``Machine.__getattr__`` makes them slow to read there.
+
+    Attributes:
+        states: The states of the machine, by name.
+        hooks: The machine's lists of callbacks that were read or assigned, by name. All other lists are empty, because
+            no code has used them.
+    """
+
+    __slots__ = ("hooks", "states")
+
+    def __init__(self) -> None:
+        self.states: OrderedDict[str, State] = OrderedDict()
+        self.hooks: dict[str, list[Any]] = {}
+
+
 class DirectMachine(Machine):
     """A ``Machine`` that knows which of its lists of callbacks can have members.
 
     Attributes:
-        hooks: The lists that were read or assigned, by name. All other lists are empty, because no code has used them.
+        move_data: The attributes that every move reads.
     """
 
-    hooks: dict[str, list[Any]]
+    move_data: MoveData
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        vars(self)["hooks"] = {}
+        vars(self)["move_data"] = MoveData()
         super().__init__(*arguments, **settings)
+
+    @property
+    def states(self) -> OrderedDict[str, State]:
+        """The states of the machine, by name."""
+        return self.move_data.states
+
+    @states.setter
+    def states(self, value: OrderedDict[str, State]) -> None:
+        self.move_data.states = value
 
 
 def _in_hooks(name: str) -> property:
-    """A property for the list *name* of a ``Machine``. Each read or assignment also updates `DirectMachine.hooks`."""
+    """A property for the list *name* of a ``Machine``. Each read or assignment also updates `MoveData.hooks`."""
     stock: property = getattr(Machine, name)
 
     def read(machine: DirectMachine) -> Any:
         assert stock.fget is not None
         value = stock.fget(machine)
-        machine.hooks = {**machine.hooks, name: value}
+        data = machine.move_data
+        data.hooks = {**data.hooks, name: value}
         return value
 
     def assign(machine: DirectMachine, value: Any) -> None:
@@ -126,20 +153,13 @@ class DirectEvent(Event):
     """An ``Event`` that makes the same moves as the stock class, in a fifth of the time.
 
     The stock class spends most time on a queue and on logging. Neither is needed, because observers report all moves.
-    This class reads the machine's lists of callbacks from the machine's ``__dict__``, not through properties. A test
-    compares the classes of this module with the stock classes, with random triggers. The minor release of
+    A test compares the classes of this module with the stock classes, with random triggers. The minor release of
     ``transitions`` is pinned.
     """
 
-    def __init__(self, name: str, machine: Machine) -> None:
+    def __init__(self, name: str, machine: DirectMachine) -> None:
         super().__init__(name, machine)
-        self._of_machine = vars(machine)  # ``Machine.__getattr__`` makes its attributes slow to read
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_of_machine"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _of_machine=vars(state["machine"]))
+        self._move_data: MoveData = machine.move_data
 
     def move(self, model: Any) -> bool:
         """Trigger this event on *model*, as ``trigger(model)`` does, but faster. Executions use this method.
@@ -147,26 +167,27 @@ class DirectEvent(Event):
         If the only callback is the effect of the new state, no event object is made, because an effect does not read
         its event. Making an event object takes two thirds of the time of a trigger.
         """
-        of_machine = self._of_machine
-        name = model.state
-        candidates = self.transitions.get(name)
-        hooks = of_machine["hooks"]
-        if candidates is not None and not (hooks and any(hooks.values())):
+        name, data = model.state, self._move_data
+        try:
+            candidates = self.transitions[name]
+        except KeyError:
+            candidates = []
+        if candidates and not (data.hooks and any(data.hooks.values())):
             move: Any = candidates[0]
-            dest = move.dest
-            if dest and move.is_plain:
-                states = of_machine["states"]
-                entered = states[dest].on_enter
-                if len(entered) == 1 and not states[name].on_exit:
-                    callback = entered[0]
-                    if type(callback) is Effect:
-                        model.state = dest
-                        model.effect = callback
-                        return True
-                    if callback is rest:
-                        model.state = dest
-                        model.effect = None
-                        return True
+            dest, states = move.dest, data.states
+            if dest and move.is_plain and not states[name].on_exit:
+                try:
+                    (callback,) = states[dest].on_enter
+                except ValueError:
+                    callback = None  # there are several callbacks, or none
+                if type(callback) is Effect:
+                    model.state = dest
+                    model.effect = callback
+                    return True
+                if callback is rest:
+                    model.state = dest
+                    model.effect = None
+                    return True
         return self.trigger(model)
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from fsm_mediator.errors import PayloadError
@@ -47,7 +48,7 @@ class Inbox:
         self.carriers: list[dict[str, str]] = []
 
 
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """The data about the present wait of an execution's driver, and about the callers that wait for the driver.
 
     Attributes:
@@ -110,14 +111,14 @@ NO_GROUP: Final = Group()
 """The data of an execution that has not waited for branches yet."""
 
 
-class ActiveExecution:
+class ActiveExecution(msgspec.Struct, eq=False):
     """An execution that this mediator drives, or is about to claim.
 
     Attributes:
         saga_id: The id of the execution.
-        execution: The execution. Not set before it is claimed.
+        execution: The execution. None before it is claimed.
         claimed: The entry that the claim returned. None before the claim, and after the execution was loaded.
-        epoch: The epoch under which the execution is driven. 0 if it is not loaded yet.
+        epoch: The epoch under which the execution is driven. 0 if it is not loaded yet, 1 if it is new.
         background: Whether the execution is driven in the background. Then it has no owner during long waits.
         recoveries: How often the execution was claimed from a dead driver without progress.
         recorded: The value of *recoveries* in the journal.
@@ -150,60 +151,37 @@ class ActiveExecution:
             time counts as passed even if the system clock was set back.
     """
 
-    __slots__ = (
-        *(
-            "answers",
-            "asks_at",
-            "background",
-            "call",
-            "called",
-            "claimed",
-            "context",
-            "decides",
-            "dormant",
-            "driver",
-            "elapsed",
-            "epoch",
-            "error",
-            "execution",
-        ),
-        *("failed_observers", "finished", "group", "inbox", "listed", "orphaned", "outcome", "recorded", "recovered"),
-        *("recoveries", "rests", "saga_id", "slot"),
-        *("stopping", "unbegun", "used", "wait"),
-    )
-
-    execution: Execution
-    epoch: int
-    recoveries: Recoveries
-    recorded: Recoveries
-    dormant: bool
-
-    def __init__(self, saga_id: str, execution: Execution | None = None, *, background: bool = False) -> None:
-        self.saga_id = saga_id
-        if execution is not None:
-            self.execution = execution
-            self.epoch = 1
-        else:
-            self.epoch = 0
-        self.background = background
-        self.recovered = self.stopping = self.called = self.finished = self.rests = False
-        self.unbegun = self.dormant = self.orphaned = self.decides = self.listed = False
-        self.recoveries = self.recorded = NO_RECOVERIES
-        self.claimed: Entry | None = None
-        self.asks_at: float | None = None
-        self.elapsed: float = -math.inf
-        self.outcome: Outcome | None = None
-        self.error: BaseException | None = None
-        self.driver: object = None
-        self.context: Context | None = None
-        self.call: Any = None
-        self.slot: Slot | None = None
-        self.used: Slot | None = None
-        self.failed_observers: frozenset[int] = frozenset()
-        self.inbox: Inbox = UNREAD
-        self.answers: tuple[VerbAnswer, ...] = ()
-        self.wait: Waiting = Waiting()
-        self.group: Group = NO_GROUP
+    saga_id: str
+    execution: Execution = None  # type: ignore[assignment]  # as documented above
+    epoch: int = 0
+    background: bool = False
+    claimed: Entry | None = None
+    recoveries: Recoveries = NO_RECOVERIES
+    recorded: Recoveries = NO_RECOVERIES
+    orphaned: bool = False
+    asks_at: float | None = None
+    decides: bool = False
+    recovered: bool = False
+    stopping: bool = False
+    called: bool = False
+    finished: bool = False
+    rests: bool = False
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+    driver: object = None
+    context: Context | None = None
+    call: Any = None
+    slot: Slot | None = None
+    used: Slot | None = None
+    listed: bool = False
+    unbegun: bool = False
+    dormant: bool = False
+    failed_observers: frozenset[int] = frozenset()
+    inbox: Inbox = UNREAD
+    answers: tuple[VerbAnswer, ...] = ()
+    wait: Waiting = msgspec.field(default_factory=Waiting)
+    group: Group = NO_GROUP
+    elapsed: float = -math.inf
 
     def receive(self, items: Iterable[InboxItem]) -> bool:
         """Pass new items among *items* to the execution. Returns whether any item was new."""

@@ -124,7 +124,9 @@ class CommitBuilder:
         if may_not_begin:
             wake_at = math.inf
         at_work = effect is not None or execution.state == PENDING
-        answers, active.answers = active.answers, ()
+        answers = active.answers
+        if answers:
+            active.answers = ()
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()

@@ -101,8 +101,11 @@ class ExecutionDriver(ForwardDriver):
                         await self._reload(active)
                         execution, records, at = active.execution, [], self.clock()
                         continue
-                    opens, active.unbegun, active.decides = False, queues, False
-                    active.recorded = active.recoveries
+                    opens = False
+                    if active.recorded is not active.recoveries:
+                        active.recorded = active.recoveries
+                    if active.decides or queues is not active.unbegun:
+                        active.unbegun, active.decides = queues, False
                     if commit.slot is not None or active.used is not None:
                         queues = active.unbegun = await self._note_slots(active, commit, mail)
                     if self.observers:

@@ -118,10 +118,9 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
     """Cancel branches that have not begun, in one transaction. Returns the cancelled branches."""
     cancelled = []
     for entry in batch:
-        active = ActiveExecution(entry.saga_id, store.load_execution(entry))
+        active = ActiveExecution(entry.saga_id, store.load_execution(entry), entry.epoch)
         active.execution.receive(cancel)
         if active.execution.advance(max(cancel.at, entry.acceptance.at)) is not None:
-            active.epoch = entry.epoch
             cancelled.append(active)
     commits = [
         Commit(active.saga_id, tuple(active.execution.history), None, active.epoch, held=False) for active in cancelled

@@ -100,9 +100,9 @@ class OwnedExecutions:
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
         """Stop driving *active*, and wake the callers that wait for it."""
-        active.outcome = outcome
-        active.error = error
-        active.finished = True
+        active.finished, active.outcome = True, outcome
+        if error is not None:
+            active.error = error
         saga_id = active.saga_id
         while active.used is not None or active.slot is not None:
             if active.used is None:

@@ -70,7 +70,7 @@ async def run(  # noqa: C901 - one path, read as a whole
         check_seconds("timeout (seconds)", timeout)
         await core.runtime.uncancellable(accept, core, execution)
         return await wait(core, execution.saga_id, timeout, check)
-    active, outcome = ActiveExecution(execution.saga_id, execution), None
+    active, outcome = ActiveExecution(execution.saga_id, execution, 1), None
     try:
         if core.owned.active.setdefault(execution.saga_id, active) is active:
             if core.closed:
@@ -174,7 +174,7 @@ async def enqueue(
 async def accept(core: ExecutionDriver, execution: Execution) -> None:
     """Journal a new execution as pending, owned by this driver, and drive it in the background."""
     saga_id = execution.saga_id
-    active = ActiveExecution(saga_id, execution, background=True)
+    active = ActiveExecution(saga_id, execution, 1, background=True)
     active.context = contextvars.copy_context()
     try:
         while core.owned.active.setdefault(saga_id, active) is not active:

@@ -49,7 +49,7 @@ class Stepper:
         self.injector: FaultInjector = FaultInjector(FaultPlan(), self.clock, MemoryJournal(encode=encode))
         self._call = call
         self._enlist()
-        self._active = ActiveExecution(saga_id, self._store.new_execution(saga, payload, saga_id, None))
+        self._active = ActiveExecution(saga_id, self._store.new_execution(saga, payload, saga_id, None), 1)
         self._write(self._commits.resume_records(self._active, self.clock()), opens=True)
 
     @property
