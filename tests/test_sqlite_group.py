@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
-from fsm_mediator.journal.group_commit import GroupCommit, Waiter
+from fsm_mediator.journal.group_commit import LEADER, GroupCommit, Waiter
 from fsm_mediator.journal.protocol import Commit, IdTakenError
 from fsm_mediator.records import InboxItem
 from tests.commits import (
@@ -542,6 +542,108 @@ def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
 
     assert len(errors) == 1
     group.release(stopped)
+
+
+def test_thread_that_queues_while_a_single_writer_writes_leads_next(monkeypatch):
+    """The single writer wakes the thread as soon as it has left."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+    at_work, go = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def alone(job: str) -> str:
+        done.append(job)
+        at_work.set()
+        go.wait()
+        return job
+
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
+    first = _queued(group, "a", 0)
+    at_work.wait()
+    second = _queued(group, "b", 1)
+    go.set()
+
+    for thread in (first, second):
+        thread.join(30.0)
+        assert not thread.is_alive()
+    assert done == ["a", "b"]
+    assert not group.is_led
+
+
+def test_thread_that_queues_just_after_the_single_writer_left_leads(monkeypatch):
+    """The single writer did not see the thread in the queue. The thread sees that nobody leads, and does not wait."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+    at_work, go = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def alone(job: str) -> str:
+        done.append(job)
+        at_work.set()
+        go.wait()
+        return job
+
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
+    first = _queued(group, "a", 0)
+    at_work.wait()
+    mutex = group._mutex
+
+    class EnteredOnceTheWriterHasLeft:
+        def __enter__(self) -> None:
+            go.set()
+            first.join()
+            mutex.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            mutex.release()
+
+    group._mutex = EnteredOnceTheWriterHasLeft()  # type: ignore[assignment]
+    second = _queued(group, "b", 0)
+
+    second.join(30.0)
+    assert not second.is_alive()
+    assert done == ["a", "b"]
+    assert not group.is_led
+
+
+def test_thread_finds_out_that_an_interrupted_writer_let_no_thread_lead(monkeypatch):
+    """A second interrupt may hit the writer while it leaves. A waiting thread checks whether it can lead itself."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 0.01)
+    done: list[str] = []
+
+    def alone(job: str) -> str:
+        done.append(job)
+        return job
+
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
+    stopped = group.acquire()
+    assert stopped is not None
+    waiting = _queued(group, "a", 1)
+    group._led.clear()  # the interrupted thread left, and did nothing more
+
+    waiting.join(30.0)
+    assert not waiting.is_alive()
+    assert done == ["a"]
+
+
+def test_thread_that_an_interrupted_thread_made_the_leader_does_its_jobs_once(monkeypatch):
+    """The interrupt came before the thread was taken from the queue and woken."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 0.01)
+    groups: list[list[str]] = []
+
+    def commit(tickets: Sequence[Waiter[str]]) -> None:
+        groups.append([job for ticket in tickets for job in ticket.jobs])
+        for ticket in tickets:
+            ticket.results = list(ticket.jobs)
+
+    group = GroupCommit(commit, lambda job: None)
+    stopped = group.acquire()
+    assert stopped is not None
+    waiting = _queued(group, "a", 1)
+    group._led[LEADER] = group.waiting[0]
+
+    waiting.join(30.0)
+    assert not waiting.is_alive()
+    assert groups == [["a"]]
+    assert not group.is_led
 
 
 @pytest.mark.parametrize(("linger", "each"), [(60.0, 0.0), (0.0, 60.0)], ids=["few", "many"])
