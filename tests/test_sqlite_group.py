@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
 from fsm_mediator.journal.group_commit import LEADER, GroupCommit, Waiter
 from fsm_mediator.journal.protocol import Commit, IdTakenError
+from fsm_mediator.journal.sqlite.connections import Connections
+from fsm_mediator.journal.sqlite.writing import Writer
 from fsm_mediator.records import InboxItem
 from tests.commits import (
     DRIVER,
@@ -424,6 +427,24 @@ def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
     assert len(ids(journal)) == 4
 
 
+def test_connections_stay_open_at_the_end_while_a_thread_writes(tmp_path, monkeypatch):
+    """When the interpreter ends, a daemon thread may still write: its connection is not closed under it."""
+    monkeypatch.setattr("fsm_mediator.journal.sqlite.writing.CLOSING", 0.01)
+    path = str(tmp_path / "sagas.db")
+    connections = Connections(path, durability="normal", busy_timeout=1.0, read_only=False)
+    writer = Writer(connections)
+
+    def job(cursor: sqlite3.Cursor) -> bool:
+        ending = threading.Thread(target=writer.close_unless_used)
+        ending.start()
+        ending.join()
+        return connections.cursor is cursor
+
+    assert writer.group.perform((job,)) == [True]
+    writer.close_unless_used()
+    assert connections.cursor is None
+
+
 def test_timed_out_thread_leaves_the_queue(journal):
     """A thread that stops waiting leaves the queue, and never becomes the leader."""
     group = queue_of(journal)
@@ -584,18 +605,14 @@ def test_thread_that_queues_just_after_the_single_writer_left_leads(monkeypatch)
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
     first = _queued(group, "a", 0)
     at_work.wait()
-    mutex = group._mutex
 
-    class EnteredOnceTheWriterHasLeft:
-        def __enter__(self) -> None:
+    class LeftMeanwhile(dict[str, Waiter[str]]):
+        def get(self, *key: Any) -> Any:  # called while the thread queues
             go.set()
             first.join()
-            mutex.acquire()
+            return super().get(*key)
 
-        def __exit__(self, *_: object) -> None:
-            mutex.release()
-
-    group._mutex = EnteredOnceTheWriterHasLeft()  # type: ignore[assignment]
+    group.lead = LeftMeanwhile(group.lead)
     second = _queued(group, "b", 0)
 
     second.join(30.0)
@@ -617,7 +634,7 @@ def test_thread_finds_out_that_an_interrupted_writer_let_no_thread_lead(monkeypa
     stopped = group.acquire()
     assert stopped is not None
     waiting = _queued(group, "a", 1)
-    group._led.clear()  # the interrupted thread left, and did nothing more
+    group.lead.clear()  # the interrupted thread left, and did nothing more
 
     waiting.join(30.0)
     assert not waiting.is_alive()
@@ -638,7 +655,7 @@ def test_thread_that_an_interrupted_thread_made_the_leader_does_its_jobs_once(mo
     stopped = group.acquire()
     assert stopped is not None
     waiting = _queued(group, "a", 1)
-    group._led[LEADER] = group.waiting[0]
+    group.lead[LEADER] = group.waiting[0]
 
     waiting.join(30.0)
     assert not waiting.is_alive()

@@ -95,14 +95,14 @@ class GroupCommit(Generic[J]):
 
     Attributes:
         waiting: The queue: the waiters whose jobs no leader has taken yet.
+        lead: The leader, under the key `LEADER`. Empty if no thread leads. `dict.setdefault` tests and changes it in
+            one step: neither another thread nor an interrupt can come in between. So a single writer needs no lock.
     """
 
     def __init__(self, commit: Callable[[Sequence[Waiter[J]]], None], alone: Callable[[J], Any]) -> None:
         self._commit = commit
         self._alone = alone
-        # Has the leader, or is empty. `setdefault` tests and changes it in one step: between these neither another
-        # thread nor an interrupt can come. So a single writer needs no mutex.
-        self._led: dict[str, Waiter[J]] = {}
+        self.lead: dict[str, Waiter[J]] = {}
         self._mutex = threading.Lock()  # for all changes of the queue
         self.waiting: deque[Waiter[J]] = deque()
         self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait for results or for the lead
@@ -113,10 +113,10 @@ class GroupCommit(Generic[J]):
     @property
     def is_led(self) -> bool:
         """Whether a thread leads now: it writes for the threads in the queue."""
-        return bool(self._led)
+        return bool(self.lead)
 
     def _leads(self, waiter: Waiter[J]) -> bool:
-        return self._led.get(LEADER) is waiter
+        return self.lead.get(LEADER) is waiter
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
         """Do *jobs* durably, in one transaction that other threads may share. Returns the result of each job.
@@ -133,7 +133,7 @@ class GroupCommit(Generic[J]):
                 if len(jobs) == 1 and not self.waiting:
                     result = self._alone(jobs[0])
                     if result is not None:
-                        del self._led[LEADER]
+                        del self.lead[LEADER]
                         if self.waiting:  # some threads came meanwhile
                             self._appoint_leader()
                         return [result]
@@ -184,10 +184,10 @@ class GroupCommit(Generic[J]):
         Raises:
             JournalError: This thread already leads or waits, so it would wait for itself.
         """
-        if self._led.setdefault(LEADER, waiter) is waiter:
+        if self.lead.setdefault(LEADER, waiter) is waiter:
             return True
         with self._mutex:
-            leader = self._led.get(LEADER)
+            leader = self.lead.get(LEADER)
             if (leader is not None and leader.thread == waiter.thread) or waiter.thread in self._queued:
                 raise JournalError(
                     "the journal was used by code that runs inside one of its own writes (a finaliser, a signal "
@@ -197,7 +197,7 @@ class GroupCommit(Generic[J]):
             wake.acquire()
             self._queued[waiter.thread] = waiter
             self.waiting.append(waiter)
-        if not self._led:  # the leader left before this thread was in the queue
+        if not self.lead:  # the leader left before this thread was in the queue
             self._appoint_leader()
         return False
 
@@ -209,7 +209,7 @@ class GroupCommit(Generic[J]):
         """
         with self._mutex:
             first = self.waiting[0] if self.waiting else None
-            if first is not None and self._led.setdefault(LEADER, first) is first:
+            if first is not None and self.lead.setdefault(LEADER, first) is first:
                 self.waiting.popleft()
                 if first.wake is not None:
                     first.wake.release()
@@ -305,10 +305,10 @@ class GroupCommit(Generic[J]):
         with self._mutex:
             self._under_way = ()
             if self.waiting:
-                leader = self._led[LEADER] = self.waiting.popleft()
+                leader = self.lead[LEADER] = self.waiting.popleft()
                 turn = leader.wake
             else:
-                del self._led[LEADER]
+                del self.lead[LEADER]
             if followers:
                 self._followers = len(followers)
                 first = self._followers_awake = threading.Lock()

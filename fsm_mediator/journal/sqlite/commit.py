@@ -83,9 +83,11 @@ class Write:
             return None
         if commit.wake_at is not None or acceptance.deadline_at is not None or acceptance.parent is not None:
             return None
-        own = ids.drivers.get(commit.driver)
-        definition = ids.definitions.get((acceptance.saga, acceptance.version, acceptance.fingerprint))
-        return None if own is None or definition is None else (definition, own)
+        try:
+            definition = ids.definitions[acceptance.saga, acceptance.version, acceptance.fingerprint]
+            return definition, ids.drivers[commit.driver]
+        except KeyError:
+            return None
 
     def as_plain_append(self) -> tuple[int, int] | None:
         """The numbers of execution and driver. None unless this commit only adds the execution's next record.
@@ -93,12 +95,14 @@ class Write:
         The previous record must have been written by this journal object.
         """
         commit, rows, ids = self.commit, self.rows, self._ids
-        last_written = ids.last_written.get(commit.saga_id)
-        if last_written is None or not self.plain or len(rows) != 1 or commit.acceptance is not None:
+        if not self.plain or len(rows) != 1 or commit.acceptance is not None or commit.wake_at is not None:
             return None
-        number, last = last_written
-        own = ids.drivers.get(commit.driver)
-        if own is None or rows[0][0] != last + 1 or commit.wake_at is not None:
+        try:
+            number, last = ids.last_written[commit.saga_id]
+            own = ids.drivers[commit.driver]
+        except KeyError:
+            return None
+        if rows[0][0] != last + 1:
             return None
         if not self.held and (commit.epoch != 1 or rows[0][3] not in ENDED):
             return None
