@@ -134,18 +134,19 @@ class SQLiteJournal(ChangeTable, CopyTables):
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
         """Write several commits together: see `Journal.write_all`."""
-        results: list[Written | JournalError | None] = []
         jobs: list[transaction.Job] = []
-        for commit in commits:
+        refused: dict[int, JournalError] = {}
+        for place, commit in enumerate(commits):
             try:
                 jobs.append(Write(commit, self._ids, self.codec, self._slots))
-                results.append(None)
             except PayloadError as error:
-                results.append(UnencodableError(str(error)))
+                refused[place] = UnencodableError(str(error))
             except JournalError as error:
-                results.append(error)
-        done = iter(self._group.perform(jobs) if jobs else ())
-        return [next(done) if result is None else result for result in results]
+                refused[place] = error
+        results: list[Written | JournalError] = self._group.perform(jobs) if jobs else []
+        for place, refusal in refused.items():  # in order, so that each comes to its place
+            results.insert(place, refusal)
+        return results
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
         """Put an item into the inbox of an execution: see `Journal.post`."""
