@@ -95,13 +95,15 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
         JournalError: The numbers of the records do not follow one another.
     """
     rows = []
-    for seq, record in enumerate(records, records[0].seq if records else 0):
+    seq = records[0].seq if records else 0
+    for record in records:
         if record.seq != seq or record.saga_id != saga_id:
             raise JournalError(
                 f"records of execution {saga_id!r} do not follow one another: {record.seq} of {record.saga_id!r} comes "
                 f"in place of {seq}. Nothing was written"
             )
         rows.append((seq, record.event, record.source, record.target, record.at, _details_of(record, codec)))
+        seq += 1
     return rows
 
 
@@ -160,13 +162,13 @@ def acceptance_row(acceptance: Acceptance, encode: Encode, cipher: Cipher | None
     Raises:
         PayloadError: The payload cannot be journaled.
     """
-    payload = b"null"
+    payload = "null"
     if acceptance.payload is not None:
-        payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode)
+        payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode).decode()
     more = "" if acceptance.successor is None else f',"step":{msgspec.json.encode(acceptance.successor).decode()}'
     if acceptance.carrier is not None:
         more += f',"carrier":{msgspec.json.encode(acceptance.carrier).decode()}'
-    details = f'{{"value":{payload.decode()}{more}}}'
+    details = f'{{"value":{payload}{more}}}'
     if cipher is not None:
         details = seal_details(details, cipher, about_record(acceptance.saga_id, 0))
     return (0, _ACCEPTED, "", PENDING, acceptance.at, details)

@@ -47,13 +47,17 @@ class Write:
             stored_name(commit.saga_id, "the id")
             self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode, codec.cipher))
         if not self.plain:
-            born, json, cipher = (*commit.children, *commit.dormant), codec.json, codec.cipher
-            self.opens: list[tuple[Acceptance, Row]] = [(new, acceptance_row(new, json, cipher)) for new in born]
-            self.posts: list[tuple[str, Row]] = [(to, item_row(item, to, json, cipher)) for to, item in commit.posts]
-            self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
-            self.notes: list[tuple[str | None, Row]] = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
-            for child in (*born, *(commit.plan.branches if commit.plan else ())):
-                stored_name(child.saga_id, "the id")
+            self._encode_more(commit, codec)
+
+    def _encode_more(self, commit: Commit, codec: Codec) -> None:
+        """Encode the parts that a plain commit does not have."""
+        born, json, cipher = (*commit.children, *commit.dormant), codec.json, codec.cipher
+        self.opens: list[tuple[Acceptance, Row]] = [(new, acceptance_row(new, json, cipher)) for new in born]
+        self.posts: list[tuple[str, Row]] = [(to, item_row(item, to, json, cipher)) for to, item in commit.posts]
+        self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
+        self.notes: list[tuple[str | None, Row]] = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
+        for child in (*born, *(commit.plan.branches if commit.plan else ())):
+            stored_name(child.saga_id, "the id")
 
     def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
         """Ask for the slot that the commit names, or give up the execution's slot. Returns the new ``wake_at``.
