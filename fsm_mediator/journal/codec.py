@@ -250,13 +250,18 @@ class Codec:
 
     def payload(self, saga: Saga, value: Any) -> Any:
         """A copy of an accepted payload, encoded and decoded as the journal does it."""
+        if value is None and saga.payload is None:
+            return None
         what = f"the payload of saga {saga.name!r}"
         return self.decode(self.json(value, what), payload_type(saga), what)
 
     def result(self, part: Part, value: Any) -> Any:
         """A copy of an accepted result, encoded and decoded as the journal does it."""
+        type = result_type(part)
+        if value is None and (type is Any or type is NoneType):
+            return None
         what = _result_of(part)
-        return self.decode(self.json(value, what), result_type(part), what)
+        return self.decode(self.json(value, what), type, what)
 
     # Values from the journal
 
