@@ -607,10 +607,11 @@ def test_thread_that_queues_just_after_the_single_writer_left_leads(monkeypatch)
     at_work.wait()
 
     class LeftMeanwhile(dict[str, Waiter[str]]):
-        def get(self, *key: Any) -> Any:  # called while the thread queues
-            go.set()
+        def setdefault(self, *place: Any) -> Any:
+            leader = super().setdefault(*place)
+            go.set()  # the writer leaves after the other thread has seen it, and before that thread is in the queue
             first.join()
-            return super().get(*key)
+            return leader
 
     group.lead = LeftMeanwhile(group.lead)
     second = _queued(group, "b", 0)

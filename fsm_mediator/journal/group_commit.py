@@ -184,18 +184,17 @@ class GroupCommit(Generic[J]):
         Raises:
             JournalError: This thread already leads or waits, so it would wait for itself.
         """
-        if self.lead.setdefault(LEADER, waiter) is waiter:
+        leader = self.lead.setdefault(LEADER, waiter)
+        if leader is waiter:
             return True
+        if leader.thread == waiter.thread or self._queued.setdefault(waiter.thread, waiter) is not waiter:
+            raise JournalError(
+                "the journal was used by code that runs inside one of its own writes (a finaliser, a signal handler), "
+                "and would wait for itself. Use the journal later, or in another thread"
+            )
+        wake = waiter.wake = threading.Lock()
+        wake.acquire()
         with self._mutex:
-            leader = self.lead.get(LEADER)
-            if (leader is not None and leader.thread == waiter.thread) or waiter.thread in self._queued:
-                raise JournalError(
-                    "the journal was used by code that runs inside one of its own writes (a finaliser, a signal "
-                    "handler), and would wait for itself. Use the journal later, or in another thread"
-                )
-            wake = waiter.wake = threading.Lock()
-            wake.acquire()
-            self._queued[waiter.thread] = waiter
             self.waiting.append(waiter)
         if not self.lead:  # the leader left before this thread was in the queue
             self._appoint_leader()
