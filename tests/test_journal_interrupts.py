@@ -21,16 +21,16 @@ import pytest
 
 from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, forking
 from fsm_mediator.forking import CREATING, FORKING
+from fsm_mediator.journal import group_commit, memory
 from fsm_mediator.journal import liveness as drivers
-from fsm_mediator.journal import memory
 from fsm_mediator.journal.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, OTHER, acceptance, all_at_once, found, going_on, ids, in_a_write, opening
 
-SQLITE = str(Path(connections.__file__).parent)
-MEMORY = memory.__file__
+SQLITE = str(Path(connections.__file__).parent), group_commit.__file__
+MEMORY = (memory.__file__,)
 
 below_python_3_12 = pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="later Pythons tell a tracer of lines, not of instructions"
@@ -46,7 +46,7 @@ def operations(code: CodeType) -> dict[int, str]:
 class InterruptAt:
     """Raises a KeyboardInterrupt at the n-th point of the journal's code at which Python handles signals."""
 
-    def __init__(self, number: int, where: str = SQLITE) -> None:
+    def __init__(self, number: int, where: tuple[str, ...] = SQLITE) -> None:
         self.where = where
         self.left = number
         self.hit = False

@@ -64,6 +64,7 @@ from fsm_mediator.journal.rows import (
     TRACEBACK_LIMIT,
     execution_row,
     failure_row,
+    record_of,
     record_rows,
 )
 from fsm_mediator.journal.sealing import (
@@ -181,6 +182,45 @@ def test_long_texts_of_an_error_are_cut_beyond_their_limits():
         assert row[place] == "a" * (limit // 4) + words + "b" * (limit * 3 // 4)
         assert [row[other] for other in range(3) if other != place] == [texts[n] for n in range(3) if n != place]
     assert (MESSAGE_LIMIT, TRACEBACK_LIMIT) == (16384, 65536)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"value": {"n": None}},
+        {"error": Failure("ValueError", "m", "t")},
+        {"in_doubt": True},
+        {"due_at": 0.0},
+        {"reason": ""},
+        {"abandoned": True},
+        {"children": ()},
+        {"actor": ""},
+        {"carrier": {}},
+        {"step": None},
+        {"attempt": 0},
+    ],
+    ids=lambda more: next(iter(more), "none"),
+)
+def test_record_with_one_optional_field_comes_back_from_its_row(more):
+    """A record that differs in one field from a plain record is stored with this field."""
+    given = record("x", 1, **more)
+    (row,) = record_rows([given], "x", Codec())
+    back = record_of(row, "x", "s", None)
+    values = [None if each.value is None else msgspec.json.encode(each.value) for each in (given, back)]
+    errors = [each.error and (each.error.type, each.error.message, each.error.traceback) for each in (given, back)]
+    assert values[0] == values[1]
+    assert errors[0] == errors[1]
+    assert msgspec.structs.replace(back, value=None, error=None) == msgspec.structs.replace(
+        given, value=None, error=None
+    )
+
+
+def test_name_of_a_step_with_half_a_character_is_refused():
+    """The message says so, for a record with a value and for a record without one."""
+    for value in (None, 1):
+        with pytest.raises(PayloadError, match="a name in it holds half a character"):
+            record_rows([record("x", 1, step="\ud800", value=value)], "x", Codec())
 
 
 @pytest.mark.parametrize(
@@ -649,7 +689,7 @@ def test_stored_text_is_sealed_under_the_first_key_once():
 def test_details_of_a_record_are_sealed_under_the_first_key_once():
     """Value, error and reason are sealed together; the type of the error, and every other field, stay readable."""
     old, new, both = (AesGcm({name: KEYS[name] for name in names}) for names in (("old",), ("new",), ("new", "old")))
-    plain = b'{"step":"a","value":{"n":1},"error":["ValueError","m","t"],"reason":"r","actor":"ann"}'
+    plain = '{"step":"a","value":{"n":1},"error":["ValueError","m","t"],"reason":"r","actor":"ann"}'
     sealed = seal_details(plain, old, "x/1")
     kept = msgspec.json.decode(sealed)
     assert (kept["step"], kept["error"], kept["actor"]) == ("a", ["ValueError", "", ""], "ann")
@@ -659,9 +699,9 @@ def test_details_of_a_record_are_sealed_under_the_first_key_once():
     opened = open_details(again, new, "x/1")
     assert (opened.error, bytes(opened.value), opened.reason) == (("ValueError", "m", "t"), b'{"n":1}', "r")
     assert reseal_details(again, both, "x/1", "new") == again
-    assert key_of(reseal_details(plain.decode(), both, "x/1", "new")) == "new"
-    assert seal_details(b'{"step":"a"}', new, "x/1") == '{"step":"a"}'
-    for part in (b'{"value":1}', b'{"error":["E","m","t"]}', b'{"reason":"r"}'):
+    assert key_of(reseal_details(plain, both, "x/1", "new")) == "new"
+    assert seal_details('{"step":"a"}', new, "x/1") == '{"step":"a"}'
+    for part in ('{"value":1}', '{"error":["E","m","t"]}', '{"reason":"r"}'):
         assert key_of(seal_details(part, new, "x/1")) == "new"
     with pytest.raises(CannotOpenError, match="the key 'old' is missing"):
         reseal_details(sealed, new, "x/1", "new")

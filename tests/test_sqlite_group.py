@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
-from fsm_mediator.journal.group_commit import GroupCommit, Waiter
+from fsm_mediator.journal.group_commit import LEADER, GroupCommit, Waiter
 from fsm_mediator.journal.protocol import Commit, IdTakenError
+from fsm_mediator.journal.sqlite.connections import Connections
+from fsm_mediator.journal.sqlite.writing import Writer
 from fsm_mediator.records import InboxItem
 from tests.commits import (
     DRIVER,
@@ -424,6 +427,24 @@ def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
     assert len(ids(journal)) == 4
 
 
+def test_connections_stay_open_at_the_end_while_a_thread_writes(tmp_path, monkeypatch):
+    """When the interpreter ends, a daemon thread may still write: its connection is not closed under it."""
+    monkeypatch.setattr("fsm_mediator.journal.sqlite.writing.CLOSING", 0.01)
+    path = str(tmp_path / "sagas.db")
+    connections = Connections(path, durability="normal", busy_timeout=1.0, read_only=False)
+    writer = Writer(connections)
+
+    def job(cursor: sqlite3.Cursor) -> bool:
+        ending = threading.Thread(target=writer.close_unless_used)
+        ending.start()
+        ending.join()
+        return connections.cursor is cursor
+
+    assert writer.group.perform((job,)) == [True]
+    writer.close_unless_used()
+    assert connections.cursor is None
+
+
 def test_timed_out_thread_leaves_the_queue(journal):
     """A thread that stops waiting leaves the queue, and never becomes the leader."""
     group = queue_of(journal)
@@ -542,6 +563,105 @@ def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
 
     assert len(errors) == 1
     group.release(stopped)
+
+
+def test_thread_that_queues_while_a_single_writer_writes_leads_next(monkeypatch):
+    """The single writer wakes the thread as soon as it has left."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+    at_work, go = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def alone(job: str) -> str:
+        done.append(job)
+        at_work.set()
+        go.wait()
+        return job
+
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
+    first = _queued(group, "a", 0)
+    at_work.wait()
+    second = _queued(group, "b", 1)
+    go.set()
+
+    for thread in (first, second):
+        thread.join(30.0)
+        assert not thread.is_alive()
+    assert done == ["a", "b"]
+    assert not group.is_led
+
+
+def test_thread_that_queues_just_after_the_single_writer_left_leads(monkeypatch):
+    """The single writer did not see the thread in the queue. The thread sees that nobody leads, and does not wait."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+    at_work, go = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def alone(job: str) -> str:
+        done.append(job)
+        at_work.set()
+        go.wait()
+        return job
+
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
+    first = _queued(group, "a", 0)
+    at_work.wait()
+
+    class LeftMeanwhile(dict[str, Waiter[str]]):
+        def setdefault(self, *place: Any) -> Any:
+            leader = super().setdefault(*place)
+            go.set()  # the writer leaves after the other thread has seen it, and before that thread is in the queue
+            first.join()
+            return leader
+
+    group.lead = LeftMeanwhile(group.lead)
+    second = _queued(group, "b", 0)
+
+    second.join(30.0)
+    assert not second.is_alive()
+    assert done == ["a", "b"]
+    assert not group.is_led
+
+
+def test_thread_finds_out_that_an_interrupted_writer_let_no_thread_lead(monkeypatch):
+    """A second interrupt may hit the writer while it leaves. A waiting thread checks whether it can lead itself."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 0.01)
+    done: list[str] = []
+
+    def alone(job: str) -> str:
+        done.append(job)
+        return job
+
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
+    stopped = group.acquire()
+    assert stopped is not None
+    waiting = _queued(group, "a", 1)
+    group.lead.clear()  # the interrupted thread left, and did nothing more
+
+    waiting.join(30.0)
+    assert not waiting.is_alive()
+    assert done == ["a"]
+
+
+def test_thread_that_an_interrupted_thread_made_the_leader_does_its_jobs_once(monkeypatch):
+    """The interrupt came before the thread was taken from the queue and woken."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 0.01)
+    groups: list[list[str]] = []
+
+    def commit(tickets: Sequence[Waiter[str]]) -> None:
+        groups.append([job for ticket in tickets for job in ticket.jobs])
+        for ticket in tickets:
+            ticket.results = list(ticket.jobs)
+
+    group = GroupCommit(commit, lambda job: None)
+    stopped = group.acquire()
+    assert stopped is not None
+    waiting = _queued(group, "a", 1)
+    group.lead[LEADER] = group.waiting[0]
+
+    waiting.join(30.0)
+    assert not waiting.is_alive()
+    assert groups == [["a"]]
+    assert not group.is_led
 
 
 @pytest.mark.parametrize(("linger", "each"), [(60.0, 0.0), (0.0, 60.0)], ids=["few", "many"])

@@ -2,7 +2,7 @@
 
 A thread that arrives while no other thread writes is the *leader*: it executes the jobs of all threads in the queue and
 sets their results. A thread that arrives later queues, and the first thread in the queue leads the next group. A single
-writer only acquires two uncontended locks.
+writer acquires no lock: it only puts itself into the place of the leader, and leaves this place.
 
 Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: the leader wakes one follower, and each
 follower wakes its neighbour. The *linger*: the next leader first lets these followers run, for a limited time, because
@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
 from fsm_mediator.errors import JournalError
 
 J = TypeVar("J")
@@ -37,6 +39,9 @@ interval."""
 LINGER_EACH: Final = 0.0001
 """The maximum number of seconds for each follower, if there are more than 50 followers."""
 
+LEADER: Final = "leader"
+"""The key of the leader in the dictionary that has it."""
+
 PATIENCE: Final = 0.25
 """Seconds after which a waiting thread checks its jobs itself, because its neighbour may run late or never."""
 
@@ -45,7 +50,7 @@ class _NotWrittenError(JournalError):
     """The leader was interrupted before the jobs were done. The threads of the jobs can submit them again."""
 
 
-class Waiter(Generic[J]):
+class Waiter(msgspec.Struct, Generic[J], eq=False):
     """A thread's place in the queue, with its jobs and their results.
 
     Attributes:
@@ -54,17 +59,15 @@ class Waiter(Generic[J]):
         failure: The reason why none of the jobs was done, if the whole group failed.
         wake: A lock that is released to wake the thread. None if the thread does not wait.
         neighbour: The lock that the thread releases after it was woken, in order to wake the next thread.
+        thread: The id of the thread.
     """
 
-    # Class attributes until they are set: the waiter of a single writer never sets most of them.
+    jobs: Sequence[J]
     results: list[Any] | None = None
     failure: BaseException | None = None
     wake: threading.Lock | None = None
     neighbour: threading.Lock | None = None
-
-    def __init__(self, jobs: Sequence[J]) -> None:
-        self.jobs = jobs
-        self.thread: int = threading.get_ident()
+    thread: int = msgspec.field(default_factory=threading.get_ident)
 
     @property
     def done(self) -> bool:
@@ -92,13 +95,15 @@ class GroupCommit(Generic[J]):
 
     Attributes:
         waiting: The queue: the waiters whose jobs no leader has taken yet.
+        lead: The leader, under the key `LEADER`. Empty if no thread leads. `dict.setdefault` tests and changes it in
+            one step: neither another thread nor an interrupt can come in between. So a single writer needs no lock.
     """
 
     def __init__(self, commit: Callable[[Sequence[Waiter[J]]], None], alone: Callable[[J], Any]) -> None:
         self._commit = commit
         self._alone = alone
-        self._mutex = threading.Lock()
-        self._leader: Waiter[J] | None = None
+        self.lead: dict[str, Waiter[J]] = {}
+        self._mutex = threading.Lock()  # for all changes of the queue
         self.waiting: deque[Waiter[J]] = deque()
         self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait for results or for the lead
         self._under_way: Sequence[Waiter[J]] = ()  # the leader, and the waiters whose jobs the leader does
@@ -108,7 +113,10 @@ class GroupCommit(Generic[J]):
     @property
     def is_led(self) -> bool:
         """Whether a thread leads now: it writes for the threads in the queue."""
-        return self._leader is not None
+        return bool(self.lead)
+
+    def _leads(self, waiter: Waiter[J]) -> bool:
+        return self.lead.get(LEADER) is waiter
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
         """Do *jobs* durably, in one transaction that other threads may share. Returns the result of each job.
@@ -125,7 +133,9 @@ class GroupCommit(Generic[J]):
                 if len(jobs) == 1 and not self.waiting:
                     result = self._alone(jobs[0])
                     if result is not None:
-                        self._pass_lead()
+                        del self.lead[LEADER]
+                        if self.waiting:  # some threads came meanwhile
+                            self._appoint_leader()
                         return [result]
                 self._lead(waiter)
         except BaseException:
@@ -174,35 +184,51 @@ class GroupCommit(Generic[J]):
         Raises:
             JournalError: This thread already leads or waits, so it would wait for itself.
         """
+        leader = self.lead.setdefault(LEADER, waiter)
+        if leader is waiter:
+            return True
+        if leader.thread == waiter.thread or self._queued.setdefault(waiter.thread, waiter) is not waiter:
+            raise JournalError(
+                "the journal was used by code that runs inside one of its own writes (a finaliser, a signal handler), "
+                "and would wait for itself. Use the journal later, or in another thread"
+            )
+        wake = waiter.wake = threading.Lock()
+        wake.acquire()
         with self._mutex:
-            if self._leader is None:
-                self._leader = waiter
-                return True
-            if self._leader.thread == waiter.thread or waiter.thread in self._queued:
-                raise JournalError(
-                    "the journal was used by code that runs inside one of its own writes (a finaliser, a signal "
-                    "handler), and would wait for itself. Use the journal later, or in another thread"
-                )
-            wake = waiter.wake = threading.Lock()
-            wake.acquire()
-            self._queued[waiter.thread] = waiter
             self.waiting.append(waiter)
-            return False
+        if not self.lead:  # the leader left before this thread was in the queue
+            self._appoint_leader()
+        return False
+
+    def _appoint_leader(self) -> None:
+        """If no thread leads, make the first thread in the queue the leader, and wake it.
+
+        A single writer leaves without the mutex. So a thread that queues calls this after it joined the queue, and a
+        thread that leaves calls this after it left: one of the two sees the other.
+        """
+        with self._mutex:
+            first = self.waiting[0] if self.waiting else None
+            if first is not None and self.lead.setdefault(LEADER, first) is first:
+                self.waiting.popleft()
+                if first.wake is not None:
+                    first.wake.release()
 
     def release(self, waiter: Waiter[J]) -> None:
         """Give up the lead, or the place in the queue."""
         try:
-            if self._leader is not waiter:  # the next call passes the lead before any interrupt
+            if not self._leads(waiter):
                 with self._mutex:
                     if waiter in self.waiting:
                         self.waiting.remove(waiter)
-            if self._leader is waiter:
+            if self._leads(waiter):
                 self._pass_lead()
             # If this thread was interrupted while the leader does this thread's jobs, this thread waits until the jobs
             # are done, so that they can be undone.
             while not waiter.done and waiter in self._under_way and waiter.wake is not None:
                 waiter.wake.acquire(timeout=PATIENCE)
         finally:
+            if self._leads(waiter):  # an interrupt came before the lead was passed
+                self._pass_lead()
             self._leave_queue(waiter)
 
     def _wait_for_turn(self, waiter: Waiter[J], timeout: float = -1) -> bool:
@@ -211,14 +237,15 @@ class GroupCommit(Generic[J]):
         assert wake is not None
         woken = wake.acquire(True, timeout if timeout >= 0 else PATIENCE)
         if timeout < 0:
-            while not (woken or waiter.done or self._leader is waiter):
+            while not (woken or waiter.done or self._leads(waiter)):
+                self._appoint_leader()  # an interrupted thread may have left without doing this
                 self._check_lost(waiter)
                 woken = wake.acquire(True, PATIENCE)
         if woken:
             self._woken(waiter)
         else:
             self._leave_queue(waiter)
-        return self._leader is waiter
+        return self._leads(waiter)
 
     def _woken(self, waiter: Waiter[J]) -> None:
         """Do what `_leave_queue` does, for a waiter that was woken: no other thread changes this waiter any more.
@@ -233,7 +260,7 @@ class GroupCommit(Generic[J]):
 
     def _check_lost(self, waiter: Waiter[J]) -> None:
         with self._mutex:
-            known = waiter.done or self._leader is waiter or waiter in self.waiting or waiter in self._under_way
+            known = waiter.done or self._leads(waiter) or waiter in self.waiting or waiter in self._under_way
             if not known:
                 waiter.failure = JournalError(
                     "the thread that wrote for several threads was interrupted; whether this was written is not known"
@@ -242,6 +269,8 @@ class GroupCommit(Generic[J]):
     def _leave_queue(self, waiter: Waiter[J]) -> None:
         """Mark *waiter* as not waiting any more, and wake the next thread, its neighbour."""
         with self._mutex:
+            if waiter in self.waiting:  # also if an interrupted thread made it the leader, and did nothing more
+                self.waiting.remove(waiter)
             waiter.wake = None
             if self._queued.get(waiter.thread) is waiter:
                 del self._queued[waiter.thread]
@@ -271,11 +300,14 @@ class GroupCommit(Generic[J]):
 
     def _pass_lead(self, followers: Sequence[Waiter[J]] = ()) -> None:
         """Wake the next leader, and the first of the *followers* of this group."""
-        first = None
+        first = turn = None
         with self._mutex:
             self._under_way = ()
-            self._leader = self.waiting.popleft() if self.waiting else None
-            turn = None if self._leader is None else self._leader.wake
+            if self.waiting:
+                leader = self.lead[LEADER] = self.waiting.popleft()
+                turn = leader.wake
+            else:
+                del self.lead[LEADER]
             if followers:
                 self._followers = len(followers)
                 first = self._followers_awake = threading.Lock()

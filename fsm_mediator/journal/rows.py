@@ -18,7 +18,16 @@ from fsm_mediator.journal.codec import UNREADABLE, Codec
 from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import Driver, Entry, Recoveries
-from fsm_mediator.journal.sealing import NO_VALUE, Details, KeptDetails, open_details, seal, seal_details, unseal
+from fsm_mediator.journal.sealing import (
+    NO_VALUE,
+    Details,
+    KeptDetails,
+    open_details,
+    plain_details,
+    seal,
+    seal_details,
+    unseal,
+)
 from fsm_mediator.journal.storable import Encode, encode_of, storable, stored_name
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, FAILED, PENDING, phase_of
@@ -86,41 +95,56 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
         JournalError: The numbers of the records do not follow one another.
     """
     rows = []
-    for place, record in enumerate(records):
-        seq = records[0].seq + place
+    seq = records[0].seq if records else 0
+    for record in records:
         if record.seq != seq or record.saga_id != saga_id:
             raise JournalError(
                 f"records of execution {saga_id!r} do not follow one another: {record.seq} of {record.saga_id!r} comes "
                 f"in place of {seq}. Nothing was written"
             )
+        rows.append((seq, record.event, record.source, record.target, record.at, _details_of(record, codec)))
+        seq += 1
+    return rows
+
+
+def _details_of(record: Record, codec: Codec) -> str:
+    """The details of *record* as JSON. If the codec has a cipher, secrets in them are sealed.
+
+    Raises:
+        PayloadError: The value of the record cannot be journaled.
+    """
+    rare = record.in_doubt or record.due_at is not None or record.reason is not None or record.abandoned
+    rare = rare or record.actor is not None or record.carrier is not None or record.children is not None
+    details = None
+    if rare or record.value is not None or record.error is not None:
         details = Details(record.step, record.attempt, record.value)
         if record.error is not None:
             details.error = failure_row(record.error)
-        if record.in_doubt or record.due_at is not None or record.reason is not None or record.abandoned:
+        if rare:
             details.in_doubt = record.in_doubt
             details.due_at = record.due_at
             details.reason = storable(record.reason)
             details.abandoned = record.abandoned
-        if record.actor is not None:
             details.actor = storable(record.actor)
-        if record.carrier is not None:
             details.carrier = record.carrier
-        if record.children is not None:
-            details.children = _shortened(record.children)
-        try:
-            json = codec.to_json(details)
-        except Exception:  # a property or an iterator of the value can raise anything
-            encoded(record.value, _value_of(record), codec.encode)  # raises an error with the reason
-            raise PayloadError(
-                f"record {seq} of execution {saga_id!r} cannot be journaled: a name in it holds half a character "
-                f"(a lone surrogate)"
-            ) from None
-        if len(json) > codec.limit or b"null" in json or record.value.__class__ is msgspec.Raw:
-            encoded(record.value, _value_of(record), encode_of(record, codec))
-        cipher = codec.cipher
-        kept = json.decode() if cipher is None else seal_details(json, cipher, about_record(saga_id, seq))
-        rows.append((seq, record.event, record.source, record.target, record.at, kept))
-    return rows
+            details.children = None if record.children is None else _shortened(record.children)
+    try:
+        if details is None:
+            return plain_details(record.step, record.attempt)
+        json = codec.to_json(details)
+    except Exception:  # a property or an iterator of the value can raise anything
+        encoded(record.value, _value_of(record), codec.encode)  # raises an error with the reason
+        raise PayloadError(
+            f"record {record.seq} of execution {record.saga_id!r} cannot be journaled: a name in it holds half a "
+            f"character (a lone surrogate)"
+        ) from None
+    if len(json) > codec.limit or record.value.__class__ is msgspec.Raw:
+        encoded(record.value, _value_of(record), encode_of(record, codec))
+    text = json.decode()
+    if "null" in text:  # it may stand for a number that JSON does not have
+        encoded(record.value, _value_of(record), encode_of(record, codec))
+    cipher = codec.cipher
+    return text if cipher is None else seal_details(text, cipher, about_record(record.saga_id, record.seq))
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
@@ -138,13 +162,15 @@ def acceptance_row(acceptance: Acceptance, encode: Encode, cipher: Cipher | None
     Raises:
         PayloadError: The payload cannot be journaled.
     """
-    payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode)
+    payload = "null"
+    if acceptance.payload is not None:
+        payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode).decode()
     more = "" if acceptance.successor is None else f',"step":{msgspec.json.encode(acceptance.successor).decode()}'
     if acceptance.carrier is not None:
         more += f',"carrier":{msgspec.json.encode(acceptance.carrier).decode()}'
-    details = f'{{"value":{payload.decode()}{more}}}'
+    details = f'{{"value":{payload}{more}}}'
     if cipher is not None:
-        details = seal_details(details.encode(), cipher, about_record(acceptance.saga_id, 0))
+        details = seal_details(details, cipher, about_record(acceptance.saga_id, 0))
     return (0, _ACCEPTED, "", PENDING, acceptance.at, details)
 
 

@@ -6,6 +6,7 @@ errors, and reasons. Names, ids, states, times and the types of errors stay read
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import msgspec
@@ -58,6 +59,18 @@ _decode: Final = msgspec.json.Decoder(KeptDetails).decode
 _decode_secrets: Final = msgspec.json.Decoder(_Secrets).decode
 
 
+@functools.lru_cache(maxsize=1024)
+def plain_details(step: str | None, attempt: int) -> str:
+    """The details of a record with only a step and an attempt, as JSON. They have no secrets.
+
+    Most records of a saga have such details, and the same few texts occur again and again.
+
+    Raises:
+        UnicodeEncodeError: The name of the step has half a character (a lone surrogate).
+    """
+    return msgspec.json.encode(Details(step, attempt)).decode()
+
+
 def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
     """Return *text* in the form that is stored: sealed if there is a cipher.
 
@@ -91,12 +104,12 @@ def seal_secrets(
     return MARK + cipher.seal(msgspec.json.encode(secrets).decode(), about)
 
 
-def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
+def seal_details(json: str, cipher: Cipher, about: str) -> str:
     """Seal the details of a record. *json* is plain; the result is the JSON that is stored."""
     kept = _decode(json)
     error = None if kept.error is None else kept.error[1:]
     if kept.value is NO_VALUE and error is None and kept.reason is None:
-        return json.decode()
+        return json
     kept.sealed = seal_secrets(kept.value, error, kept.reason, cipher, about)
     kept.value, kept.reason = NO_VALUE, None
     if kept.error is not None:
@@ -152,7 +165,7 @@ def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
     """
     kept = _decode(json)
     if kept.sealed is None:
-        return seal_details(json.encode(), cipher, about)
+        return seal_details(json, cipher, about)
     if kept.sealed.startswith(f"{MARK}{key_id}:"):
         return json
     sealed, kept.sealed = kept.sealed, None
@@ -161,7 +174,7 @@ def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
         raise CannotOpenError(why_sealed(kept.value, cipher))
     if kept.error is not None:
         kept.error = (kept.error[0], *(secret or ("", "")))
-    return seal_details(msgspec.json.encode(kept), cipher, about)
+    return seal_details(msgspec.json.encode(kept).decode(), cipher, about)
 
 
 def key_of(text: str) -> str:

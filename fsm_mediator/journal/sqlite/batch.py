@@ -7,6 +7,7 @@ first record follows the last stored record. All rows are read first, in one que
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from sqlite3 import Cursor
 from typing import Any, TypeAlias
@@ -75,7 +76,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
     """
     saga_ids: set[str] = set()
     opens: dict[int, tuple[int, int]] = {}
-    appends: dict[tuple[int, int], dict[int, int]] = {}
+    appends: defaultdict[tuple[int, int], dict[int, int]] = defaultdict(dict)
     for index, write in enumerate(writes):
         commit = write.commit
         if commit.saga_id in saga_ids:
@@ -84,7 +85,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
         if commit.acceptance is None:
             if (append := write.as_plain_append()) is not None:
                 number, own = append
-                appends.setdefault((commit.epoch, own), {})[index] = number
+                appends[commit.epoch, own][index] = number
         elif (opening := write.as_plain_open()) is not None:
             opens[index] = opening
     done: dict[int, int] = {}
@@ -103,11 +104,14 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             done.update(opened_as)
         else:  # an execution with one of these ids exists
             cursor.execute(sql.UNDO_OPEN, (highest,))
-    records = [(number, *row) for index, number in done.items() for row in writes[index].rows]
-    many(cursor, sql.RECORD, records)
+    records = []
     for index, number in done.items():
-        writes[index].remember(number, writes[index].rows[-1][0])
-    return [index for index in range(len(writes)) if index not in done]
+        write = writes[index]
+        for row in write.rows:
+            records.append((number, *row))
+        write.remember(number, row[0])
+    many(cursor, sql.RECORD, records)
+    return [] if len(done) == len(writes) else [index for index in range(len(writes)) if index not in done]
 
 
 class _Batch:

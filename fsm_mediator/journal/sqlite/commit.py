@@ -47,13 +47,17 @@ class Write:
             stored_name(commit.saga_id, "the id")
             self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode, codec.cipher))
         if not self.plain:
-            born, json, cipher = (*commit.children, *commit.dormant), codec.json, codec.cipher
-            self.opens: list[tuple[Acceptance, Row]] = [(new, acceptance_row(new, json, cipher)) for new in born]
-            self.posts: list[tuple[str, Row]] = [(to, item_row(item, to, json, cipher)) for to, item in commit.posts]
-            self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
-            self.notes: list[tuple[str | None, Row]] = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
-            for child in (*born, *(commit.plan.branches if commit.plan else ())):
-                stored_name(child.saga_id, "the id")
+            self._encode_more(commit, codec)
+
+    def _encode_more(self, commit: Commit, codec: Codec) -> None:
+        """Encode the parts that a plain commit does not have."""
+        born, json, cipher = (*commit.children, *commit.dormant), codec.json, codec.cipher
+        self.opens: list[tuple[Acceptance, Row]] = [(new, acceptance_row(new, json, cipher)) for new in born]
+        self.posts: list[tuple[str, Row]] = [(to, item_row(item, to, json, cipher)) for to, item in commit.posts]
+        self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
+        self.notes: list[tuple[str | None, Row]] = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
+        for child in (*born, *(commit.plan.branches if commit.plan else ())):
+            stored_name(child.saga_id, "the id")
 
     def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
         """Ask for the slot that the commit names, or give up the execution's slot. Returns the new ``wake_at``.
@@ -83,9 +87,11 @@ class Write:
             return None
         if commit.wake_at is not None or acceptance.deadline_at is not None or acceptance.parent is not None:
             return None
-        own = ids.drivers.get(commit.driver)
-        definition = ids.definitions.get((acceptance.saga, acceptance.version, acceptance.fingerprint))
-        return None if own is None or definition is None else (definition, own)
+        try:
+            definition = ids.definitions[acceptance.saga, acceptance.version, acceptance.fingerprint]
+            return definition, ids.drivers[commit.driver]
+        except KeyError:
+            return None
 
     def as_plain_append(self) -> tuple[int, int] | None:
         """The numbers of execution and driver. None unless this commit only adds the execution's next record.
@@ -93,12 +99,14 @@ class Write:
         The previous record must have been written by this journal object.
         """
         commit, rows, ids = self.commit, self.rows, self._ids
-        last_written = ids.last_written.get(commit.saga_id)
-        if last_written is None or not self.plain or len(rows) != 1 or commit.acceptance is not None:
+        if not self.plain or len(rows) != 1 or commit.acceptance is not None or commit.wake_at is not None:
             return None
-        number, last = last_written
-        own = ids.drivers.get(commit.driver)
-        if own is None or rows[0][0] != last + 1 or commit.wake_at is not None:
+        try:
+            number, last = ids.last_written[commit.saga_id]
+            own = ids.drivers[commit.driver]
+        except KeyError:
+            return None
+        if rows[0][0] != last + 1:
             return None
         if not self.held and (commit.epoch != 1 or rows[0][3] not in ENDED):
             return None

@@ -81,7 +81,6 @@ class Connections:
         self._idle = []
         self._lent = 0
         self._open = True
-        self.writing: threading.Lock = threading.Lock()
         self._forget_log()
         self._check_at = 0.0
         # Code here enters the lock, never the condition. `Condition` is written in Python: if an interrupt came after
@@ -90,7 +89,7 @@ class Connections:
         self._changed = threading.Condition(self._lock)
 
     def writer(self) -> sqlite3.Cursor:
-        """A cursor of the connection that writes. Only the thread that holds `writing` may use it.
+        """A cursor of the connection that writes. Only the thread that leads the group commit may use it.
 
         Raises:
             JournalError: The connection cannot be opened, or one of its files was deleted, moved or replaced.
@@ -216,11 +215,11 @@ class Connections:
             connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
     def close(self, timeout: float | None = None) -> None:
-        """Close all connections when no thread writes or reads. The next use opens them again.
+        """Close all connections when no thread reads. The next use opens them again. The caller keeps all from writing.
 
         Args:
-            timeout: Seconds to wait for these threads. If they take longer, all connections stay open. None for no
-                limit.
+            timeout: Seconds to wait for the threads that read. If they take longer, all connections stay open. None for
+                no limit.
         """
         try:
             if self.close_and_block(timeout):
@@ -229,18 +228,10 @@ class Connections:
             self.reopen()
 
     def close_and_block(self, timeout: float | None = None) -> bool:
-        """Close all connections, and keep threads from reading until `reopen`. Returns whether they were closed."""
-        if timeout is None:
-            with self.writing:
-                return self._close_all(None)
-        if not self.writing.acquire(timeout=timeout):
-            return False
-        try:
-            return self._close_all(timeout)
-        finally:
-            self.writing.release()
+        """Close all connections, and keep threads from reading until `reopen`. Returns whether they were closed.
 
-    def _close_all(self, timeout: float | None) -> bool:
+        The caller keeps all threads from writing.
+        """
         with self._lock:
             self._open = False
             closed = self._changed.wait_for(lambda: not self._lent, timeout)

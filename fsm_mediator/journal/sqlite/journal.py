@@ -2,7 +2,7 @@
 
 This module implements the `Journal` protocol with the other modules of this folder: the tables (``schema``), statements
 (``sql``), commits (``commit``), owners and inboxes (``leases``), shared transactions (``group_commit``,
-``transaction``), and connections (``connections``).
+``transaction``, ``writing``), and connections (``connections``).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from fsm_mediator.journal.sqlite.claims import Claim
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.copying import CopyTables
-from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 from fsm_mediator.journal.sqlite.following import ChangeTable
 from fsm_mediator.journal.sqlite.operators import note_definitions
 from fsm_mediator.journal.sqlite.slots import SlotJudge
+from fsm_mediator.journal.sqlite.writing import Writer
 from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
@@ -98,6 +98,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         self._connections = Connections(
             self.path, durability=durability, busy_timeout=busy_timeout, read_only=read_only
         )
+        self._writer = Writer(self._connections)
         self._paused_by: Waiter[transaction.Job] | None = None
         self._reset_writing()
         if read_only:
@@ -105,7 +106,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
                 pass  # the file can be opened
         else:
             self._connections.writer()
-        weakref.finalize(self, self._connections.close, 1.0)
+        weakref.finalize(self, self._writer.close_unless_used)
         forking.register(self)
 
     @staticmethod
@@ -116,8 +117,8 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return name if name == MEMORY else str(Path(name).absolute())
 
     def _reset_writing(self) -> None:
-        self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_single)
-        self._ids = leases.IdCache()
+        self._group: GroupCommit[transaction.Job] = self._writer.group
+        self._ids: leases.IdCache = self._writer.ids
         self._liveness = LivenessCheck(self._clock)
         self._slots = SlotJudge(self._is_alive, self._clock, self._lease)
         self._more_claimable = False
@@ -133,18 +134,19 @@ class SQLiteJournal(ChangeTable, CopyTables):
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
         """Write several commits together: see `Journal.write_all`."""
-        results: list[Written | JournalError | None] = []
         jobs: list[transaction.Job] = []
-        for commit in commits:
+        refused: dict[int, JournalError] = {}
+        for place, commit in enumerate(commits):
             try:
                 jobs.append(Write(commit, self._ids, self.codec, self._slots))
-                results.append(None)
             except PayloadError as error:
-                results.append(UnencodableError(str(error)))
+                refused[place] = UnencodableError(str(error))
             except JournalError as error:
-                results.append(error)
-        done = iter(self._group.perform(jobs) if jobs else ())
-        return [next(done) if result is None else result for result in results]
+                refused[place] = error
+        results: list[Written | JournalError] = self._group.perform(jobs) if jobs else []
+        for place, refusal in refused.items():  # in order, so that each comes to its place
+            results.insert(place, refusal)
+        return results
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
         """Put an item into the inbox of an execution: see `Journal.post`."""
@@ -345,35 +347,6 @@ class SQLiteJournal(ChangeTable, CopyTables):
             raise result
         return result
 
-    def _commit_single(self, job: transaction.Job) -> Any:
-        if not isinstance(job, Write):
-            return None
-        connections = self._connections
-        with connections.writing:
-            cursor = connections.writer()
-            try:
-                return job.execute_single(cursor)
-            except BaseException as error:
-                connections.roll_back()
-                if is_busy(error):
-                    return None  # another process writes: `_commit` waits for it
-                self._ids.clear()
-                if isinstance(error, ERRORS):
-                    raise to_journal_error(error, self.path, "written", connections.busy_timeout) from error
-                raise
-
-    def _commit(self, waiters: Sequence[Waiter[transaction.Job]]) -> None:
-        connections = self._connections
-        with connections.writing:
-            try:
-                cursor = connections.writer()
-                transaction.perform(cursor, waiters, self._ids, path=self.path, busy_timeout=connections.busy_timeout)
-            except JournalError as error:
-                for waiter in waiters:
-                    waiter.failure = error if len(waiters) == 1 else JournalError(str(error))
-            finally:
-                connections.roll_back()
-
     # Closing and forking
 
     def close(self) -> None:
@@ -415,6 +388,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         """Open new connections. Called in the child after a fork."""
         self._paused_by = None
         self._connections.reset_after_fork()
+        self._writer.reset()
         self._reset_writing()
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.group_commit import GroupCommit
 from fsm_mediator.journal.liveness import LivenessCheck
 from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
@@ -32,6 +33,7 @@ class JournalReader:
     path: str
     codec: Codec
     _connections: Connections
+    _group: GroupCommit[Any]
     _liveness: LivenessCheck
 
     def find(self, saga_id: str) -> Entry | None:
@@ -166,7 +168,7 @@ class JournalReader:
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._reading():
             if self._connections.in_memory:
-                with self._connections.writing:
+                with self._group.exclusive():
                     return self._connections.writer().execute(query, parameters).fetchall()
             with self._connections.reader() as connection:
                 return connection.execute(query, parameters).fetchall()

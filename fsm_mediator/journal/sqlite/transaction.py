@@ -99,31 +99,38 @@ def _begin(cursor: sqlite3.Cursor, busy_timeout: float) -> None:
 
 
 def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[Any]:
-    connection = cursor.connection
-    results: list[Any] = [None] * len(jobs)
-    writes = {index: job for index, job in enumerate(jobs) if isinstance(job, Write)}
-    claims = {index: job for index, job in enumerate(jobs) if isinstance(job, Claim)}
     try:
-        if writes:
-            for index, result in zip(writes, execute_batch(cursor, ids, list(writes.values())), strict=True):
-                results[index] = result
-        if claims:
-            for index, entry in zip(claims, execute_claims(cursor, ids, list(claims.values())), strict=True):
-                results[index] = entry
-        for index, job in enumerate(jobs):
-            if isinstance(job, (Write, Claim)):
-                continue
-            changes = connection.total_changes
-            try:
-                results[index] = job(cursor)
-            except MediatorError as refusal:
-                if connection.total_changes != changes:
-                    raise _HalfDone from None
-                results[index] = refusal
+        writes = [job for job in jobs if isinstance(job, Write)]
+        if len(writes) == len(jobs):  # the usual case
+            return execute_batch(cursor, ids, writes)
+        return _do_each_kind(cursor, jobs, ids)
     except ERRORS as error:
         if is_statement_error(error):
             raise _HalfDone from None
         raise
+
+
+def _do_each_kind(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[Any]:
+    connection = cursor.connection
+    results: list[Any] = [None] * len(jobs)
+    writes = {index: job for index, job in enumerate(jobs) if isinstance(job, Write)}
+    claims = {index: job for index, job in enumerate(jobs) if isinstance(job, Claim)}
+    if writes:
+        for index, result in zip(writes, execute_batch(cursor, ids, list(writes.values())), strict=True):
+            results[index] = result
+    if claims:
+        for index, entry in zip(claims, execute_claims(cursor, ids, list(claims.values())), strict=True):
+            results[index] = entry
+    for index, job in enumerate(jobs):
+        if isinstance(job, (Write, Claim)):
+            continue
+        changes = connection.total_changes
+        try:
+            results[index] = job(cursor)
+        except MediatorError as refusal:
+            if connection.total_changes != changes:
+                raise _HalfDone from None
+            results[index] = refusal
     return results
 
 
