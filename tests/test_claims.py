@@ -23,6 +23,7 @@ from fsm_mediator.journal import optional
 from fsm_mediator.journal.protocol import Commit, Driver, is_journal
 from fsm_mediator.mediator import tasks
 from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.claiming import take_up
 from fsm_mediator.mediator.recovery import RecoveryPoll
 from fsm_mediator.records import Acceptance
 from tests.commits import (
@@ -243,7 +244,7 @@ def test_what_is_claimed_by_a_closed_mediator_is_released(drive, journal):
     mediator.close()
     (claimed,) = journal.claim_some("d-1", time.time(), 1)
 
-    assert core_of(mediator).take_up(claimed) is None
+    assert take_up(core_of(mediator), [claimed]) == [None]
     assert found(journal, "o-1").driver is None
 
 

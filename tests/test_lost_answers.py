@@ -9,6 +9,7 @@ import pytest
 from fsm_mediator import JournalError, Parallel, RefusedError, Retry, Saga, Signal, Sleep
 from fsm_mediator.journal.protocol import Commit, Driver
 from fsm_mediator.mediator import recovery, setbacks
+from fsm_mediator.mediator.claiming import take_up
 from fsm_mediator.records import InboxItem
 from tests.commits import found, going_on, opening
 from tests.drivers import Flaky, World, core_of, eventually, impatient  # noqa: F401 - a fixture
@@ -238,10 +239,10 @@ def test_what_one_driver_claims_twice_at_once_is_driven_once(drive, journal, ord
             self.lost["claim"] = 1
             (claimed,) = journal.claim_some(driver_id, 1e10, 1)
             if order == "the daemon first":
-                core_of(mediator).take_up(claimed)
+                take_up(core_of(mediator), [claimed])
             claimed_here = journal.claim(saga_id, driver_id)
             if order != "the daemon first":
-                core_of(mediator).take_up(claimed)
+                take_up(core_of(mediator), [claimed])
             if order == "the daemon alone":
                 raise JournalError("the answer was lost")
             return claimed_here

@@ -50,6 +50,10 @@ class Orphaning:
         self.orphans.discard(saga_id)
         return entry and msgspec.structs.replace(entry, abandoned=abandoned)
 
+    def claim_all(self, saga_ids, driver_id):
+        claimed = [self.claim(saga_id, driver_id) for saga_id in saga_ids]
+        return {entry.saga_id: entry for entry in claimed if entry is not None}
+
 
 class Recovery:
     """Starts a saga, and has one mediator after another recover it, until one of them is left alive."""

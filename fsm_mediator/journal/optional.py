@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.protocol import Entry, Forgotten, Journal, Written
-from fsm_mediator.records import Acceptance, InboxItem
+from fsm_mediator.records import Acceptance, InboxItem, Record
 
 OVERTAKEN: Final = 2
 """For each slot of a limit, the number of later attempts that can overtake a queued attempt although a slot is free
@@ -69,6 +69,35 @@ def inbox_after(journal: Journal, saga_id: str, number: int) -> Written:
     """
     read: Callable[[str, int], Written] | None = getattr(journal, "inbox_after", None)
     return journal.inbox(saga_id) if read is None else read(saga_id, number)
+
+
+class ManyJournal(Journal, Protocol):
+    """A journal that can find, claim and read many executions at about the cost of one execution.
+
+    If a journal is no `ManyJournal`, a recovery claims and loads its executions one by one.
+    """
+
+    def find_all(self, saga_ids: Sequence[str]) -> dict[str, Entry]:
+        """The executions with these ids, by id, each as `find` returns it. Unknown ids are left out."""
+        ...
+
+    def claim_all(self, saga_ids: Sequence[str], driver_id: str) -> dict[str, Entry]:
+        """Call `claim` for each of these executions, in one transaction.
+
+        Returns the claimed executions by id. An execution is left out if `claim` returns None or raises an error.
+        """
+        ...
+
+    def records_of_all(self, saga_ids: Sequence[str]) -> dict[str, list[Record]]:
+        """The records of these executions, by id. An execution is left out if its records cannot be read."""
+        ...
+
+
+def many_of(journal: Journal) -> ManyJournal | None:
+    """Return *journal* if it is a `ManyJournal`, otherwise None."""
+    names = ("find_all", "claim_all", "records_of_all")
+    many: Any = journal if all(hasattr(journal, name) for name in names) else None
+    return many  # type: ignore[no-any-return]
 
 
 class TransactionJournal(Journal, Protocol):

@@ -230,7 +230,7 @@ class Journal(Protocol):
     `claim_some`, `forgotten`, `check` and the parameters *token*, *everything* and *forget_ids* are optional, too,
     because they were added later: ``optional.py`` has their replacements.
 
-    A journal may also be a `PlanningJournal` and a `CountingJournal`: see ``planning.py``.
+    A journal may also be a `PlanningJournal`, a `CountingJournal` (``planning.py``) and a `ManyJournal`.
 
     Every method raises `JournalError` if the journal cannot do its work. Then either nothing was written, or all was
     written and the answer was lost. So the driver may repeat the call. If the execution has not changed since the first

@@ -285,7 +285,9 @@ class AsyncMediator(
         Returns:
             The outcome of each claimed execution.
         """
-        return await requests.recover(self._core)
+        from fsm_mediator.mediator import recovering  # loaded when it is used
+
+        return await recovering.recover(self._core)
 
     def daemon(self, *, poll: float = 1.0) -> AsyncDaemon:
         """An async context manager that claims and drives every execution that needs a driver and has none.

@@ -264,7 +264,7 @@ class NoticedExecutions(OwnedExecutions):
             execution.saga,
             execution.acceptance,
             execution.state,
-            self._store.clock(),
+            self.store.clock(),
             opens,
             error,
             _carrier_of_last(execution.history) if begins else None,
@@ -285,6 +285,7 @@ def _carrier_of_last(history: Sequence[Record]) -> dict[str, str] | None:
 class AroundDriver(ExecutionDriver):
     """An `ExecutionDriver` that enters hooks around each attempt, and sends notices."""
 
+    noticed = True
     owned: NoticedExecutions
     owned_type: type[OwnedExecutions] = NoticedExecutions
 

@@ -70,10 +70,12 @@ class Core:
         setbacks: Counts the failures to drive each execution in the background.
         owned: The executions that this driver owns.
         closed: Whether the mediator accepts no new work.
+        noticed: Whether listeners get a notice when driving begins or ends, so that every commit is written by `drive`.
         membership: The registration of the driver in the journal.
         patience: When `close` stops waiting for executions, in seconds since the epoch.
     """
 
+    noticed = False
     owned_type: type[OwnedExecutions] = OwnedExecutions
     around: tuple[Any, ...] = ()
 
@@ -361,19 +363,6 @@ class Core:
             for saga_id in held:
                 if saga_id not in owned.active and saga_id not in owned.abandoned:
                     self.runtime.post(self.resume, saga_id)
-
-    def take_up(self, claimed: Entry) -> ActiveExecution | None:
-        """Drive a claimed execution in the background. Any thread may call this method.
-
-        Returns None if this mediator already drives the execution. The claim is then released.
-        """
-        active = ActiveExecution(claimed.saga_id, background=True)
-        active.claimed = claimed
-        if not self.try_reserve(active):
-            self.owned.give_back(claimed)
-            return None
-        self.runtime.post(self.continue_driving, active, self.give_up_driving(active, None))
-        return active
 
     async def _drive_in_background(self, active: ActiveExecution, token: object) -> None:
         if not self.try_take(active, token):

@@ -1,4 +1,4 @@
-"""OwnedExecutions: the executions of a driver. Only this module claims and releases them.
+"""OwnedExecutions: the executions of a driver. Only this module, and ``claiming`` for many together, claims them.
 
 Before code claims, drives or releases an execution, it puts an `ActiveExecution` into `OwnedExecutions.active`. If
 `active` already has the execution, the code must leave it alone. Therefore an execution is never released while it is
@@ -28,7 +28,7 @@ from fsm_mediator.mediator.holding import Holds
 from fsm_mediator.mediator.limits import Limits, Slot
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
-from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, VerbAnswer
+from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, PROBING, is_settled
 
 logger: logging.Logger = logging.getLogger("fsm_mediator")
@@ -72,10 +72,10 @@ class OwnedExecutions:
     """
 
     def __init__(self, store: ExecutionStore, driver_id: str, limits: Limits | None = None) -> None:
-        self._store = store
+        self.store = store
         self.journal: Journal = store.journal
         self._journal = store.journal
-        self._driver_id = driver_id
+        self.driver_id = driver_id
         self._limits = limits
         self.active: dict[str, ActiveExecution] = {}
         self.abandoned: dict[str, AbandonedCall] = {}
@@ -87,7 +87,7 @@ class OwnedExecutions:
         self.claims_in_doubt = False
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
-        _here[self._driver_id] = self
+        _here[self.driver_id] = self
 
     def __len__(self) -> int:
         return len(self.active) + len(self.abandoned)
@@ -156,7 +156,7 @@ class OwnedExecutions:
         """Release an execution in the journal, if the journal names this driver as its owner."""
         try:
             entry = self._journal.find(saga_id)
-            if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+            if entry is not None and entry.driver is not None and entry.driver.id == self.driver_id:
                 self._journal.release(saga_id, entry.epoch)
         except JournalError as error:
             self._release_later(saga_id, error)
@@ -193,9 +193,9 @@ class OwnedExecutions:
         claimed = active.claimed
         if claimed is None:
             self.check_no_running_call(saga_id)
-            entry = self._store.entry(saga_id)
-            self._store.registry.saga_of(entry.acceptance)
-            if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
+            entry = self.store.entry(saga_id)
+            self.store.registry.saga_of(entry.acceptance)
+            if is_settled(entry.state) and not for_command and not self.store.has_news(entry):
                 return False
         try:
             if claimed is not None:
@@ -204,39 +204,53 @@ class OwnedExecutions:
                 if entry.driver is not None:
                     notify_local_owner(entry.driver.id, saga_id)  # the owner must see the item that led to this claim
                 return False
-            active.execution = self._store.load_execution(claimed)
-            active.epoch, active.claimed = claimed.epoch, None
-            active.listed = self._limits is not None and self._turns is not None
-            if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
-                self.release(saga_id)
-                return False
-            # An attempt that was only announced has not begun. It begins now, and is not in doubt.
-            phase = active.execution.phase
-            active.unbegun = claimed.wake_at is not None and phase in (EXECUTING, COMPENSATING, PROBING)
-            active.asks_at = claimed.wake_at if phase == PROBING else None
-            active.recoveries = active.recorded = claimed.recoveries
-            active.orphaned = claimed.abandoned
-            active.recovered = not active.unbegun
-            active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # an item can let it begin
-            if claimed.mail or active.called:  # otherwise the inbox was empty, and later items call the driver
-                active.called = False  # set before the read: items that come from now on are read again
-                active.receive(self._journal.inbox(saga_id))
+            return self.load(active, claimed, for_command=for_command)
         except BaseException as error:
             if active.epoch and claimed is not None and isinstance(error, PayloadError):
-                self._store.note_fault(claimed, error)
+                self.store.note_fault(claimed, error)
             active.claimed = None
             self.release(saga_id)
             raise
+
+    def load(
+        self,
+        active: ActiveExecution,
+        claimed: Entry,
+        *,
+        records: list[Record] | None = None,
+        for_command: bool = False,
+    ) -> bool:
+        """Load an execution that was claimed as *claimed*. *records* are its records. If None, they are read.
+
+        Returns False if the execution has ended or is stuck, and the claim is not for a command. Then it is released.
+        """
+        active.execution = self.store.load_execution(claimed, records)
+        active.epoch, active.claimed = claimed.epoch, None
+        active.listed = self._limits is not None and self._turns is not None
+        if is_settled(claimed.state) and not for_command and not self.store.has_news(claimed):
+            self.release(claimed.saga_id)
+            return False
+        # An attempt that was only announced has not begun. It begins now, and is not in doubt.
+        phase = active.execution.phase
+        active.unbegun = claimed.wake_at is not None and phase in (EXECUTING, COMPENSATING, PROBING)
+        active.asks_at = claimed.wake_at if phase == PROBING else None
+        active.recoveries = active.recorded = claimed.recoveries
+        active.orphaned = claimed.abandoned
+        active.recovered = not active.unbegun
+        active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # an item can let it begin
+        if claimed.mail or active.called:  # otherwise the inbox was empty, and later items call the driver
+            active.called = False  # set before the read: items that come from now on are read again
+            active.receive(self._journal.inbox(claimed.saga_id))
         return True
 
     def _try_claim(self, entry: Entry) -> Entry | None:
         saga_id = entry.saga_id
-        claimed = self._journal.claim(saga_id, self._driver_id)
-        if claimed is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+        claimed = self._journal.claim(saga_id, self.driver_id)
+        if claimed is not None and entry.driver is not None and entry.driver.id == self.driver_id:
             # This driver owns the execution but does not drive it: a release failed, the answer to a claim was lost, or
             # an interrupt came. From now on, records under its present epoch must be refused.
             self._journal.release(saga_id, claimed.epoch)
-            again = self._journal.claim(saga_id, self._driver_id)
+            again = self._journal.claim(saga_id, self.driver_id)
             claimed = again and msgspec.structs.replace(again, abandoned=again.abandoned or claimed.abandoned)
         return claimed
 
@@ -316,7 +330,7 @@ class OwnedExecutions:
         if not self.waiting or self._turns is None:
             return
         try:
-            for saga_id in self._turns(self._driver_id):
+            for saga_id in self._turns(self.driver_id):
                 if (place := self.waiting.pop(saga_id, None)) is not None:
                     place.come()
         except JournalError as error:  # the next heartbeat looks again
@@ -339,11 +353,11 @@ class OwnedExecutions:
         try:
             entry = self._journal.find(saga_id)
             verbs = [item for item in self._journal.inbox(saga_id) if item.kind in VERBS]
-            if verbs and entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
-                why, at = f"{_still_running(saga_id)} ({entry.driver})", self._store.clock()
+            if verbs and entry is not None and entry.driver is not None and entry.driver.id == self.driver_id:
+                why, at = f"{_still_running(saga_id)} ({entry.driver})", self.store.clock()
                 answers = tuple(VerbAnswer(verb.number, verb.name, None, why, at) for verb in verbs)
                 taken = tuple(verb.number for verb in verbs)
-                commit = Commit(saga_id, (), self._driver_id, entry.epoch, taken=taken, answers=answers)
+                commit = Commit(saga_id, (), self.driver_id, entry.epoch, taken=taken, answers=answers)
                 self._journal.write(commit)
         except LeaseLostError:
             pass  # the thread has just ended, so the next driver handles the verbs
@@ -357,7 +371,7 @@ class OwnedExecutions:
             answer = f"returned {safe_repr(call.value, 1000)}" if error is None else f"raised {Failure.of(error)}"
             note = f"the abandoned attempt to {effect.kind} {effect.part.path!r} {answer[:1000]}"
             logger.warning("execution %r: %s", saga_id, note)
-            self._journal.post(saga_id, InboxItem(LATE, effect.part.path, None, note, self._store.clock()))
+            self._journal.post(saga_id, InboxItem(LATE, effect.part.path, None, note, self.store.clock()))
         except JournalError as fault:
             logger.warning("execution %r: its late answer could not be journaled: %s", saga_id, fault)
         finally:

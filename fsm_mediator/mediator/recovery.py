@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.optional import claim_some
 from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.claiming import take_up
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.runtime import Event
 from fsm_mediator.mediator.threads import run_blocking
@@ -68,8 +69,7 @@ class RecoveryPoll:
             leave = (*core.setbacks.waiting(), *self._driven_here)
             claimed = claim_some(core.journal, core.driver.id, now, free, tuple(self._skip), leave)
             self._failures = 0
-            for entry in claimed:
-                active = core.take_up(entry)
+            for entry, active in zip(claimed, take_up(core, claimed), strict=True):
                 if active is None:
                     self._driven_here.add(entry.saga_id)
                 else:

@@ -365,34 +365,6 @@ async def _command_elsewhere(core: ExecutionDriver, saga_id: str, verb: InboxIte
         return await core.runtime.in_thread(core.store.outcome, saga_id)
 
 
-async def recover(core: ExecutionDriver) -> list[Outcome]:
-    """Claim and drive every unfinished execution without a living driver: see `Mediator.recover`."""
-    await core.open()
-    in_thread, store = core.runtime.in_thread, core.store
-    await in_thread(core.owned.retry_releases)
-    outcomes: list[Outcome] = []
-    seen: set[str] = set()
-    skip: set[str] = set()
-    while True:
-        found = await in_thread(core.journal.claimable, core.clock(), 1000 + len(seen), tuple(skip))
-        claimed = [core.resume(saga_id) for saga_id in found if saga_id not in seen]
-        if not claimed:
-            along = await in_thread(store.roots_of, outcomes, core.driver.id)
-            waited = [
-                await wait(core, outcome.saga_id, None, False) if store.waits_for_branches(outcome) else outcome
-                for outcome in outcomes
-            ]
-            return waited + [await wait(core, saga_id, None, False) for saga_id in along]
-        seen.update(found)  # each only once: an execution may be claimable again at once
-        for active in claimed:
-            if active is not None:
-                await core.is_finished(active, None)
-                if active.outcome is not None:
-                    outcomes.append(active.outcome)
-                elif (fingerprint := await in_thread(store.missing_definition, active)) is not None:
-                    skip.add(fingerprint)
-
-
 async def ask(core: ExecutionDriver, read: Callable[..., T], *arguments: Any) -> T:
     """Call *read*, which reads the journal, in a thread that may block. Returns its result."""
     await core.open()

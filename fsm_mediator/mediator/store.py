@@ -44,7 +44,7 @@ from fsm_mediator.machine.parts import GROUPS
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.validation import check_saga_id, is_instance
-from fsm_mediator.records import VERBS, Acceptance
+from fsm_mediator.records import VERBS, Acceptance, Record
 from fsm_mediator.retry import check_wait
 from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_of, split_state
 
@@ -173,8 +173,8 @@ class ExecutionStore:
         if forgotten is not None:
             raise SagaIdTakenError(f"{forgotten}. To start another one, give it another saga_id")
 
-    def load_execution(self, entry: Entry) -> Execution:
-        """The execution of *entry*, built from its records.
+    def load_execution(self, entry: Entry, records: list[Record] | None = None) -> Execution:
+        """The execution of *entry*, built from its *records*. If they are not given, they are read from the journal.
 
         Raises:
             UnknownExecutionError: The execution was deleted since it was listed.
@@ -183,8 +183,10 @@ class ExecutionStore:
         """
         saga = self.registry.saga_of(entry.acceptance)
         try:
-            records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id) if entry.seq else [])
-            execution = Execution.fold(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance), records)
+            if records is None:
+                records = self.journal.records(entry.saga_id) if entry.seq else []
+            acceptance = self.journal.codec.decode_acceptance(saga, entry.acceptance)
+            execution = Execution.fold(saga, acceptance, self.journal.codec.decode_records(saga, records))
         except (PayloadError, IllegalRecordError) as error:
             self.note_fault(entry, error)
             if error.args and isinstance(error.args[0], str):

@@ -282,7 +282,9 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
         Returns:
             The outcome of each claimed execution.
         """
-        return run_blocking(requests.recover, self._core)
+        from fsm_mediator.mediator import recovering  # loaded when it is used
+
+        return run_blocking(recovering.recover, self._core)
 
     def daemon(self, *, poll: float = 1.0) -> Daemon:
         """A context manager that claims and drives every execution that needs a driver and has none.

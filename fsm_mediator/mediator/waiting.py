@@ -95,6 +95,15 @@ class WaitingDriver(Core):
         if active.called or active.stopping or self.closed:  # set before the token: no other code resumes it
             self.continue_driving(active, token)
 
+    def suspend_or_submit(self, active: ActiveExecution) -> None:
+        """Set the timer of an execution in the background that waits. If its wait is over, let a worker drive it."""
+        until = active.execution.wake_at
+        wait = 0.0 if until is None else self._left(active, until, self.clock())
+        if until is not None and wait > 0:
+            self._suspend(active, until, wait)
+        else:
+            self.submit(active)
+
     async def _note_slots(self, active: ActiveExecution, commit: Commit, mail: Written) -> bool:
         """Free the slot of the last attempt, after *commit* was written. Returns whether the next attempt is queued."""
         queues = active.unbegun

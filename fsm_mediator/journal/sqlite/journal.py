@@ -224,6 +224,12 @@ class SQLiteJournal(ChangeTable, CopyTables):
         entry: Entry | None = self._perform(Claim(saga_id, driver_id, self._is_alive, self.codec.cipher))
         return entry
 
+    def claim_all(self, saga_ids: Sequence[str], driver_id: str) -> dict[str, Entry]:
+        """Make a driver the owner of several executions: see `ManyJournal.claim_all`."""
+        asked = [Claim(saga_id, driver_id, self._is_alive, self.codec.cipher) for saga_id in saga_ids]
+        claimed = self._group.perform(asked) if asked else ()
+        return {entry.saga_id: entry for entry in claimed if isinstance(entry, Entry)}
+
     def claim_some(
         self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> list[Entry]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import operator
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Final
 
+from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.group_commit import GroupCommit
 from fsm_mediator.journal.liveness import LivenessCheck
@@ -25,6 +28,14 @@ from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
 _PAGE: Final = 200
 """The number of executions that are read at a time when many are listed."""
 
+_IS_ONE_OF: Final = "e.saga_id IN (SELECT value FROM json_each(?))"
+_ENTRY_OF_EACH: Final = sql.ENTRY.replace("e.saga_id = ?", _IS_ONE_OF)
+_RECORDS_OF_EACH: Final = (
+    sql.RECORDS.replace("SELECT d.saga", "SELECT e.saga_id, d.saga")
+    .replace("e.saga_id = ?", _IS_ONE_OF)
+    .replace("ORDER BY r.seq", "ORDER BY e.number, r.seq")
+)
+
 
 class JournalReader:
     """The methods of `SQLiteJournal` that read. `SQLiteJournal` makes the connections."""
@@ -41,11 +52,25 @@ class JournalReader:
         entries = self._entries_of(self._read_of(sql.ENTRY, saga_id))
         return entries[0] if entries else None
 
+    def find_all(self, saga_ids: Sequence[str]) -> dict[str, Entry]:
+        """Find executions by their ids: see `ManyJournal.find_all`."""
+        entries = self._entries_of(self._read(_ENTRY_OF_EACH, (sql.as_json(filter(is_text, saga_ids)),)))
+        return {entry.saga_id: entry for entry in entries}
+
     def records(self, saga_id: str) -> list[Record]:
         """The records of an execution: see `Journal.records`."""
         rows = self._read_of(sql.RECORDS, saga_id)
         with self._reading():
             return [record_of(tuple(row), saga_id, saga, self.codec.cipher) for saga, *row in rows]
+
+    def records_of_all(self, saga_ids: Sequence[str]) -> dict[str, list[Record]]:
+        """The records of several executions: see `ManyJournal.records_of_all`."""
+        found: dict[str, list[Record]] = {}
+        rows = self._read(_RECORDS_OF_EACH, (sql.as_json(filter(is_text, saga_ids)),))
+        for saga_id, group in itertools.groupby(rows, operator.itemgetter(0)):
+            with contextlib.suppress(IllegalRecordError):
+                found[saga_id] = [record_of(tuple(row), saga_id, saga, self.codec.cipher) for _, saga, *row in group]
+        return found
 
     def inbox(self, saga_id: str) -> Written:
         """The items in the inbox of an execution: see `Journal.inbox`."""
@@ -173,7 +198,7 @@ class JournalReader:
             with self._connections.reader() as connection:
                 return connection.execute(query, parameters).fetchall()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield

@@ -1,0 +1,358 @@
+"""Recovery claims, loads and journals many executions together; each of them is driven as if it were alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from fsm_mediator import JournalError, Mediator, Retry, Saga, SQLiteJournal
+from fsm_mediator.journal.optional import many_of
+from fsm_mediator.journal.protocol import Commit, Recoveries
+from fsm_mediator.mediator import recovering
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.claiming import claim_all
+from fsm_mediator.mediator.recovering import journal_crashes
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.records import Acceptance, InboxItem, Record
+from tests.commits import OTHER, Clock, connections_of, found, going_on, opening, statements, two_drivers
+from tests.drivers import Flaky, World, core_of, eventually, in_thread
+from tests.test_claims import accept, held
+from tests.test_daemon import daemon_of
+from tests.test_verbs import dead_driver
+
+SOON = Retry(attempts=3, wait_initial=0.001, wait_max=0.001, wait_jitter=0.0)
+AT_ONCE = Retry(attempts=3, wait_initial=0.0, wait_max=0.0, wait_jitter=0.0)
+LATER = Retry(attempts=3, wait_initial=1000.0, wait_max=1000.0, wait_jitter=0.0)
+FOREVER = 1e9
+
+
+@pytest.fixture
+def sqlite(tmp_path) -> Iterator[SQLiteJournal]:
+    """A journal that claims many executions together."""
+    with closing(SQLiteJournal(tmp_path / "sagas.db", durability="normal")) as journal:
+        yield journal
+
+
+def interrupt(journal: Any, saga: Saga, *names: str) -> None:
+    """Leave executions as a process leaves them that dies while their first step runs."""
+    gone, at, first = dead_driver(), time.time(), f"executing.{saga.parts[0].path}"
+    journal.enlist(gone)
+    for name in names:
+        opened = Acceptance(name, saga.name, saga.version, saga.fingerprint, None, at)
+        began = Record(name, saga.name, 1, "start", "pending", first, at)
+        journal.write(Commit(name, (began,), gone.id, acceptance=opened))
+
+
+class Watched(Flaky):
+    """A journal that notes which methods are called, and the size of each batch."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.claims: list[int] = []
+        self.crashes: list[int] = []
+        self.counts: list[Recoveries | None] = []
+        self.alone: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = super().__getattr__(name)
+        if name not in ("find", "claim", "records"):
+            return attribute
+
+        def call(saga_id: str, *arguments: Any) -> Any:
+            self.alone.append(name)
+            return attribute(saga_id, *arguments)
+
+        return call
+
+    def claim_all(self, saga_ids: Any, driver_id: str) -> Any:
+        """Claim them, and note how many."""
+        self.claims.append(len(saga_ids))
+        return self.inner.claim_all(saga_ids, driver_id)
+
+    def write_all(self, commits: Any) -> Any:
+        """Write them, and note how many of them are crashes."""
+        crashes = [each for each in commits if any(record.event == "errored" for record in each.records)]
+        if crashes:
+            self.crashes.append(len(crashes))
+            self.counts += [each.recoveries for each in crashes]
+        return self.inner.write_all(commits)
+
+
+def test_many_executions_are_claimed_and_their_crashes_journaled_in_few_commits(drive, sqlite, monkeypatch):
+    """Each batch is twice as large as the one before. None of its executions is claimed or read alone."""
+    monkeypatch.setattr(recovering, "QUICK", FOREVER)
+    names = [f"o-{number:03}" for number in range(300)]
+    world = World()
+    saga = Saga("s", [world.step("a", retry=SOON), world.step("b")])
+    interrupt(sqlite, saga, *names)
+    seen: list[Record] = []
+    watched = Watched(sqlite)
+
+    outcomes = drive(saga, journal=watched, max_workers=8, observers=[seen.append]).recover()
+
+    assert [(outcome.saga_id, outcome.state) for outcome in outcomes] == [(name, "succeeded") for name in names]
+    assert watched.claims == [8, 16, 32, 64, 128, 52]
+    assert watched.crashes == watched.claims
+    assert watched.counts == [Recoveries(1, 0)] * 300
+    assert watched.alone == []
+    assert sorted(world.calls) == ["a"] * 300 + ["b"] * 300
+    assert [each.event for each in seen if each.saga_id == "o-123"] == ["errored", "retry_due", "executed", "executed"]
+    assert [record.event for record in sqlite.records("o-123")][1:3] == ["errored", "retry_due"]
+
+
+def test_claims_and_crashes_of_a_batch_take_few_statements(sqlite):
+    """A hundred executions take hardly more statements than two, and two commits."""
+    saga = Saga("s", [World().step("a", retry=LATER)])
+    counts = []
+    with closing(Mediator(saga, journal=sqlite, park_after=FOREVER, close_grace=0.0)) as mediator:
+        core = core_of(mediator)
+        run_blocking(core.open)
+        for size in (2, 100):
+            reserved = [ActiveExecution(f"{size}-{number}", background=True) for number in range(size)]
+            interrupt(sqlite, saga, *(active.saga_id for active in reserved))
+            assert all(map(core.try_reserve, reserved))
+
+            with statements(sqlite) as executed:
+                claim_all(core.owned, reserved)
+                assert run_blocking(journal_crashes, core, reserved) == []
+
+            assert executed.count("COMMIT") == 2
+            counts.append(len(executed))
+
+    assert counts[0] <= 14
+    assert counts[1] <= 24
+
+
+def test_attempt_is_announced_only_when_it_begins(sqlite, monkeypatch):
+    """An announced attempt is in doubt if the process dies. So no attempt is announced that waits for a worker."""
+    monkeypatch.setattr(recovering, "QUICK", FOREVER)
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate(), retry=AT_ONCE)])
+    interrupt(sqlite, saga, *"wxyz")
+    with closing(Mediator(saga, journal=sqlite, max_workers=2)) as mediator:
+        result = in_thread(mediator.recover)
+        world.begun()
+        eventually(lambda: len(world.calls) == 2 and held(sqlite) == list("zyxw"))
+        records = {name: len(sqlite.records(name)) for name in "wxyz"}
+        world.go()
+        assert [outcome.state for outcome in result()] == ["succeeded"] * 4
+
+    assert records == {"w": 3, "x": 3, "y": 1, "z": 1}
+
+
+def test_recovery_with_busy_workers_leaves_the_rest_to_other_processes(sqlite, monkeypatch):
+    """While its only worker is busy, another process recovers the other executions."""
+    monkeypatch.setattr(recovering, "QUICK", 0.0)
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate(), "done")])
+    accept(sqlite, saga, *"xyz")
+    with (
+        closing(Mediator(saga, journal=sqlite, max_workers=1)) as busy,
+        closing(Mediator(saga, journal=sqlite)) as free,
+    ):
+        result = in_thread(busy.recover)
+        world.begun()
+
+        def rest_is_recovered() -> bool:
+            free.recover()
+            return {found(sqlite, name).state for name in "yz"} == {"succeeded"}
+
+        eventually(rest_is_recovered)
+        world.go()
+        mine = result()
+
+    assert [outcome.saga_id for outcome in mine] == ["x"]
+    assert world.calls == ["a"] * 3
+
+
+def test_crash_is_counted_although_the_execution_waited_for_a_worker(sqlite, monkeypatch):
+    """An execution of a dead driver is not released while it waits: its next owner would not see the crash."""
+    monkeypatch.setattr(recovering, "QUICK", 0.0)
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate(), "done", retry=AT_ONCE)])
+    interrupt(sqlite, saga, *"xy")
+    counts: dict[str, Any] = {}
+
+    class Counting(Flaky):
+        def write(self, commit: Commit) -> Any:
+            if commit.recoveries is not None:
+                counts.setdefault(commit.saga_id, commit.recoveries)
+            return self.inner.write(commit)
+
+    with closing(Mediator(saga, journal=Counting(sqlite), max_workers=1)) as mediator:
+        result = in_thread(mediator.recover)
+        world.begun()
+        eventually(lambda: len(held(sqlite)) == 2)
+        world.go()
+        assert [outcome.state for outcome in result()] == ["succeeded"] * 2
+
+    assert counts == {"x": Recoveries(1, 0), "y": Recoveries(1, 0)}
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["refused", "lost"])
+@pytest.mark.parametrize("method", ["find_all", "claim_all", "records_of_all", "write_all"])
+def test_failure_of_a_batch_harms_no_execution(sqlite, method, lost):
+    """The journal fails once, before or after it did its work: all executions are recovered, each attempted once."""
+    world = World()
+    saga = Saga("s", [world.step("a", retry=SOON)])
+    interrupt(sqlite, saga, *"xyz")
+
+    class Failing(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            attribute = getattr(self.inner, name)
+
+            def fail(*arguments: Any) -> Any:
+                if self.failed:
+                    return attribute(*arguments)
+                if lost:
+                    attribute(*arguments)
+                self.failed += 1
+                raise JournalError("the disk is full")
+
+            return fail if name == method else attribute
+
+    journal = Failing(sqlite)
+    with closing(Mediator(saga, journal=journal)) as mediator:
+        outcomes = mediator.recover()
+
+    assert journal.failed == 1
+    assert [(outcome.saga_id, outcome.state) for outcome in outcomes] == [(name, "succeeded") for name in "xyz"]
+    assert world.calls == ["a"] * 3
+
+
+@pytest.mark.parametrize("method", ["find_all", "claim_all", "records_of_all", "write_all"])
+def test_interrupted_recovery_leaves_nothing_that_the_next_one_does_not_find(sqlite, method):
+    """Ctrl-C comes just after the journal did its work: the mediator recovers the same executions at its next call."""
+    world = World()
+    saga = Saga("s", [world.step("a", retry=SOON)])
+    interrupt(sqlite, saga, *"xyz")
+
+    class Interrupting(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            attribute = getattr(self.inner, name)
+
+            def stop(*arguments: Any) -> Any:
+                result = attribute(*arguments)
+                self.failed += 1
+                if self.failed == 1:
+                    raise KeyboardInterrupt
+                return result
+
+            return stop if name == method else attribute
+
+    with closing(Mediator(saga, journal=Interrupting(sqlite))) as mediator:
+        with pytest.raises(KeyboardInterrupt):
+            mediator.recover()
+        core_of(mediator).settle_claims()  # as the next heartbeat does
+        eventually(lambda: mediator.recover() or all(found(sqlite, name).state == "succeeded" for name in "xyz"))
+
+    assert world.calls == ["a"] * 3
+
+
+def test_damaged_and_unknown_executions_do_not_harm_their_batch(drive, sqlite, caplog):
+    """The others are recovered. One that no saga can drive is not claimed, so that its next driver sees its crash."""
+    world = World()
+    saga, gone = Saga("s", [world.step("a", retry=SOON)]), Saga("gone", [World().step("a")])
+    interrupt(sqlite, saga, "one", "bad", "two")
+    interrupt(sqlite, gone, "other")
+    with statements(sqlite):
+        cursor = connections_of(sqlite).writer()
+        cursor.execute("UPDATE records SET details = '{' WHERE seq = 1 AND execution = 2")
+    before = found(sqlite, "other")
+
+    with caplog.at_level(logging.ERROR, "fsm_mediator"):
+        outcomes = drive(saga, journal=sqlite).recover()
+
+    assert [(outcome.saga_id, outcome.state) for outcome in outcomes] == [("one", "succeeded"), ("two", "succeeded")]
+    assert found(sqlite, "other") == before
+    assert world.calls == ["a"] * 2
+    text = "\n".join(caplog.messages)
+    assert "'bad' is left in its current state" in text
+    assert "'other' is left in its current state" in text
+
+
+def test_item_that_came_before_the_claim_is_seen(drive, sqlite):
+    """An execution with a cancel in its inbox is not attempted again, although it is claimed with others."""
+    world = World()
+    saga = Saga("s", [world.step("a", retry=SOON)])
+    interrupt(sqlite, saga, *"xyz")
+    assert sqlite.post("y", InboxItem("cancel"))
+
+    outcomes = drive(saga, journal=sqlite).recover()
+
+    assert [outcome.state for outcome in outcomes] == ["succeeded", "failed", "succeeded"]
+    assert sorted(world.calls) == ["a", "a", "undo a"]
+
+
+def test_long_backlog_is_recovered_in_the_order_of_its_executions(drive, sqlite, monkeypatch):
+    """Only a few are driven at a time, and executions that cannot be driven do not hide those after them."""
+    for name in ("LISTED", "UNDER_WAY", "AT_ONCE"):
+        monkeypatch.setattr(recovering, name, 4)
+    world = World()
+    saga, gone = Saga("s", [world.step("a", retry=SOON)]), Saga("gone", [World().step("a")])
+    names = [f"o-{number:02}" for number in range(20)]
+    interrupt(sqlite, gone, *(f"g-{number}" for number in range(6)))
+    interrupt(sqlite, saga, *names)
+
+    outcomes = drive(saga, journal=sqlite).recover()
+
+    assert [outcome.saga_id for outcome in outcomes] == names
+    assert world.calls == ["a"] * 20
+
+
+def test_hooked_mediator_reports_each_recovery_before_its_records(drive, sqlite):
+    """A listener that gets notices learns that an execution is recovered before it gets the record of the crash."""
+    heard: list[str] = []
+
+    class Listener:
+        def __call__(self, record: Record) -> None:
+            heard.append(record.event)
+
+        def notice(self, notice: Any) -> None:
+            heard.append(notice.kind)
+
+    saga = Saga("s", [World().step("a", retry=SOON)])
+    interrupt(sqlite, saga, "x")
+
+    drive(saga, journal=sqlite, observers=[Listener()]).recover()
+
+    assert heard == ["recovered", "errored", "retry_due", "executed", "settled"]
+
+
+def test_daemon_reads_the_records_of_its_claims_together(drive, sqlite):
+    """No execution that it claims is found, claimed or read alone."""
+    world = World()
+    saga = Saga("s", [world.step("a")])
+    names = [f"o-{number}" for number in range(20)]
+    interrupt(sqlite, saga, *names)
+    watched = Watched(sqlite)
+
+    with daemon_of(drive(saga, journal=watched)):
+        eventually(lambda: all(found(sqlite, name).state == "succeeded" for name in names))
+
+    assert watched.alone == []
+
+
+def test_many_executions_are_found_claimed_and_read_as_each_alone(tmp_path):
+    """Unknown executions, and executions of another living driver, are left out."""
+    clock = Clock()
+    with two_drivers(tmp_path / "sagas.db", clock) as journal:
+        journal.write_all([opening(name, "executing.a", driver=None, held=False) for name in ("x", "y")])
+        journal.write(opening("theirs", "executing.a", driver=OTHER.id))
+        journal.write(going_on("theirs", 2, driver=OTHER.id))
+        names = ["y", "unknown", "theirs", "x", "half a \ud800"]
+
+        assert many_of(journal) is journal
+        assert journal.find_all(names) == {name: found(journal, name) for name in ("x", "y", "theirs")}
+        assert journal.records_of_all(names) == {name: journal.records(name) for name in ("x", "y", "theirs")}
+        with statements(journal) as executed:
+            claimed = journal.claim_all(names, "d-1")
+        assert executed.count("COMMIT") == 1
+        assert claimed == {name: found(journal, name) for name in ("x", "y")}
+        assert {entry.driver.id for entry in claimed.values() if entry.driver is not None} == {"d-1"}
+        assert (journal.claim_all([], "d-1"), journal.find_all([]), journal.records_of_all([])) == ({}, {}, {})
