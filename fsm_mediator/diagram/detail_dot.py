@@ -111,6 +111,8 @@ class _Writer(Canvas):
         line, ground = theme.nodes[node.phase]
         double = node.ended or (node.pivot and node.phase == EXECUTING)
         pen = 1.0 if node.phase in SMALL_PHASES - STUCK_PHASES else 1.6 if double and node.pivot else 1.3
+        if node.rest:
+            line, ground = theme.frame, theme.ground
         if self.picture.numbers is not None:
             ground = theme.ground if node.level is None else theme.ramp[node.level]
         elif node.pale:
@@ -120,7 +122,7 @@ class _Writer(Canvas):
                 line, pen = theme.nodes[STUCK].line, 2.2
             if mark.current:
                 ground, pen = ground if mark.ended else theme.here, 3.0
-        shape, style = look.shape, look.style
+        shape, style = look.shape, f"{look.style},dashed" if node.rest else look.style
         if node.phase == FAILED and box.height > MOST_END:
             shape, style = "box", "rounded,filled"
         rim = 8 if double else 0

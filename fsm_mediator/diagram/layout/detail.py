@@ -46,16 +46,11 @@ from fsm_mediator.diagram.layout.strips import (
     Strip,
     arranged,
     common,
+    rest_layout,
 )
 from fsm_mediator.diagram.picture import Cluster, Node, Picture
 from fsm_mediator.diagram.text import fitted, shorten
-from fsm_mediator.states import (
-    FAILED,
-    PENDING,
-    PROBING,
-    STUCK_PHASES,
-    SUCCEEDED,
-)
+from fsm_mediator.states import FAILED, PENDING, PROBING, STUCK_PHASES, SUCCEEDED
 
 
 def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
@@ -63,6 +58,8 @@ def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
 
     *wider* is a number of points. The layout is wider than necessary by this number.
     """
+    if picture.is_rest:
+        return rest_layout(picture)
     beside, below = Strips(picture, 0.0), Strips(picture, 0.0, narrow=True)
     tried = [each.layout() for each in ((beside, below) if below.can_be_narrow else (beside,))]
     # A picture is scaled to the width of its page, so a wide picture has small text: the width counts twice.
