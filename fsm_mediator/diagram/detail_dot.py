@@ -156,18 +156,18 @@ class _Writer(Canvas):
         return "<BR/>".join(rows) if is_end else table(rows, room)
 
     def _edge(self, edge: Edge, route: Route) -> str:
-        theme, mark, look = self.theme, edge.mark, EDGES[edge.kind]
-        whole = route.own is None or edge.reached
+        theme, mark, look, reached = self.theme, edge.mark, EDGES[edge.kind], edge.reached
+        whole = route.own is None or reached
         colour = ink = theme.edges[edge.kind]
         classes, pen = edge.kind.value, look.pen
         if mark is None and edge.kind is EdgeKind.FORWARD and not whole:
             pen = 1.1
-        elif edge.reached:
+        elif reached:
             pen += 1.2
             classes += " reached"
         elif edge.share:
             pen = pen_of(edge.share)
-        elif edge.pale or edge.share == 0:
+        elif mark is not None or edge.share == 0:  # a run never took the edge
             colour, ink, pen = theme.pale, theme.pale_ink, 0.8
             classes += " never"
         if mark is not None and mark.failed:
@@ -175,7 +175,7 @@ class _Writer(Canvas):
         label, tooltip = "", dot_text(edge.tooltip)
         if route.label is not None:
             lines, x, y, _ = route.label
-            words = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if edge.reached else dot_text("\n".join(lines))
+            words = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if reached else dot_text("\n".join(lines))
             label = f' label={words} lp="{self.pos(int(x), int(y))}" fontcolor="{ink}" labeltooltip={tooltip}'
         points = route.points if whole else _joining(route)
         source = self.names[edge.source]

@@ -34,7 +34,7 @@ def draw(dot: str, kind: str) -> bytes:
         return _draw_by_command(dot, kind)
     try:
         with _one_at_a_time:
-            graph = pygraphviz.AGraph(dot)
+            graph = pygraphviz.AGraph(string=dot)
             try:
                 drawn: bytes = graph.draw(format=kind, prog="nop2")
             finally:
@@ -75,9 +75,10 @@ _LINK: Final = re.compile(r'<g id="a_[^"]*"><a(?: xlink:title="([^"]*)")?>')
 
 def normalise_svg(svg: str, alt: str, digest: str) -> str:
     """Change an SVG of Graphviz: remove Graphviz's version, write tooltips as titles, and add *alt* and *digest*."""
-    svg = _SHEET.sub("", _VERSION.sub("", svg))
-    svg = _LINK.sub(lambda found: f"<g><title>{found.group(1) or ''}</title>", svg).replace("</a>\n</g>", "</g>")
-    svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    head, start, body = svg.partition("<svg ")
+    svg = _SHEET.sub("", _VERSION.sub("", head)) + start + body
+    svg = _LINK.sub(lambda found: f"<g><title>{found[1] or ''}</title>", svg).replace("</a>\n</g>", "</g>")
+    svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "", 1)
     if 'class="graph auto"' in svg:
         svg = svg.replace("\n<g ", f"\n{dark_sheet()}\n<g ", 1)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{markup(alt)}" data-dot="{digest}" ', 1)
