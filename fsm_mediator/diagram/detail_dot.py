@@ -172,17 +172,17 @@ class _Writer(Canvas):
             classes += " never"
         if mark is not None and mark.failed:
             classes += " failed"
-        label, tooltip = "", dot_text(edge.tooltip)
+        label = ""
         if route.label is not None:
             lines, x, y, _ = route.label
             words = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if reached else dot_text("\n".join(lines))
-            label = f' label={words} lp="{self.pos(int(x), int(y))}" fontcolor="{ink}" labeltooltip={tooltip}'
+            label = f' label={words} lp="{self.pos(int(x), int(y))}" fontcolor="{ink}"'
         points = route.points if whole else _joining(route)
         source = self.names[edge.source]
         return (
             f'\t{source} -> {self.names[edge.target]} [pos="{self.spline(points, whole)}" color="{colour}" '
             f'style={look.style} penwidth={pen:g}{"" if whole else " arrowhead=none"} class="{classes}" '
-            f"id={dot_id(edge.source + '/' + edge.event)} edgetooltip={tooltip}{label}]"
+            f"id={dot_id(edge.source + '/' + edge.event)} edgetooltip={dot_text(edge.tooltip)}{label}]"
         )
 
 
