@@ -151,7 +151,10 @@ def notebook(steps: int, *, rounds: int) -> str:
 
 
 def large(rounds: int, figures: Figures) -> str:
-    """The time for the first SVG of a run of 40 steps, and of groups of 1,000 branches, without a cache."""
+    """The time for the first SVG of a run of 40 steps, and of groups of 1,000 branches, without a cache.
+
+    A picture shows 12 of the different branches, and a box that stands for the others.
+    """
     shown = saga(40)
     branch = step(name="b")(lambda payload: None)
     alike = Saga("alike", [Parallel.each("g", branch, over=lambda payload: list(range(1000)))])

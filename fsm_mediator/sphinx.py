@@ -31,6 +31,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.folding import branches_of
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import STEPS, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
@@ -46,7 +47,7 @@ AUTO: Final = "auto"
 
 _DRAWN: Final = (("image/svg+xml", "svg"), ("application/pdf", "pdf"), ("image/png", "png"))
 
-_LOOK: Final = ("view", "direction", "width", "hide", "title", "legend")
+_LOOK: Final = ("view", "direction", "width", "hide", "branches", "title", "legend")
 """The options of the directive that are attributes of `Diagram`."""
 
 _CHART: Final = '<pre class="mermaid">'
@@ -133,6 +134,7 @@ class SagaDiagram(SphinxDirective):
         "direction": _choice(*DIRECTIONS),
         "width": directives.positive_int,
         "hide": str.split,
+        "branches": branches_of,
         "title": directives.unchanged_required,
         "legend": lambda argument: _choice("all", "none")(argument) == "all",
         "stats": str.split,

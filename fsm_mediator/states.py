@@ -114,6 +114,8 @@ def scopes_of(path: str) -> tuple[str, ...]:
 
     *path* can also be a `Part.scope`, which ends with a dot: ``a.b.``.
     """
+    if "." not in path:
+        return ()
     names = path.split(".")[:-1]
     return tuple(".".join(names[: depth + 1]) for depth in range(len(names)))
 

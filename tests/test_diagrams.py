@@ -1083,6 +1083,28 @@ def test_svg_differs_in_no_way_that_names_its_maker():
     assert normalise_svg(svg.replace(' role="img"', "", 1), "x", "y").count("<title>") == svg.count("<title>")
 
 
+def test_each_element_of_an_svg_has_one_tooltip_also_for_its_label():
+    """Wherever the reader points at a line or its label, the tooltip is that of the transition."""
+    diagram = checkout().diagram()
+    edges = [g for g in parsed(diagram.to_svg()).iter(f"{SVG}g") if g.get("class", "").startswith("edge ")]
+    labels = [edge for edge in edges if edge.find(f"{SVG}text") is not None]
+    titles = [[title.text for title in edge.iter(f"{SVG}title")] for edge in edges]
+
+    assert sorted(titles) == sorted([each.tooltip] for each in diagram.picture.all_edges())
+    assert labels
+
+
+def test_links_around_labels_of_other_programs_become_tooltips():
+    """The pictures of other libraries, which the documentation shows, stay well-formed and keep all tooltips."""
+    import pygraphviz
+
+    dot = 'digraph x { a -> b [label="go" edgetooltip="one" labeltooltip="two"] a [tooltip="three"] }'
+    svg = normalise_svg(pygraphviz.AGraph(string=dot).draw(format="svg", prog="dot").decode(), "x", "y")
+
+    assert {"one", "two", "three"} <= {title.text for title in parsed(svg).iter(f"{SVG}title")}
+    assert "<a" not in svg
+
+
 # Notebooks, and where no Graphviz is.
 
 

@@ -20,6 +20,7 @@ from fsm_mediator.cli.console import APP, MISSING, NOT_FOUND, USAGE
 from fsm_mediator.cli.console import DID_NOT_SUCCEED as STALE
 from fsm_mediator.diagram import saga_diagram
 from tests import cli_app
+from tests.test_group_diagrams import saga as group_saga
 
 pytestmark = pytest.mark.once
 
@@ -81,6 +82,25 @@ def test_what_is_shown_can_be_chosen(render, here):
     assert (here / "a.dot").read_text() == wanted.to_dot()
     assert (here / "docs" / "checkout.dot").read_text() == wanted.to_dot()
     assert (here / "docs" / "checkout-detail.dot").read_text() == wanted.with_(view="detail").to_dot()
+
+
+def test_number_of_branches_can_be_chosen(render, here):
+    """``--branches`` and the setting ``branches`` limit the branches of each group; ``all`` draws every branch."""
+    wide = "tests.test_group_diagrams:saga"
+    render(wide, "-o", "one.dot", "--branches", "1")
+    render(wide, "-o", "every.dot", "--branches", "all")
+
+    assert (here / "one.dot").read_text() == group_saga.diagram("steps", branches=1).to_dot()
+    assert "1 more" in (here / "one.dot").read_text()
+    assert (here / "every.dot").read_text() == group_saga.diagram("steps", branches=None).to_dot()
+    assert "at least 1, or 'all'" in render(wide, "-o", "x.dot", "--branches", "few", code=USAGE)
+
+    (here / "pyproject.toml").write_text(
+        f'[tool.fsm-mediator]\napp = "{wide}"\n[tool.fsm-mediator.diagrams]\nfolder = "docs"\nformats = ["dot"]\n'
+        'view = "steps"\nbranches = 1\n'
+    )
+    render()
+    assert (here / "docs" / "fulfilment.dot").read_text() == (here / "one.dot").read_text()
 
 
 def test_execution_is_drawn_from_its_journal(render, here):

@@ -15,6 +15,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from fsm_mediator import Mediator, MemoryJournal, Statistics
 from fsm_mediator.diagram import saga_diagram
 from fsm_mediator.diagram.text import digest_of
+from tests.test_group_diagrams import saga as group_saga
 
 pytestmark = pytest.mark.once
 
@@ -157,6 +158,24 @@ def test_book_has_one_drawn_picture_for_each_diagram(site):
     assert page.count("<img") == 2
     assert "only-dark" not in page
     assert "flowchart" not in page
+
+
+@pytest.mark.parametrize(("option", "branches"), [("1", 1), ("all", None)])
+def test_number_of_branches_can_be_chosen(site, option, branches):
+    """The option ``branches`` limits the branches of each group; ``all`` draws every branch."""
+    site.page(f".. saga-diagram:: tests.test_group_diagrams:saga\n   :branches: {option}")
+
+    assert site.build() == ""
+
+    wanted = group_saga.diagram("steps", branches=branches)
+    assert f'data-dot="{digest_of(wanted.to_dot())}"' in site.images()[0].read_text()
+
+
+def test_wrong_number_of_branches_is_a_warning_with_what_can_be_given(site):
+    """A typo in the option ``branches`` is a warning that names the choices."""
+    site.page(".. saga-diagram:: shop_for_docs:checkout\n   :branches: few")
+
+    assert "at least 1, or 'all'" in site.build()
 
 
 def test_what_is_shown_can_be_chosen(site):

@@ -26,6 +26,7 @@ from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, o
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram, Look
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
+from fsm_mediator.diagram.folding import MOST_BRANCHES, branches_of
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import HIDDEN, STEPS, VIEWS, View, check_view
@@ -69,9 +70,20 @@ def _look(pick: Callable[..., Any]) -> Look:
         direction=pick("direction"),
         width=pick("width"),
         hide=tuple(pick("hide", ())),
+        branches=branches_of(pick("branches", MOST_BRANCHES)),
         title=pick("title"),
         legend=pick("legend"),
     )
+
+
+def _checked_branches(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Return the value of ``--branches`` if it is a number of branches or ``all``."""
+    try:
+        if value is not None:
+            branches_of(value)
+    except DefinitionError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 @click.command()
@@ -83,6 +95,12 @@ def _look(pick: Callable[..., Any]) -> Look:
 @click.option("--direction", type=click.Choice(DIRECTIONS), help="Steps view: rows (right) or one column (down).")
 @click.option("--width", type=int, help="Steps view: the maximum width of rows, in pixels (736).")
 @click.option("--hide", multiple=True, type=click.Choice(sorted(HIDDEN)), help="Parts to leave out.")
+@click.option(
+    "--branches",
+    metavar="NUMBER|all",
+    callback=_checked_branches,
+    help="The maximum number of branches drawn for each group (12).",
+)
 @click.option("--title", help="The title, in place of the saga's name.")
 @click.option("--legend/--no-legend", default=None, help="Explain every sign, or no sign.")
 @click.option("--theme", type=click.Choice(list(THEMES)), help="The colours. auto: light or dark, like the page.")

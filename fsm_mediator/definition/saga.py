@@ -248,7 +248,7 @@ class Saga(PartSequence, Generic[Payload_contra]):
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
         """The diagram of the machine: ``detail`` shows every state, ``steps`` shows one box for each step.
 
-        *look*: attributes of `Diagram` for its appearance: theme, direction, width, hide, title, legend.
+        *look*: attributes of `Diagram` for its appearance: theme, direction, width, hide, branches, title, legend.
         """
         from fsm_mediator.diagram import saga_diagram
 

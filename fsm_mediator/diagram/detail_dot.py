@@ -111,6 +111,8 @@ class _Writer(Canvas):
         line, ground = theme.nodes[node.phase]
         double = node.ended or (node.pivot and node.phase == EXECUTING)
         pen = 1.0 if node.phase in SMALL_PHASES - STUCK_PHASES else 1.6 if double and node.pivot else 1.3
+        if node.rest:
+            line, ground = theme.frame, theme.ground
         if self.picture.numbers is not None:
             ground = theme.ground if node.level is None else theme.ramp[node.level]
         elif node.pale:
@@ -120,7 +122,7 @@ class _Writer(Canvas):
                 line, pen = theme.nodes[STUCK].line, 2.2
             if mark.current:
                 ground, pen = ground if mark.ended else theme.here, 3.0
-        shape, style = look.shape, look.style
+        shape, style = look.shape, f"{look.style},dashed" if node.rest else look.style
         if node.phase == FAILED and box.height > MOST_END:
             shape, style = "box", "rounded,filled"
         rim = 8 if double else 0
@@ -154,33 +156,33 @@ class _Writer(Canvas):
         return "<BR/>".join(rows) if is_end else table(rows, room)
 
     def _edge(self, edge: Edge, route: Route) -> str:
-        theme, mark, look = self.theme, edge.mark, EDGES[edge.kind]
-        whole = route.own is None or edge.reached
+        theme, mark, look, reached = self.theme, edge.mark, EDGES[edge.kind], edge.reached
+        whole = route.own is None or reached
         colour = ink = theme.edges[edge.kind]
         classes, pen = edge.kind.value, look.pen
         if mark is None and edge.kind is EdgeKind.FORWARD and not whole:
             pen = 1.1
-        elif edge.reached:
+        elif reached:
             pen += 1.2
             classes += " reached"
         elif edge.share:
             pen = pen_of(edge.share)
-        elif edge.pale or edge.share == 0:
+        elif mark is not None or edge.share == 0:  # a run never took the edge
             colour, ink, pen = theme.pale, theme.pale_ink, 0.8
             classes += " never"
         if mark is not None and mark.failed:
             classes += " failed"
-        label, tooltip = "", dot_text(edge.tooltip)
+        label = ""
         if route.label is not None:
             lines, x, y, _ = route.label
-            words = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if edge.reached else dot_text("\n".join(lines))
-            label = f' label={words} lp="{self.pos(int(x), int(y))}" fontcolor="{ink}" labeltooltip={tooltip}'
+            words = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if reached else dot_text("\n".join(lines))
+            label = f' label={words} lp="{self.pos(int(x), int(y))}" fontcolor="{ink}"'
         points = route.points if whole else _joining(route)
         source = self.names[edge.source]
         return (
             f'\t{source} -> {self.names[edge.target]} [pos="{self.spline(points, whole)}" color="{colour}" '
             f'style={look.style} penwidth={pen:g}{"" if whole else " arrowhead=none"} class="{classes}" '
-            f"id={dot_id(edge.source + '/' + edge.event)} edgetooltip={tooltip}{label}]"
+            f"id={dot_id(edge.source + '/' + edge.event)} edgetooltip={dot_text(edge.tooltip)}{label}]"
         )
 
 

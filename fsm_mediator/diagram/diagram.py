@@ -12,18 +12,20 @@ import attrs
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.diagram.branches import saga_picture
 from fsm_mediator.diagram.detail_dot import detail_lines
 from fsm_mediator.diagram.dot import digraph
 from fsm_mediator.diagram.flow import FlowPicture, flow_picture
+from fsm_mediator.diagram.folding import MOST_BRANCHES, check_branches
 from fsm_mediator.diagram.history import Run, frames_of
 from fsm_mediator.diagram.layout.detail import detail_layout
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT, Direction
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.live import POLL, Reader
-from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, to_mermaid
+from fsm_mediator.diagram.mermaid import is_drawable, to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.numbers import Numbers, with_numbers, with_numbers_on_states
-from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, Hidden, Picture, View, check_view, saga_picture
+from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, Hidden, Picture, View, check_view
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
@@ -62,6 +64,7 @@ class Look(TypedDict, total=False):
     direction: Direction | None
     width: int | None
     hide: Hidden | Collection[Hidden]
+    branches: int | None
     title: str | None
     legend: bool | None
 
@@ -94,6 +97,9 @@ class Diagram:
         width: The maximum width of the rows in the steps view, in pixels. None for 736, the width of a README.
         hide: The elements to leave out: the states ``stuck``, the states ``retrying``, all of compensation (``undo``),
             or everything except the run's own path (``unreached``).
+        branches: The maximum number of branches that are drawn for each group and choice. None for all branches. A box
+            stands for the branches that are left out: it has their number, their names and, in the picture of a run,
+            their states. A picture of a run prefers branches that are stuck, failed, wait, run or were compensated.
         title: The title. None for the saga's name and the run's id.
         legend: True to explain every sign, False for no legend, None to explain only the signs in the picture.
         numbers: Statistics of many runs, written on the steps. `Statistics.diagram` sets them. None for no statistics.
@@ -102,7 +108,8 @@ class Diagram:
         reader: A function that returns a reader of the execution, for `live`. `Mediator.diagram` sets it.
 
     Raises:
-        DefinitionError: There is no such view, theme or direction, or *hide* has an unknown name.
+        DefinitionError: There is no such view, theme or direction, *hide* has an unknown name, or *branches* is not a
+            positive number.
     """
 
     saga: Saga
@@ -112,6 +119,7 @@ class Diagram:
     direction: Direction | None = attrs.field(default=None, kw_only=True)
     width: int | None = attrs.field(default=None, kw_only=True)
     hide: frozenset[Hidden] = attrs.field(default=frozenset(), kw_only=True, converter=_as_set)
+    branches: int | None = attrs.field(default=MOST_BRANCHES, kw_only=True, converter=check_branches)
     title: str | None = attrs.field(default=None, kw_only=True)
     legend: bool | None = attrs.field(default=None, kw_only=True)
     numbers: Numbers | None = attrs.field(default=None, kw_only=True)
@@ -157,7 +165,8 @@ class Diagram:
         """
         own = self.run is not None or self.numbers is not None
         results = self._own if own else _results.setdefault(self.saga.machine, {})
-        key = (what, self.view, self.theme, self.direction, self.width, self.hide, self.title, self.legend)
+        look = (self.theme, self.direction, self.width, self.hide, self.branches, self.title, self.legend)
+        key = (what, self.view, *look)
         if key not in results:
             results[key] = make()
         made: T = results[key]
@@ -170,11 +179,11 @@ class Diagram:
         if run is not None:
             about = (run.summary, run.last_error)
         if self.view == STEPS:
-            shown = self._titled(flow_picture(saga, run, about=about))
+            shown = self._titled(flow_picture(saga, run, about=about, most=self.branches))
             if self.numbers is not None:
                 shown = self._with_numbers(shown, self.numbers)
             return shown, steps_layout(shown, self.direction or RIGHT, self.width or PAGE)
-        detail = self._titled(saga_picture(saga, run, about=about))
+        detail = self._titled(saga_picture(saga, run, about=about, most=self.branches))
         if self.numbers is not None:
             detail = with_numbers_on_states(detail, self.numbers)
         return detail, detail_layout(detail)
@@ -193,7 +202,7 @@ class Diagram:
         if other is None or other.numbers is None:
             return with_numbers(picture, numbers, [numbers])
         both = [numbers, other.numbers]
-        right = self._titled(flow_picture(other.saga, None, about=(), prefix="beside/"))
+        right = self._titled(flow_picture(other.saga, None, about=(), prefix="beside/", most=self.branches))
         return with_numbers(picture, numbers, both, with_numbers(right, other.numbers, both))
 
     @property
@@ -222,15 +231,19 @@ class Diagram:
         """A Mermaid flowchart, for a README, MkDocs or a wiki.
 
         Mermaid refuses charts of more than 500 lines or 50,000 characters. If the chart of the detail view is larger,
-        the result is the chart of the steps view.
+        the result is the chart of the steps view. If this chart is also larger, it has at most 12 branches of each
+        group, even if `branches` is larger.
         """
         if self.view == STEPS:
-            return steps_mermaid(self.picture, theme_of(self.theme), self.direction or RIGHT)
+            chart, lines = steps_mermaid(self.picture, theme_of(self.theme), self.direction or RIGHT)
+            if is_drawable(chart, lines) or (self.branches is not None and self.branches <= MOST_BRANCHES):
+                return chart
+            return self.with_(branches=MOST_BRANCHES).to_mermaid()
         chart = to_mermaid(self.picture, theme_of(self.theme))
-        edges = sum(1 for _ in self.picture.all_edges())
-        if edges <= MOST_EDGES and len(chart) <= MOST_TEXT:
+        lines = sum(1 for _ in self.picture.all_edges())
+        if is_drawable(chart, lines):
             return chart
-        note = f"%% every state would be {edges} lines, more than Mermaid draws: these are the steps"
+        note = f"%% every state would be {lines} lines, more than Mermaid draws: these are the steps"
         return f"{note}\n{self.with_(view=STEPS).to_mermaid()}"
 
     def to_markdown_table(self) -> str:

@@ -160,12 +160,18 @@ class Canvas:
         here = points[0]
         drawn = [f"{here[0]:g},{here[1]:g}"]
         for corner, after in itertools.pairwise(points[1:]):
-            reach = min(_CORNER, _far(here, corner), _far(corner, after) / 2)
-            into, out = _towards(corner, here, reach), _towards(corner, after, reach)
-            bent = _towards(corner, here, reach / 2.2), _towards(corner, after, reach / 2.2)
-            drawn += [_straight(here, into), *map(_point, (*bent, out))]
+            before, beyond = _far(here, corner), _far(corner, after)
+            reach = min(_CORNER, before, beyond / 2)
+            bend = reach / 2.2
+            (x, y), (back_x, back_y), (on_x, on_y) = corner, _step(corner, here, before), _step(corner, after, beyond)
+            into, out = (x + back_x * reach, y + back_y * reach), (x + on_x * reach, y + on_y * reach)
+            drawn.append(
+                f"{_straight(here, into)} {x + back_x * bend:.6g},{y + back_y * bend:.6g} "
+                f"{x + on_x * bend:.6g},{y + on_y * bend:.6g} {out[0]:.6g},{out[1]:.6g}"
+            )
             here = out
-        return end + " ".join([*drawn, _straight(here, points[-1])])
+        drawn.append(_straight(here, points[-1]))
+        return end + " ".join(drawn)
 
 
 def pen_of(share: float) -> float:
@@ -181,18 +187,19 @@ def _straight(one: Point, other: Point) -> str:
 
     Its control points are in its middle. If they were at its ends, cairo would not draw the line.
     """
-    middle = _point(((one[0] + other[0]) / 2, (one[1] + other[1]) / 2))
-    return f"{middle} {middle} {_point(other)}"
-
-
-def _point(point: Point) -> str:
-    return f"{point[0]:.6g},{point[1]:.6g}"
+    middle = f"{(one[0] + other[0]) / 2:.6g},{(one[1] + other[1]) / 2:.6g}"
+    return f"{middle} {middle} {other[0]:.6g},{other[1]:.6g}"
 
 
 def _far(one: Point, other: Point) -> float:
     return abs(one[0] - other[0]) + abs(one[1] - other[1])
 
 
+def _step(one: Point, other: Point, long: float) -> Point:
+    """The way from *one* to *other*, divided by its length *long*. The length may be 0."""
+    return (other[0] - one[0]) / (long or 1.0), (other[1] - one[1]) / (long or 1.0)
+
+
 def _towards(one: Point, other: Point, by: float) -> Point:
-    long = _far(one, other) or 1.0
-    return one[0] + (other[0] - one[0]) / long * by, one[1] + (other[1] - one[1]) / long * by
+    x, y = _step(one, other, _far(one, other))
+    return one[0] + x * by, one[1] + y * by

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
+from fsm_mediator.diagram.flow_notes import chosen_of, name_of_callback, notes_of, runs_of
+from fsm_mediator.diagram.folding import REST, folded, ranges, rank_of, rank_of_state, rest_title, rest_tooltip
 from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
 from fsm_mediator.diagram.labels import in_full
-from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
-from fsm_mediator.diagram.text import seconds
-from fsm_mediator.ids import group_of
+from fsm_mediator.diagram.progress import StepMark, StepState, became, marks_of_steps, merged
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import GROUPS, Callback, Effect, Kind, Part
-from fsm_mediator.records import Record
 from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
@@ -52,6 +52,8 @@ class StepBox(msgspec.Struct, frozen=True, kw_only=True):
     mark: StepMark | None = None  # the run's mark. None if the picture shows no run
     numbers: str | None = None  # the statistics of many runs, as text. None in a picture without statistics
     level: int | None = None  # the index of the box's colour in `Theme.ramp`, for statistics. None for no colour
+    rest: int = 0  # if the box stands for branches that are left out of the picture: the number of these branches
+    leftovers: tuple[str, ...] = ()  # the titles of leftovers in these branches
 
 
 class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,16 +171,23 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
         return chain.from_iterable(half.flow.all_lines() for half in self.halves)
 
 
-def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str], prefix: str = "") -> FlowPicture:
+def flow_picture(
+    saga: Saga, run: Run | None, *, about: Sequence[str], prefix: str = "", most: int | None = None
+) -> FlowPicture:
     """The picture of the steps of *saga*, with the marks of *run*.
 
-    *about* has the lines below the heading. *prefix* is the text before every id.
+    Args:
+        saga: The definition.
+        run: The run that is marked. None for no run.
+        about: The lines below the heading.
+        prefix: The text before every id.
+        most: The maximum number of branches of each group and choice. None for all branches.
     """
-    flow = flow_of(saga, run, prefix)
+    flow = flow_of(saga, run, prefix, most=most)
     heading, subheading = saga.name, [line for line in about if line.strip()]
     if run is not None:
         heading = f"{saga.name} · {run.saga_id}"
-        left = [box.title for box in flow.all_boxes() if box.mark is not None and box.mark.leftover]
+        left = list(_leftovers(flow))
         if left:
             subheading.append(f"left over: {', '.join(left)}")
     text = f"Run {run.saga_id} of the saga {saga.name}: {', '.join(subheading)}." if run else _described(saga, flow)
@@ -192,6 +201,15 @@ def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str], prefix: s
     )
 
 
+def _leftovers(flow: Flow) -> Iterator[str]:
+    """The titles of the steps that have, or may have, an effect that the saga will not undo."""
+    for box in flow.all_boxes():
+        if box.rest:
+            yield from box.leftovers
+        elif box.mark is not None and box.mark.leftover:
+            yield box.title
+
+
 def _described(saga: Saga, flow: Flow) -> str:
     steps = ", then ".join(box.title for box in flow.boxes)
     undone = ", ".join(box.title for box in flow.boxes if box.undo is not None)
@@ -199,7 +217,14 @@ def _described(saga: Saga, flow: Flow) -> str:
     return f"Steps of the saga {saga.name}: {steps}.{f' Can be undone: {undone}.' if undone else ''}{pivot}"
 
 
-def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] = (), undone: bool = False) -> Flow:
+def flow_of(
+    saga: Saga,
+    run: Run | None,
+    prefix: str = "",
+    runs: Sequence[Run] = (),
+    undone: bool = False,
+    most: int | None = None,
+) -> Flow:
     """The flow of *saga*: its steps in the order of its machine, and the lines between the steps.
 
     Args:
@@ -208,6 +233,7 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
         prefix: The text before every id.
         runs: If *saga* is the branch of a group over items, the runs of this branch, one for each item.
         undone: If *saga* is a branch, whether its group has been given up.
+        most: The maximum number of branches of each group and choice. None for all branches.
     """
     every = list(runs) or ([] if run is None else [run])
     machine = saga.machine if not every else machine_of(saga, every[0])
@@ -215,7 +241,7 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
     boxes = []
     for part, bound in _in_order(machine):
         mark = None if not every else merged([each[part.path] for each in marks])
-        boxes.append(_box(saga, machine, part, bound, mark, prefix, every))
+        boxes.append(_box(saga, machine, part, bound, mark, prefix, every, most))
     taken = {(record.event, record.source, record.target) for each in every for record in each.records}
     lines = tuple(_lines(machine, prefix, taken if every else None))
     fails = any(line.target == prefix + FAILED for line in lines)
@@ -256,12 +282,6 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
         )
 
 
-def _named(callback: Callback | None) -> str:
-    """The name of *callback* for a picture. Empty for None and for a name without information, such as ``<lambda>``."""
-    name = "" if callback is None else callback.label.split(".")[-1].strip("_").removeprefix("by_")
-    return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
-
-
 def _box(
     saga: Saga,
     machine: CompiledMachine,
@@ -270,21 +290,22 @@ def _box(
     mark: StepMark | None,
     prefix: str,
     runs: Sequence[Run],
+    most: int | None,
 ) -> StepBox:
     undoing = machine.states.get(f"{COMPENSATING}.{part.path}")
     undo = None
     if undoing is not None and part.calls_compensation:
         effect = undoing.on_enter[0]
-        undo = _named(effect.callback if isinstance(effect, Effect) else None)
+        undo = name_of_callback(effect.callback if isinstance(effect, Effect) else None)
     sticks = any(move.event == "exhausted" and path_of(move.source) == part.path for move in machine.moves())
-    branches = tuple(_branches(saga, part, mark, prefix, runs)) if part.kind in GROUPS else ()
+    branches = tuple(_branches(saga, part, mark, prefix, runs, most)) if part.kind in GROUPS else ()
     box = StepBox(
         id=prefix + part.path,
         path=part.path,
         title=getattr(part.subject, "label", None) or name_of(part.path),
         kind=part.kind,
         scope=part.scope,
-        notes=_notes(part, branches, runs),
+        notes=notes_of(part, len(saga.branches.get(part.path, ())), runs),
         undo=undo,
         attempts=part.retry.attempts if part.kind is Kind.STEP else 1,
         sticks=sticks,
@@ -308,64 +329,88 @@ def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> tuple[str, ...]:
-    """The small print of a part: when its wait ends, how its branch is chosen, or how many branches it has."""
-    decided = _named(part.decide)
-    if part.kind is Kind.SIGNAL:
-        return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
-    if part.kind is Kind.SLEEP:
-        until = f" {seconds(part.seconds)}" if part.seconds is not None else f", by {decided}" if decided else ""
-        return (f"waits{until}",)
-    if part.kind is Kind.CHOICE:
-        return (f"one of {len(branches)}{f', by {decided}' if decided else ''}",)
-    if part.kind is not Kind.GROUP:
-        return ()
-    limit = f"{part.at_most} at a time" if part.at_most is not None else ""
-    if not part.each:
-        return tuple(filter(None, ("in parallel", limit)))
-    count = sum(len(_begun(part.path, EACH, run)) for run in runs if run.branches is not None)
-    count = count or sum(len(record.children or ()) for run in runs for record in run.records if _enters(record, part))
-    return tuple(
-        filter(None, (f"{TIMES} {count}" if count else f"{TIMES} each{f' of {decided}' if decided else ''}", limit))
-    )
+class _Branch(NamedTuple):
+    """A branch of a group, before its flow is made."""
+
+    name: str  # the branch's name in the group
+    saga: Saga
+    prefix: str  # the text before the ids of the branch
+    begun: list[Run]  # the runs of the branch. Empty if they are not known
+    mark: StepMark | None  # None if the picture shows no run
+    undone: bool  # whether the group has been given up
+
+    def flow(self, most: int | None) -> Flow:
+        """The flow of the branch, with the marks of its runs."""
+        if self.begun:
+            return flow_of(self.saga, self.begun[0], self.prefix, self.begun, self.undone, most)
+        flow = flow_of(self.saga, None, self.prefix, most=most)
+        return flow if self.mark is None else _all_in(flow, self.mark)
+
+    @property
+    def can_leave_effects(self) -> bool:
+        """Whether a step of the branch, or of a branch inside it, may have an effect that the saga will not undo."""
+        marks = (marks_of_steps(machine_of(self.saga, run), run, undone=self.undone) for run in self.begun)
+        return bool(self.saga.branches) or any(mark.leftover for each in marks for mark in each.values())
 
 
-def _enters(record: Record, part: Part) -> bool:
-    return record.target == f"{WAITING}.{part.path}" and record.children is not None
-
-
-def _begun(path: str, name: str, run: Run) -> list[Run]:
-    """The runs of the branch *name* in the group *path*: one run, or one for each item of a group over items."""
-    known = run.branches or {}
-    if name == EACH:
-        return [each for key, each in known.items() if group_of(key) == path]
-    return [known.get(f"{path}.{name}", NOT_BEGUN)]
-
-
-def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run]) -> Iterator[FlowBranch]:
+def _branches(
+    saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run], most: int | None
+) -> Iterator[FlowBranch]:
+    """The branches of *part*. The last one stands for the branches that are left out, if there are more than *most*."""
     undone = mark is not None and mark.state in (StepState.COMPENSATED, StepState.IN_DOUBT, StepState.FAILED)
+    known = any(run.branches is not None for run in runs)
+    chosen = chosen_of(part, runs)
+    every = []
     for name, branch in saga.branches.get(part.path, {}).items():
-        inner = f"{prefix}{part.path}.{name}/"
-        title = "each" if name == EACH else name
-        if mark is None:
-            yield FlowBranch(name=title, flow=flow_of(branch, None, inner))
-        elif any(run.branches is not None for run in runs):
-            begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOT_BEGUN]
+        begun: list[Run] = []
+        whole: StepMark | None = None
+        if mark is not None and known:
+            begun = [each for run in runs for each in runs_of(part.path, name, run)] or [NOT_BEGUN]
             whole = merged([StepMark(state=became(each)) for each in begun])
-            yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=whole)
-        else:
-            chosen = {
-                each
-                for run in runs
-                for record in run.records
-                if _enters(record, part)
-                for each in record.children or ()
-            }
+        elif mark is not None:
+            done = StepState.DONE if mark.state is StepState.DONE else StepState.UNKNOWN
             begun_one = bool(chosen) and (name == EACH or name in chosen)
-            done = mark.state is StepState.DONE
-            state = StepState.NEVER if not begun_one else StepState.DONE if done else StepState.UNKNOWN
-            whole = StepMark(state=state)
-            yield FlowBranch(name=title, flow=_all_in(flow_of(branch, None, inner), whole), mark=whole)
+            whole = StepMark(state=done if begun_one else StepState.NEVER)
+        every.append(_Branch(name, branch, f"{prefix}{part.path}.{name}/", begun, whole, undone))
+    in_the_end = chosen_of(part, [run.end or run for run in runs])
+
+    def rank(branch: _Branch) -> int:
+        if branch.begun:
+            return min(map(rank_of, branch.begun))
+        return rank_of_state(StepState.UNKNOWN if branch.name in in_the_end else StepState.NEVER)
+
+    shown, rest = folded(every, most, rank)
+    for each in shown:
+        yield FlowBranch(name="each" if each.name == EACH else each.name, flow=each.flow(most), mark=each.mark)
+    if rest:
+        yield _rest(part, prefix, [each.name for each in every], rest)
+
+
+def _rest(part: Part, prefix: str, names: Sequence[str], rest: Sequence[_Branch]) -> FlowBranch:
+    """A branch with a single box, which stands for the branches *rest*. *names* has all names of the group."""
+    marks = [each.mark for each in rest if each.mark is not None]
+    flows = (each.flow(None) for each in rest if each.can_leave_effects)
+    leftovers = tuple(title for flow in flows for title in _leftovers(flow))
+    mark = msgspec.structs.replace(merged(marks), leftover=bool(leftovers)) if marks else None
+    left_out = {each.name for each in rest}
+    inner, title = f"{prefix}{part.path}.{REST}/", rest_title(len(rest))
+    box = StepBox(
+        id=inner + REST,
+        path=REST,
+        title=title,
+        kind=part.kind,
+        notes=(ranges(names, left_out),),
+        tooltip=rest_tooltip(part.path, names, left_out),
+        mark=mark,
+        rest=len(rest),
+        leftovers=leftovers,
+    )
+    reached = None if mark is None else mark.state is not StepState.NEVER
+    lines = tuple(
+        FlowLine(source=source, target=target, back=False, moves=(), reached=reached)
+        for source, target in ((inner + PENDING, box.id), (box.id, inner + SUCCEEDED))
+    )
+    return FlowBranch(name=title, flow=Flow(prefix=inner, boxes=(box,), lines=lines, fails=False), mark=mark)
 
 
 def _all_in(flow: Flow, mark: StepMark) -> Flow:

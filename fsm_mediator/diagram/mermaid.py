@@ -34,6 +34,11 @@ def to_mermaid(picture: Picture, theme: Theme) -> str:
     return _Writer(picture, theme).text()
 
 
+def is_drawable(chart: str, edges: int) -> bool:
+    """Whether Mermaid draws *chart*, which has this number of *edges*. See `MOST_EDGES` and `MOST_TEXT`."""
+    return edges <= MOST_EDGES and len(chart) <= MOST_TEXT
+
+
 class _Writer:
     def __init__(self, picture: Picture, theme: Theme) -> None:
         self.picture, self.theme = picture, theme
@@ -94,6 +99,8 @@ class _Writer:
             phase, *more = style.split("__")
             line, ground = theme.nodes[phase]
             ink, pen, dashes = theme.ink, "1.5px", ",stroke-dasharray:5 3" if phase == PROBING else ""
+            if "rest" in more:
+                line, ground, dashes = theme.frame, theme.ground, ",stroke-dasharray:5 3"
             if "never" in more:
                 line, ground, ink = theme.pale, theme.ground, theme.pale_ink
             if "pivot" in more:
@@ -138,6 +145,7 @@ def _style(node: Node) -> str:
         "never": node.pale,
         "failed": mark is not None and mark.failed,
         "current": mark is not None and mark.current and not mark.ended,
+        "rest": node.rest > 0,
     }
     return "__".join([node.phase, *(word for word, holds in words.items() if holds)])
 

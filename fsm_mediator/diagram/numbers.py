@@ -102,7 +102,7 @@ def with_numbers(
         return msgspec.structs.replace(flow, boxes=tuple(boxes), lines=tuple(lines))
 
     flow = place(picture.flow)
-    words = [f"{box.title} {box.numbers}" for box in flow.all_boxes()]
+    words = [f"{box.title} {box.numbers}" for box in flow.all_boxes() if not box.rest]
     on = f"; beside it: {beside.subheading[0]}" if beside is not None and beside.subheading else ""
     return msgspec.structs.replace(picture, flow=flow, beside=beside, **_about(picture, numbers, limits, words, on))
 

@@ -8,18 +8,13 @@ machine. Coordinates, colours and formats must never enter this file.
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, Literal, get_args
 
 import msgspec
 
-from fsm_mediator.definition.saga import Saga
-from fsm_mediator.definition.waits import EACH
-from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks, marks_of
-from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
+from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks
 from fsm_mediator.diagram.labels import caption, in_full, notes
-from fsm_mediator.diagram.progress import StepState, became
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
@@ -31,11 +26,8 @@ from fsm_mediator.states import (
     RETRYING_COMPENSATION,
     STUCK,
     STUCK_PHASES,
-    WAITING,
-    is_within,
     name_of,
     outer_path,
-    path_within,
     scopes_of,
 )
 
@@ -59,10 +51,6 @@ def check_view(view: str) -> View:
         if view == known:
             return known
     raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
-
-
-MOST_BRANCHES: Final = 12
-"""The maximum number of pictures for the items of a group. Items with the same transitions share a picture."""
 
 
 Hidden = Literal["stuck", "retrying", "undo", "unreached"]
@@ -138,6 +126,7 @@ class Node(Shown, frozen=True, kw_only=True):
     ended: bool = False  # whether the state is final
     numbers: str = ""  # the statistics of many runs, as text
     level: int | None = None  # the index of the node's colour in `Theme.ramp`, for statistics. None for no colour
+    rest: int = 0  # if the node stands for branches that are left out of the picture: the number of these branches
 
 
 class Edge(Shown, frozen=True, kw_only=True):
@@ -200,6 +189,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
             clusters=_clusters(nodes),
             children=tuple(child.without(hide) for child in shown),
         )
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether this picture shows no machine, but has a single node for the branches that are left out."""
+        return self.nodes[0].rest > 0
 
     def all_nodes(self) -> Iterator[Node]:
         """The nodes of this picture, then the nodes of the branches' pictures."""
@@ -332,72 +326,3 @@ def _mark(marks: Marks | None, key: object) -> Highlight | None:
 
 def _with_mark(tooltip: str, mark: Highlight | None) -> str:
     return tooltip if mark is None or not mark.reached else tooltip + "\n" + "\n".join(mark.lines())
-
-
-def saga_picture(
-    saga: Saga, run: Run | None, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
-) -> Picture:
-    """The picture of a saga's machine and of its branches, with the marks of *run*.
-
-    Args:
-        saga: The definition.
-        run: The run that is marked. None for no run.
-        prefix: The text before every id, for a branch.
-        heading: The title, for a branch.
-        about: The lines below the title.
-    """
-    machine, marks = saga.machine, None
-    if run is not None:
-        machine = machine_of(saga, run)
-        known = run.state or run.records
-        marks = marks_of(machine, run.records, run.state) if known else {}
-        for path in saga.branches if run.branches is not None else ():
-            if waiting := marks.get(f"{WAITING}.{path}"):
-                waiting.branches = _counted(
-                    each for name, each in (run.branches or {}).items() if is_within(name, path)
-                )
-    picture = picture_of(machine, saga.name, marks=marks, prefix=prefix)
-    alt, heading = picture.alt, heading or saga.name
-    if run is not None and not prefix:
-        heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
-    children = tuple(_branches(saga, run, prefix))
-    return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
-
-
-def _counted(branches: Iterable[Run]) -> str:
-    """The number of branches in each state, as text: ``1 stuck · 2 done``."""
-    counts = Counter(map(became, branches))
-    return " · ".join(f"{counts[state]} {state}" for state in StepState if state in counts)
-
-
-def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
-    """Yield the pictures of the branches of all groups and choices.
-
-    Items of a group with the same transitions share one picture, whose title has the number of these items.
-    """
-    if run is not None and run.branches is None:
-        return
-    for path, branches in saga.branches.items():
-        for name, branch in branches.items():
-            alike: dict[object, list[tuple[str, Run | None]]] = {}
-            for item, inner in _started_branches(path, name, run).items():
-                alike.setdefault(inner and inner.course, []).append((item, inner))
-            for same in list(alike.values())[:MOST_BRANCHES]:
-                item, inner = same[0]
-                heading = f"{prefix}{path} / {'each item' if item == EACH else item}"
-                heading += f" and {len(same) - 1} more like it" if len(same) > 1 else ""
-                shown = saga_picture(branch, inner, prefix=f"{prefix}{path}.{item}/", heading=heading)
-                yield msgspec.structs.replace(shown, group=path)
-
-
-def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
-    """The runs of the branch *name* in the group *path*, by name of the branch or index of the item.
-
-    The run is None if the picture shows no run.
-    """
-    if run is None or run.branches is None:
-        return {name: None}
-    begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}
-    if name == EACH and begun:
-        return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # item 2 comes before item 10
-    return {name: begun.get(name, NOT_BEGUN)}

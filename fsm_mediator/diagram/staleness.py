@@ -23,7 +23,7 @@ COMPARED: Final = ("dot", "mmd", "md", "svg")
 
 _DIGEST: Final = re.compile(r'<svg [^>]*data-dot="([0-9a-f]+)"')
 _MOVES: Final = "<style>@keyframes "
-_TITLE: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
+_TITLE: Final = re.compile(r'<g (?:id="[^"]*" )?class="(?:node|edge)\b[^"]*">\n<title>(.*?)</title>', re.DOTALL)
 
 
 def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> list[str]:

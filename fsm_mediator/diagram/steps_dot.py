@@ -119,7 +119,7 @@ class _Writer(Canvas):
         pen = 2.4 if mark is not None and mark.state in (*_HERE, StepState.FAILED) else 1.3
         wait = step.kind in (Kind.SIGNAL, Kind.SLEEP)
         style = "filled" if wait else "rounded,filled"
-        if mark is not None and mark.state is StepState.IN_DOUBT:
+        if step.rest or (mark is not None and mark.state is StepState.IN_DOUBT):
             style += ",dashed"
         rows = []
         marks = small_print(step)
@@ -204,6 +204,8 @@ def paint_of(step: StepBox, theme: Theme) -> Paint:
     if inner.numbers is not None:
         return Paint(theme.faint, theme.ground if inner.level is None else theme.ramp[inner.level])
     mark = inner.mark or step.mark
+    if step.rest and mark is None:
+        return Paint(theme.frame, theme.ground)
     wait = step.kind in (Kind.SIGNAL, Kind.SLEEP)
     paint = theme.nodes[WAITING if wait else EXECUTING]
     if mark is None:

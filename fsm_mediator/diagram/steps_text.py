@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from fsm_mediator.diagram.dot import MOST_PEN
 from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
 from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, note_of, shown_mark, small_print
-from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, chart_head, chart_label, frame_style
-from fsm_mediator.diagram.picture import MOST_BRANCHES, EdgeKind
+from fsm_mediator.diagram.mermaid import chart_head, chart_label, frame_style
+from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
 from fsm_mediator.diagram.table import markdown_table
 from fsm_mediator.diagram.themes import Theme
@@ -18,30 +16,10 @@ from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
-def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
-    """The text of a Mermaid flowchart that shows *picture*.
-
-    If the chart would be too large for Mermaid, it has at most `MOST_BRANCHES` branches of each group.
-    """
+def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> tuple[str, int]:
+    """The text of a Mermaid flowchart that shows *picture*, and the number of its lines between boxes."""
     chart = _Chart(picture, theme, direction)
-    text = chart.text()
-    if len(chart.links) <= MOST_EDGES and len(text) <= MOST_TEXT:
-        return text
-    return _Chart(msgspec.structs.replace(picture, flow=_with_few(picture.flow)), theme, direction).text()
-
-
-def _with_few(flow: Flow) -> Flow:
-    """A copy of *flow* with at most `MOST_BRANCHES` branches in each group.
-
-    A group from which branches are left out gets a note with their number.
-    """
-    boxes = []
-    for box in flow.boxes:
-        few = tuple(msgspec.structs.replace(each, flow=_with_few(each.flow)) for each in box.branches[:MOST_BRANCHES])
-        more = len(box.branches) - len(few)
-        notes = (*box.notes, f"and {more} branches more") if more else box.notes
-        boxes.append(msgspec.structs.replace(box, branches=few, notes=notes))
-    return msgspec.structs.replace(flow, boxes=tuple(boxes))
+    return chart.text(), len(chart.links)
 
 
 class _Chart:
@@ -125,14 +103,15 @@ class _Chart:
         before, after = ("[[", "]]") if is_collapsed(box) else (before, after)
         self.lines.append(f'{indent}{name}{before}"{"<br/>".join(lines)}"{after}')
         line, ground = paint_of(box, self.theme)
-        pen = ",stroke-width:4px" if box.pivot else ""
+        pen = ",stroke-width:4px" if box.pivot else ",stroke-dasharray:5 3" if box.rest else ""
         self.styles.append(f"  style {name} fill:{ground},stroke:{line},color:{self.theme.ink}{pen}")
 
     def _branch(self, group: str, branch: FlowBranch, indent: str) -> None:
         self._flow(branch.flow, indent + "  ", group)
         first = self.names[branch.flow.boxes[0].id]
         reached = None if branch.mark is None else branch.mark.note != ""
-        words = f'{group}f -->|"{chart_label(branch.name)}"| {first}'
+        label = "" if branch.flow.boxes[0].rest else f'|"{chart_label(branch.name)}"|'
+        words = f"{group}f -->{label} {first}"
         share = next((line.share for line in branch.flow.forward if line.target == branch.flow.boxes[0].id), None)
         self._line(words, self.theme.edges[EdgeKind.FORWARD], reached, share)
 

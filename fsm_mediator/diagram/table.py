@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from fsm_mediator.diagram.picture import Picture
@@ -14,9 +14,20 @@ from fsm_mediator.states import EVENTS
 
 
 def transitions_table(picture: Picture) -> str:
-    """A Markdown table with a row for each edge of *picture*, which is a transition of the machine."""
-    rows = [(edge.source, edge.event, edge.target, EVENTS[edge.event]) for edge in picture.all_edges()]
-    return markdown_table(("from", "event", "to", "what it does"), rows)
+    """A Markdown table with a row for each edge of *picture*, which is a transition of the machine.
+
+    A group from which branches are left out has one more row, with their number and their names.
+    """
+    return markdown_table(("from", "event", "to", "what it does"), _transitions(picture))
+
+
+def _transitions(picture: Picture) -> Iterator[tuple[str, ...]]:
+    for edge in picture.edges:
+        yield edge.source, edge.event, edge.target, EVENTS[edge.event]
+    for child in picture.children:
+        if child.is_rest:
+            yield child.heading, "", "", f"not drawn: {', '.join(child.nodes[0].notes)}"
+        yield from _transitions(child)
 
 
 def records_table(records: Sequence[Record]) -> str:

@@ -48,12 +48,15 @@ def listed(names: Sequence[str], most: int) -> str:
     whole = ", ".join(names)
     if len(whole) <= most:
         return whole
-    for kept in range(len(names) - 2, 0, -1):
+    for kept in range(min(len(names) - 2, most), 0, -1):
         short = f"{', '.join(names[:kept])}, … {len(names) - kept - 1} more …, {names[-1]}"
         if len(short) <= most:
             return short
     return shorten(whole, most)
 
+
+_LEAST: Final = 0.36
+"""The width of a narrow character, divided by the text size. No character is less wide."""
 
 _NARROW: Final = frozenset(" !'(),-./:;I[\\]fijlrt|·")
 _WIDE: Final = frozenset("%@MWmw+<=>~#…→←↻↩✓✗≤◆⚠▶■—‖")
@@ -65,7 +68,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
     total = 0.0
     for character in text:
         if character in _NARROW:
-            total += 0.36
+            total += _LEAST
         elif character in _WIDE:
             total += 0.9
         else:
@@ -75,7 +78,8 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 def fitted(words: str, size: float, bold: bool, room: float) -> str:
     """*words* on one line that is at most *room* points wide. If they are wider, their middle is left out."""
-    most = len(words)
+    words = shorten(words, len(words))
+    most = min(len(words), max(2, int(room / (_LEAST * size)) + 1))
     while most > 2 and width(shorten(words, most), size, bold) > room:
         most -= 1
     return shorten(words, most)

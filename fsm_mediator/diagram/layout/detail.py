@@ -46,16 +46,11 @@ from fsm_mediator.diagram.layout.strips import (
     Strip,
     arranged,
     common,
+    rest_layout,
 )
 from fsm_mediator.diagram.picture import Cluster, Node, Picture
 from fsm_mediator.diagram.text import fitted, shorten
-from fsm_mediator.states import (
-    FAILED,
-    PENDING,
-    PROBING,
-    STUCK_PHASES,
-    SUCCEEDED,
-)
+from fsm_mediator.states import FAILED, PENDING, PROBING, STUCK_PHASES, SUCCEEDED
 
 
 def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
@@ -63,8 +58,12 @@ def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
 
     *wider* is a number of points. The layout is wider than necessary by this number.
     """
-    beside, below = Strips(picture, 0.0), Strips(picture, 0.0, narrow=True)
-    tried = [each.layout() for each in ((beside, below) if below.can_be_narrow else (beside,))]
+    if picture.is_rest:
+        return rest_layout(picture)
+    beside = Strips(picture, 0.0)
+    tried = [beside.layout()]
+    if beside.can_be_narrow:
+        tried.append(Strips(picture, 0.0, narrow=True).layout())
     # A picture is scaled to the width of its page, so a wide picture has small text: the width counts twice.
     areas = [each.width**2 * each.height for each in tried]
     narrow = len(tried) > 1 and areas[1] < (MORE_AREA if beside.has_empty_column else 1) * areas[0]
@@ -279,7 +278,7 @@ class Strips(Lanes):
         if strip is not None and (strip.group is not None or len(here) > shared):
             strip.low = strip.shut = top + 3
             top += 10
-        if strip is not None:
+        if strip is not None and self.narrow:
             above = (each for each in self.all if self._is_extended(each) and each.last == strip.number)
             top += sum(map(self._under_height, above))
         ending = len(self.scopes.ending(strip)) if strip is not None else 0

@@ -28,9 +28,9 @@ def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
 
     A branch over an item has no name. If a branch is a single step with the same name, the picture shows only the step.
     """
-    if box.each:
-        return []
     boxes = branch.flow.boxes
+    if box.each or boxes[0].rest:
+        return []
     alone = len(boxes) == 1 and box.kind is not Kind.CHOICE and boxes[0].title == branch.name
     if alone:
         return []

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from fsm_mediator.diagram.layout.geometry import Box, Frame, Layout
+from fsm_mediator.diagram.layout.router import lines_of, size_of
 from fsm_mediator.diagram.picture import Cluster, Node, Picture
 from fsm_mediator.states import PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, outer_path, scopes_of
 
@@ -161,7 +162,8 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
     # *lefts* has the possible left edges of a branch. *lowest* has the placed branches that have no branch below them.
     lefts, lowest = {float(BESIDE)}, list[Box]()
     for child, inner in blocks:
-        wide, high = inner.width + 2 * INSET, inner.height + 28
+        # The node for branches that are left out has no frame.
+        wide, high = (inner.width, inner.height) if child.is_rest else (inner.width + 2 * INSET, inner.height + 28)
         spots = []  # the highest possible position at each left edge
         for left in lefts:
             if left == BESIDE or left + wide + BESIDE <= most:
@@ -172,12 +174,24 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
         placed.append(new)
         lefts.add(new.right + BESIDE)
         lowest = [box for box in lowest if box.left < new.left or box.right > new.right] + [new]
+        if child.is_rest:
+            out.add(inner, left, top)
+            continue
         out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), new))
         out.add(inner, left + INSET, top + 20)
     out.width, out.height = (max(getattr(box, side) for box in placed) + BESIDE for side in ("right", "bottom"))
     prefix = outer_path(blocks[0][0].prefix.removesuffix("/"))
     out.frames.insert(0, Frame(Cluster(path=f"{prefix}//", label=path), Box(0, 0, out.width, out.height)))
     return out
+
+
+def rest_layout(picture: Picture) -> Layout:
+    """The layout of the single node that stands for the branches that are left out."""
+    (node,) = picture.nodes
+    lines = lines_of(node)
+    wide, high = size_of(node, lines)
+    box = Box(0.0, 0.0, wide, high)
+    return Layout(boxes={node.id: box}, lines={node.id: lines}, width=wide, height=high)
 
 
 def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, float], Layout]) -> None:
@@ -202,15 +216,17 @@ def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, 
     for strip, found in zip(groups, best, strict=True):
         lefts = {frame.content.path: frame.box.left for frame in found.frames}
         widest: dict[float, float] = {}
-        for child, inner in strip.branches:
+        framed = [(child, inner) for child, inner in strip.branches if not child.is_rest]
+        for child, inner in framed:
             left = lefts[child.prefix]
             widest[left] = max(widest.get(left, 0.0), inner.width)
         if len(widest) == 1:  # the branches are in one column, which becomes as wide as the machine
             widest = {left: wide + room - found.width for left, wide in widest.items()}
         blocks = [
             (child, laid_out(child, spare) if (spare := widest[lefts[child.prefix]] - inner.width) else inner)
-            for child, inner in strip.branches
+            for child, inner in framed
         ]
+        blocks += strip.branches[len(framed) :]
         strip.group = group_layout(strip.forward.path, blocks, max(most, room))
 
 
