@@ -1360,11 +1360,11 @@ ABANDON_GROUP = Record("s", "short", 3, "in_doubt", "waiting.g", "compensating.g
 def test_results_of_nested_sagas_are_complete_however_few_paths_are_remembered(monkeypatch):
     """A process that defines sagas without end does not fill its memory with their paths, and loses no result."""
     monkeypatch.setattr(data, "PLACES_KEPT", 2)
-    monkeypatch.setattr(data, "_places", {})
+    monkeypatch.setattr(data, "known_places", {})
     answered = {"a.x": 1, "a.y": 2, "b.c.x": 3, "a.z": 4, "d": 5}
 
     for _ in range(2):
         assert data.nested_results(answered, "") == {"a": {"x": 1, "y": 2, "z": 4}, "b": {"c": {"x": 3}}, "d": 5}
         assert data.nested_results(answered, "b.") == {"c": {"x": 3}}
         assert data.nested_results(answered, "b.c.") == {"x": 3}
-        assert len(data._places) <= 2
+        assert len(data.known_places) <= 2

@@ -342,7 +342,7 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
         answered = {path: value for path, value in answered.items() if path.startswith(scope)}
     for path, value in answered.items():
         try:
-            outer, name = _places[path]
+            outer, name = known_places[path]
         except KeyError:
             outer, name = _place_of(path)
         if outer is not last:  # mostly the part before is in the same nested saga
@@ -353,15 +353,15 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     return seen
 
 
-_places: dict[str, tuple[tuple[str, ...], str]] = {}
+known_places: dict[str, tuple[tuple[str, ...], str]] = {}
 """The results of `_place_of`, by path, because every outcome needs them. So all outcomes share the strings."""
 
 
 def _place_of(path: str) -> tuple[tuple[str, ...], str]:
     """The names of the nested sagas that contain the part at *path*, and the name of the part."""
-    if len(_places) >= PLACES_KEPT:
-        _places.clear()
-    _places[path] = place = (_names_of(outer_path(path)), sys.intern(name_of(path)))
+    if len(known_places) >= PLACES_KEPT:
+        known_places.clear()
+    known_places[path] = place = (_names_of(outer_path(path)), sys.intern(name_of(path)))
     return place
 
 
