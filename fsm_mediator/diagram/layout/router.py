@@ -153,8 +153,8 @@ class Router:
         """
         for spots in self._spots.values():
             number, _, words, (x, y, across, down) = spots[0]
-            labels = dict.fromkeys(spot.edge.label for spot in spots)
-            words = tuple(labels) if len(labels) > 1 else words
+            if len(spots) > 1 and len(labels := dict.fromkeys(spot.edge.label for spot in spots)) > 1:
+                words = tuple(labels)
             taken = [spot for spot in spots if spot.edge.reached]
             if taken:
                 number = taken[0].number
