@@ -85,6 +85,41 @@ class Aliased(pydantic.BaseModel, frozen=True):
     kind: str = pydantic.Field("web", serialization_alias="orderKind")
 
 
+class Money:
+    """A type that only a hook can convert."""
+
+
+def test_copy_of_a_value_that_can_no_longer_be_converted_is_refused_by_name():
+    """Each attempt gets copies of accepted values. The error says which value could not be copied, and why."""
+
+    def to_plain(value: object) -> object:
+        raise ValueError("no rate today")
+
+    @step(name="a")
+    def convert(order: object) -> Money:
+        return Money()
+
+    codec = Codec(types=(to_plain, lambda type, plain: Money()))
+    saga = Saga("s", [convert], payload=Money)
+
+    with pytest.raises(PayloadError, match="the payload of saga 's' cannot be journaled: no rate today"):
+        codec.payload(saga, Money())
+    with pytest.raises(PayloadError, match="the result of step 'a' cannot be journaled: no rate today"):
+        codec.result(saga.part("a"), Money())
+
+
+def test_copies_are_new_objects():
+    """A step that changes its payload or a result changes no other step's."""
+    codec = Codec()
+    saga = Saga("s", [step(name="a")(lambda order: None)])
+    given = {"items": [1, None]}
+
+    for copy in (codec.payload(saga, given), codec.result(saga.part("a"), given)):
+        assert copy == given
+        assert copy["items"] is not given["items"]
+    assert codec.payload(saga, None) is codec.result(saga.part("a"), None) is None
+
+
 @pytest.mark.parametrize("given", [{"userName": "ann", "cardToken": "t"}, {"user": "ann", "card": "t"}])
 def test_model_with_aliases_is_kept_by_its_names(given):
     """It is taken by names and by aliases, and comes back equal; what is kept has its names."""

@@ -246,22 +246,29 @@ class Codec:
             return back
         return back if are_equal(ordered, back) else _in_order_of(back, ordered)
 
-    # Values that were accepted earlier
+    # Values that were accepted earlier. Each attempt gets copies, so the text for an error is made only for an error.
 
     def payload(self, saga: Saga, value: Any) -> Any:
         """A copy of an accepted payload, encoded and decoded as the journal does it."""
         if value is None and saga.payload is None:
             return None
-        what = f"the payload of saga {saga.name!r}"
-        return self.decode(self.json(value, what), payload_type(saga), what)
+        type = payload_type(saga)
+        try:
+            return self._decoder(type).decode(self.to_json(value))
+        except Exception:
+            what = f"the payload of saga {saga.name!r}"
+            return self.decode(self.json(value, what), type, what)  # raises an error with the reason
 
     def result(self, part: Part, value: Any) -> Any:
         """A copy of an accepted result, encoded and decoded as the journal does it."""
         type = result_type(part)
         if value is None and (type is Any or type is NoneType):
             return None
-        what = _result_of(part)
-        return self.decode(self.json(value, what), type, what)
+        try:
+            return self._decoder(type).decode(self.to_json(value))
+        except Exception:
+            what = _result_of(part)
+            return self.decode(self.json(value, what), type, what)  # raises an error with the reason
 
     # Values from the journal
 
