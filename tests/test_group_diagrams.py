@@ -9,6 +9,8 @@ from click.testing import CliRunner
 
 from fsm_mediator import Choose, Mediator, Parallel, Saga, StepRejectedError, step
 from fsm_mediator.cli.commands import cli
+from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.history import frame_of, frames_of, number_of_records
 from fsm_mediator.diagram.layout.detail import detail_layout
 from tests.test_diagrams import overlaps, part
 
@@ -147,6 +149,16 @@ def test_frames_go_through_the_records_of_all_branches_and_nothing_moves(failed)
     assert count(frames[-1]) == count(diagram)
     layouts = [detail_layout(frame.picture) for frame in frames]
     assert all(layout.boxes == layouts[0].boxes for layout in layouts)
+
+
+def test_one_frame_is_the_same_as_in_all_frames(failed):
+    """A page that shows a run after its n-th record draws the n-th frame, without the others."""
+    run = failed.diagram("o-1").run
+    frames = frames_of(run)
+
+    assert number_of_records(run) == len(frames) - 1
+    for number, frame in enumerate(frames):
+        assert Diagram(saga, frame_of(run, number)).to_dot() == Diagram(saga, frame).to_dot()
 
 
 def test_branches_are_drawn_from_the_command_line_as_well(tmp_path, monkeypatch):

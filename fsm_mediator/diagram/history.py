@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -92,18 +92,45 @@ def frames_of(run: Run) -> list[Run]:
 
     Records of the run and of all its branches count, in the order of their times.
     """
-    entries = sorted(_entries(run, ()), key=lambda each: (each[0], len(each[1])))
+    entries = _in_time_order(run)
     frames = []
     taken: Counter[_Place] = Counter()
-    for number, (_, place, latest) in enumerate([(0.0, (), None), *entries]):
-        if latest is not None:
-            taken[place] += 1
-        frame = run if number == len(entries) else _as_of(run, (), taken)
-        frames.append(attrs.evolve(frame, number=number, total=len(entries), latest=latest))
+    for number in range(len(entries) + 1):
+        if number:
+            taken[entries[number - 1][1]] += 1
+        frames.append(_frame(run, entries, number, taken))
     return frames
 
 
-def _entries(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
+def number_of_records(run: Run) -> int:
+    """The number of records of *run* and of all its branches."""
+    return len(run.records) + sum(map(number_of_records, (run.branches or {}).values()))
+
+
+def frame_of(run: Run, number: int) -> Run:
+    """The frame of *run* after *number* of its records, the same as ``frames_of(run)[number]``.
+
+    The time for all frames grows with the square of the number of branches: 200 branches take about a second.
+    """
+    entries = _in_time_order(run)
+    return _frame(run, entries, number, Counter(place for _, place, _ in entries[:number]))
+
+
+_Entry = tuple[float, _Place, Record]
+"""A record with its time, and the place that it belongs to."""
+
+
+def _in_time_order(run: Run) -> list[_Entry]:
+    return sorted(_entries(run, ()), key=lambda each: (each[0], len(each[1])))
+
+
+def _frame(run: Run, entries: Sequence[_Entry], number: int, taken: Mapping[_Place, int]) -> Run:
+    frame = run if number == len(entries) else _as_of(run, (), taken)
+    latest = entries[number - 1][2] if number else None
+    return attrs.evolve(frame, number=number, total=len(entries), latest=latest)
+
+
+def _entries(run: Run, place: _Place) -> Iterator[_Entry]:
     for record in run.records:
         yield record.at, place, record
     for name, branch in (run.branches or {}).items():

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.history import frame_of, number_of_records
 from fsm_mediator.diagram.picture import STEPS, View
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, RefusedError, UnknownSagaError
 from fsm_mediator.ids import is_branch
@@ -207,11 +208,11 @@ class Pages:
             way = await run_in_threadpool(run_of, reader.journal, entry, reader.hidden)
         except JournalError:
             return None, 0
+        last = number_of_records(way)
+        if at.isdecimal() and len(at) < 10:
+            way = await run_in_threadpool(frame_of, way, min(int(at), last))
         diagram = Diagram(saga, way, view=view, theme="auto")
-        frames = await run_in_threadpool(diagram.frames)
-        last = len(frames) - 1
-        shown = frames[min(int(at), last)] if at.isdecimal() and len(at) < 10 else diagram
-        return await run_in_threadpool(functools.partial(inline_svg, shown, ids=True)), last
+        return await run_in_threadpool(functools.partial(inline_svg, diagram, ids=True)), last
 
     async def stuck(self, _request: Request) -> Page:
         """The page with the executions that wait for a person, grouped by saga, step and error type."""
