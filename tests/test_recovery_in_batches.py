@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import JournalError, Mediator, NotHappened, Retry, Saga, SQLiteJournal
+from fsm_mediator import JournalError, Mediator, MediatorClosedError, NotHappened, Retry, Saga, SQLiteJournal
 from fsm_mediator.journal.optional import many_of
 from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.mediator import recovering
@@ -446,6 +447,21 @@ def test_crashed_execution_with_a_long_wait_is_parked(drive, sqlite):
 
     assert outcome.state == "retrying.a"
     assert found(sqlite, "x").driver is None
+
+
+def test_closing_during_recovery_releases_every_execution(drive, sqlite):
+    """Those that wait for their next attempt have no owner afterwards. Recovery returns their states so far."""
+    saga = Saga("s", [World().step("a", retry=LATER)])
+    interrupt(sqlite, saga, *"xyz")
+    mediator = drive(saga, journal=sqlite)
+    result = in_thread(mediator.recover)
+    eventually(lambda: {found(sqlite, name).state for name in "xyz"} == {"retrying.a"})
+
+    mediator.close()
+
+    with contextlib.suppress(MediatorClosedError):
+        assert {outcome.state for outcome in result()} == {"retrying.a"}
+    eventually(lambda: held(sqlite) == [])
 
 
 def test_executions_that_must_be_claimed_alone_are_left_out_of_a_batch(sqlite):
