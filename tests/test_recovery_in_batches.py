@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -9,18 +10,20 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from fsm_mediator import JournalError, Mediator, Retry, Saga, SQLiteJournal
+from fsm_mediator import JournalError, Mediator, MediatorClosedError, NotHappened, Retry, Saga, SQLiteJournal
 from fsm_mediator.journal.optional import many_of
 from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.mediator import recovering
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.claiming import claim_all
+from fsm_mediator.mediator.ownership import AbandonedCall
 from fsm_mediator.mediator.recovering import journal_crashes
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from tests.commits import OTHER, Clock, connections_of, found, going_on, opening, statements, two_drivers
-from tests.drivers import Flaky, World, core_of, eventually, in_thread
+from tests.drivers import ONCE, Flaky, MortalRuntime, World, core_of, eventually, in_thread
 from tests.test_claims import accept, held
 from tests.test_daemon import daemon_of
 from tests.test_verbs import dead_driver
@@ -38,12 +41,12 @@ def sqlite(tmp_path) -> Iterator[SQLiteJournal]:
         yield journal
 
 
-def interrupt(journal: Any, saga: Saga, *names: str) -> None:
+def interrupt(journal: Any, saga: Saga, *names: str, deadline_at: float | None = None) -> None:
     """Leave executions as a process leaves them that dies while their first step runs."""
     gone, at, first = dead_driver(), time.time(), f"executing.{saga.parts[0].path}"
     journal.enlist(gone)
     for name in names:
-        opened = Acceptance(name, saga.name, saga.version, saga.fingerprint, None, at)
+        opened = Acceptance(name, saga.name, saga.version, saga.fingerprint, 1, at, deadline_at)
         began = Record(name, saga.name, 1, "start", "pending", first, at)
         journal.write(Commit(name, (began,), gone.id, acceptance=opened))
 
@@ -55,7 +58,9 @@ class Watched(Flaky):
         super().__init__(inner)
         self.claims: list[int] = []
         self.crashes: list[int] = []
+        self.batches = 0
         self.counts: list[Recoveries | None] = []
+        self.later_counts: list[Recoveries | None] = []
         self.alone: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -74,8 +79,17 @@ class Watched(Flaky):
         self.claims.append(len(saga_ids))
         return self.inner.claim_all(saga_ids, driver_id)
 
+    def write(self, commit: Commit) -> Any:
+        """Write it, and note the count of recoveries that it changes."""
+        if any(record.event == "retry_due" for record in commit.records):
+            self.later_counts.append(commit.recoveries)
+        return self.inner.write(commit)
+
     def write_all(self, commits: Any) -> Any:
         """Write them, and note how many of them are crashes."""
+        self.batches += 1
+        retries = [each for each in commits if any(record.event == "retry_due" for record in each.records)]
+        self.later_counts += [each.recoveries for each in retries]
         crashes = [each for each in commits if any(record.event == "errored" for record in each.records)]
         if crashes:
             self.crashes.append(len(crashes))
@@ -99,6 +113,7 @@ def test_many_executions_are_claimed_and_their_crashes_journaled_in_few_commits(
     assert watched.claims == [8, 16, 32, 64, 128, 52]
     assert watched.crashes == watched.claims
     assert watched.counts == [Recoveries(1, 0)] * 300
+    assert watched.later_counts == [None] * 300
     assert watched.alone == []
     assert sorted(world.calls) == ["a"] * 300 + ["b"] * 300
     assert [each.event for each in seen if each.saga_id == "o-123"] == ["errored", "retry_due", "executed", "executed"]
@@ -197,10 +212,11 @@ def test_crash_is_counted_although_the_execution_waited_for_a_worker(sqlite, mon
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "lost"])
 @pytest.mark.parametrize("method", ["find_all", "claim_all", "records_of_all", "write_all"])
 def test_failure_of_a_batch_harms_no_execution(sqlite, method, lost):
-    """The journal fails once, before or after it did its work: all executions are recovered, each attempted once."""
+    """The journal fails once, before or after it did its work: all executions are recovered, and no item is lost."""
     world = World()
     saga = Saga("s", [world.step("a", retry=SOON)])
     interrupt(sqlite, saga, *"xyz")
+    assert sqlite.post("z", InboxItem("cancel"))
 
     class Failing(Flaky):
         def __getattr__(self, name: str) -> Any:
@@ -221,8 +237,8 @@ def test_failure_of_a_batch_harms_no_execution(sqlite, method, lost):
         outcomes = mediator.recover()
 
     assert journal.failed == 1
-    assert [(outcome.saga_id, outcome.state) for outcome in outcomes] == [(name, "succeeded") for name in "xyz"]
-    assert world.calls == ["a"] * 3
+    assert [outcome.state for outcome in outcomes] == ["succeeded", "succeeded", "failed"]
+    assert sorted(world.calls) == ["a", "a", "undo a"]
 
 
 @pytest.mark.parametrize("method", ["find_all", "claim_all", "records_of_all", "write_all"])
@@ -257,12 +273,12 @@ def test_interrupted_recovery_leaves_nothing_that_the_next_one_does_not_find(sql
 def test_damaged_and_unknown_executions_do_not_harm_their_batch(drive, sqlite, caplog):
     """The others are recovered. One that no saga can drive is not claimed, so that its next driver sees its crash."""
     world = World()
-    saga, gone = Saga("s", [world.step("a", retry=SOON)]), Saga("gone", [World().step("a")])
-    interrupt(sqlite, saga, "one", "bad", "two")
+    saga, gone = Saga("s", [world.step("a", retry=SOON)], payload=int), Saga("gone", [World().step("a")])
+    interrupt(sqlite, saga, "one", "bad", "worse", "two")
     interrupt(sqlite, gone, "other")
-    with statements(sqlite):
-        cursor = connections_of(sqlite).writer()
-        cursor.execute("UPDATE records SET details = '{' WHERE seq = 1 AND execution = 2")
+    cursor = connections_of(sqlite).writer()
+    cursor.execute("UPDATE records SET details = '{' WHERE seq = 1 AND execution = 2")
+    cursor.execute("""UPDATE records SET details = '{"value":"no number"}' WHERE seq = 0 AND execution = 3""")
     before = found(sqlite, "other")
 
     with caplog.at_level(logging.ERROR, "fsm_mediator"):
@@ -273,20 +289,58 @@ def test_damaged_and_unknown_executions_do_not_harm_their_batch(drive, sqlite, c
     assert world.calls == ["a"] * 2
     text = "\n".join(caplog.messages)
     assert "'bad' is left in its current state" in text
+    assert "'worse' is left in its current state" in text
     assert "'other' is left in its current state" in text
 
 
-def test_item_that_came_before_the_claim_is_seen(drive, sqlite):
-    """An execution with a cancel in its inbox is not attempted again, although it is claimed with others."""
+class Cancelling(Flaky):
+    """A journal in which an execution is cancelled just before the first call of a method."""
+
+    heartbeat = None  # no heartbeat finds the item
+
+    def __init__(self, inner: Any, method: str) -> None:
+        super().__init__(inner)
+        self.method = method
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self.inner, name)
+        if name != self.method or self.failed:
+            return attribute
+
+        def call(*arguments: Any) -> Any:
+            self.failed += 1
+            assert self.inner.post("x", InboxItem("cancel"))
+            return attribute(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("method", ["claimable", "find_all", "claim_all", "records_of_all", "write_all"])
+def test_item_that_comes_during_recovery_is_seen_at_once(drive, sqlite, method):
+    """A cancelled execution does not first wait for its next attempt."""
     world = World()
-    saga = Saga("s", [world.step("a", retry=SOON)])
-    interrupt(sqlite, saga, *"xyz")
-    assert sqlite.post("y", InboxItem("cancel"))
+    saga = Saga("s", [world.step("a", retry=LATER)])
+    interrupt(sqlite, saga, "x")
+    mediator = drive(saga, journal=Cancelling(sqlite, method))
 
-    outcomes = drive(saga, journal=sqlite).recover()
+    (outcome,) = mediator.recover()
 
-    assert [outcome.state for outcome in outcomes] == ["succeeded", "failed", "succeeded"]
-    assert sorted(world.calls) == ["a", "a", "undo a"]
+    assert outcome.failed
+    assert world.calls == ["undo a"]
+
+
+@pytest.mark.parametrize("most", [2, 1000])
+def test_undrivable_executions_are_not_all_tried_and_logged(drive, sqlite, monkeypatch, caplog, most):
+    """As soon as one has failed, the others of the same definition are skipped."""
+    for name in ("LISTED", "UNDER_WAY"):
+        monkeypatch.setattr(recovering, name, most)
+    gone = Saga("gone", [World().step("other")])
+    interrupt(sqlite, gone, *(f"g-{number}" for number in range(12)))
+
+    with caplog.at_level(logging.ERROR, "fsm_mediator"):
+        assert drive(Saga("s", [World().step("a")]), journal=sqlite).recover() == []
+
+    assert len(caplog.messages) == min(most, 12)
 
 
 def test_long_backlog_is_recovered_in_the_order_of_its_executions(drive, sqlite, monkeypatch):
@@ -322,6 +376,136 @@ def test_hooked_mediator_reports_each_recovery_before_its_records(drive, sqlite)
     drive(saga, journal=sqlite, observers=[Listener()]).recover()
 
     assert heard == ["recovered", "errored", "retry_due", "executed", "settled"]
+
+
+class OneByOne(Flaky):
+    """A journal that cannot claim many executions together."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "claim_all":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+class IndirectRuntime(MortalRuntime):
+    """A runtime that must write every commit itself, as a test that simulates crashes does."""
+
+    direct = False
+
+
+@pytest.mark.parametrize(
+    ("of_step", "of_mediator"),
+    [
+        ({}, {"limits": {"a": 1}}),
+        ({}, {"sleep": lambda seconds: None}),
+        ({}, {"_runtime": IndirectRuntime}),
+        ({"probe": lambda *_: NotHappened()}, {}),
+        ({"repeatable": False}, {}),
+        ({"retry": ONCE}, {}),
+    ],
+    ids=["limit", "sleep", "another runtime", "probe", "not repeatable", "last attempt"],
+)
+def test_crash_that_a_batch_cannot_journal_is_journaled_as_if_alone(tmp_path, drive, of_step, of_mediator):
+    """The execution has the same records, and its steps are called as often."""
+    results: list[Any] = []
+    for kind in (Watched, OneByOne):
+        world = World()
+        saga = Saga("s", [world.step("a", **{"retry": SOON, **of_step})])
+        with closing(SQLiteJournal(tmp_path / f"{kind.__name__}.db", durability="normal")) as inner:
+            interrupt(inner, saga, "x", "y")
+            journal: Any = kind(inner)
+            mediator = drive(saga, journal=journal, **of_mediator)
+            outcomes = mediator.recover()
+            mediator.close()
+            history = [[(each.event, each.attempt) for each in outcome.history] for outcome in outcomes]
+            if kind is Watched:
+                assert drive.is_async or not journal.batches  # an event loop writes all its commits in batches
+                assert journal.alone == []
+            results.append((history, sorted(world.calls), found(inner, "x").recoveries))
+
+    assert results[0] == results[1]
+
+
+def test_deadline_that_has_passed_ends_a_crashed_execution_at_once(drive, sqlite):
+    """It does not first wait for an attempt that will never begin."""
+    world = World()
+    saga = Saga("s", [world.step("a", retry=LATER)])
+    interrupt(sqlite, saga, "x", deadline_at=time.time() - 1.0)
+
+    (outcome,) = drive(saga, journal=sqlite).recover()
+
+    assert outcome.failed
+    assert world.calls == ["undo a"]
+
+
+def test_crashed_execution_with_a_long_wait_is_parked(drive, sqlite):
+    """Recovery does not wait for its next attempt, and no driver owns it meanwhile."""
+    saga = Saga("s", [World().step("a", retry=LATER)])
+    interrupt(sqlite, saga, "x")
+
+    (outcome,) = drive(saga, journal=sqlite, park_after=60.0).recover()
+
+    assert outcome.state == "retrying.a"
+    assert found(sqlite, "x").driver is None
+
+
+def test_closing_during_recovery_releases_every_execution(drive, sqlite):
+    """Those that wait for their next attempt have no owner afterwards. Recovery returns their states so far."""
+    saga = Saga("s", [World().step("a", retry=LATER)])
+    interrupt(sqlite, saga, *"xyz")
+    mediator = drive(saga, journal=sqlite)
+    result = in_thread(mediator.recover)
+    eventually(lambda: {found(sqlite, name).state for name in "xyz"} == {"retrying.a"})
+
+    mediator.close()
+
+    with contextlib.suppress(MediatorClosedError):
+        assert {outcome.state for outcome in result()} == {"retrying.a"}
+    eventually(lambda: held(sqlite) == [])
+
+
+def test_executions_that_must_be_claimed_alone_are_left_out_of_a_batch(sqlite):
+    """One has ended, one belongs to this driver already, and the abandoned attempt of one still runs."""
+    saga = Saga("s", [World().step("a", retry=SOON)])
+    interrupt(sqlite, saga, "owned", "abandoned")
+    with closing(Mediator(saga, journal=sqlite)) as mediator:
+        core = core_of(mediator)
+        run_blocking(core.open)
+        mediator.run("s", 1, saga_id="ended")
+        assert sqlite.claim("owned", core.driver.id) is not None
+        unused: Any = None
+        core.owned.abandoned["abandoned"] = AbandonedCall(unused, unused)
+        before = list(sqlite.entries())
+        reserved = [ActiveExecution(name, background=True) for name in ("ended", "owned", "abandoned")]
+        assert all(map(core.try_reserve, reserved))
+
+        claim_all(core.owned, reserved)
+        core.owned.abandoned.clear()
+        for active in reserved:
+            core.owned.finish(active)
+
+        assert [(active.epoch, active.claimed) for active in reserved] == [(0, None)] * 3
+        assert list(sqlite.entries()) == before
+
+
+def test_execution_that_ended_meanwhile_is_released(sqlite):
+    """Another driver ended it between the look at it and the claim. The claim is in vain, and leaves no owner."""
+    saga = Saga("s", [World().step("a", retry=SOON)])
+
+    class Late(Flaky):
+        def find_all(self, saga_ids: Any) -> Any:
+            return {name: replace(entry, state="executing.a") for name, entry in self.inner.find_all(saga_ids).items()}
+
+    with closing(Mediator(saga, journal=Late(sqlite))) as mediator:
+        mediator.run("s", 1, saga_id="x")
+        active = ActiveExecution("x", background=True)
+        assert core_of(mediator).try_reserve(active)
+
+        claim_all(core_of(mediator).owned, [active])
+
+        assert (active.epoch, active.claimed) == (0, None)
+        assert found(sqlite, "x").driver is None
+        core_of(mediator).owned.finish(active)
 
 
 def test_daemon_reads_the_records_of_its_claims_together(drive, sqlite):

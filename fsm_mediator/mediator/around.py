@@ -285,7 +285,6 @@ def _carrier_of_last(history: Sequence[Record]) -> dict[str, str] | None:
 class AroundDriver(ExecutionDriver):
     """An `ExecutionDriver` that enters hooks around each attempt, and sends notices."""
 
-    noticed = True
     owned: NoticedExecutions
     owned_type: type[OwnedExecutions] = NoticedExecutions
 

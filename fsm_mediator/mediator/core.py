@@ -70,12 +70,11 @@ class Core:
         setbacks: Counts the failures to drive each execution in the background.
         owned: The executions that this driver owns.
         closed: Whether the mediator accepts no new work.
-        noticed: Whether listeners get a notice when driving begins or ends, so that every commit is written by `drive`.
+        direct: Whether executions may take fast paths, which ask for no slots, call no hooks and send no notices.
         membership: The registration of the driver in the journal.
         patience: When `close` stops waiting for executions, in seconds since the epoch.
     """
 
-    noticed = False
     owned_type: type[OwnedExecutions] = OwnedExecutions
     around: tuple[Any, ...] = ()
 
@@ -119,7 +118,6 @@ class Core:
             limited=self.limits is not None,
             max_recoveries=max_recoveries,
         )
-        # The fast paths do not ask for slots, so they cannot keep limits.
         self.direct: bool = self.limits is None and self.runtime.direct
         plain = self.direct and type(self.journal) is MemoryJournal and not encodes
         self.memory: Any = self.journal if plain else None

@@ -169,11 +169,7 @@ async def journal_crashes(core: ExecutionDriver, claimed: Sequence[ActiveExecuti
     """
     crashed: list[tuple[ActiveExecution, list[Record]]] = []
     left: list[ActiveExecution] = []
-    alike = (
-        core.runtime.direct
-        and core.limits is None
-        and not (core.noticed or core.runtime.sleeps or core.owned.holds.any)
-    )
+    alike = core.direct and not core.runtime.sleeps
     at = core.clock()
     for active in claimed:
         if alike and active.epoch and _will_wait(active, core.park_after):
@@ -216,7 +212,6 @@ def _will_wait(active: ActiveExecution, park_after: float) -> bool:
     return (
         effect.part.repeatable
         and effect.part.probe is None
-        and execution.deadline_at is None
         and not (active.called or active.stopping or execution.decides_next)
         and policy.allows(attempt)
         and policy.wait(attempt) > 0
