@@ -310,3 +310,44 @@ def test_forked_child_opens_its_own_journal_and_leaves_the_parents_alone(tmp_pat
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "all well\n", done.stderr
     assert done.stderr == ""
+
+
+FORKING_STEP = """
+    import logging, os, sys
+    from fsm_mediator import Mediator, Saga, SQLiteJournal, step
+
+    reads, writes = os.pipe()
+
+    class Leave(logging.Handler):
+        def emit(self, record):
+            os.write(writes, record.getMessage().encode())
+            os._exit(0)
+
+    @step
+    def a(payload):
+        child = os.fork()
+        if child == 0:
+            logging.getLogger("fsm_mediator").addHandler(Leave())
+        else:
+            os.waitpid(child, 0)
+
+    @step
+    def b(payload):
+        if parent != os.getpid():
+            os.write(writes, b"the child called b")
+            os._exit(0)
+
+    parent = os.getpid()
+    mediator = Mediator(Saga("s", [a, b]), journal=SQLiteJournal(sys.argv[1]))
+    outcome = mediator.run("s", 1, saga_id="o-1")
+    print(outcome.succeeded, os.read(reads, 1000).decode())
+"""
+
+
+def test_child_that_returns_from_the_step_that_forked_it_attempts_no_further_step(tmp_path):
+    """If a step forks and the child also returns from the step, only the parent continues the saga."""
+    command = [sys.executable, "-c", textwrap.dedent(FORKING_STEP), tmp_path / "sagas.db"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("True execution 'o-1': "), done.stdout + done.stderr
+    assert "nothing was written" in done.stdout

@@ -56,7 +56,7 @@ class ForwardDriver(WaitingDriver):
         """
         execution, observers, clock, holds = active.execution, self.observers, self.clock, self.owned.holds
         runtime, acceptance, encoding = self.runtime, execution.acceptance, execution.encoding
-        saga_id, driver, epoch, inline = active.saga_id, self.driver.id, active.epoch, self.runtime.inline
+        saga_id, epoch, inline = active.saga_id, active.epoch, runtime.inline
         opening = acceptance if opens else None
         answer: Answer | None = None
         leaving: BaseException | None = None
@@ -69,7 +69,9 @@ class ForwardDriver(WaitingDriver):
                 ends = effect is None and acceptance.parent is None
                 if record.error is not None or not (callback or ends) or active.stopping or holds.restricts:
                     return [record], leaving
-                commit = Commit(saga_id, (record,), driver, epoch, held=not ends, awaits=ends, acceptance=opening)
+                # Read each time: a step may fork, and the child is another driver, which must be refused.
+                me = self.driver.id
+                commit = Commit(saga_id, (record,), me, epoch, held=not ends, awaits=ends, acceptance=opening)
                 mail = await self.write(commit)
                 opening = None
                 if observers:
