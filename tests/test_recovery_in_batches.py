@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import JournalError, Mediator, MediatorClosedError, NotHappened, Retry, Saga, SQLiteJournal
+from fsm_mediator import JournalError, Mediator, MediatorClosedError, NotHappened, Retry, Saga, Sleep, SQLiteJournal
 from fsm_mediator.journal.optional import many_of
 from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.mediator import recovering
@@ -327,6 +327,37 @@ def test_item_that_comes_during_recovery_is_seen_at_once(drive, sqlite, method):
 
     assert outcome.failed
     assert world.calls == ["undo a"]
+
+
+def test_item_that_comes_during_recovery_is_seen_although_the_first_read_of_the_inbox_fails(drive, sqlite):
+    """My cancel of a sleeping execution comes while the recovery loads it, and the journal then fails once."""
+    gone, at = dead_driver(), time.time()
+    saga = Saga("s", [Sleep("nap", 1000.0), World().step("a")])
+    sqlite.enlist(gone)
+    opened = Acceptance("x", "s", saga.version, saga.fingerprint, 1, at)
+    slept = Record("x", "s", 1, "start", "pending", "waiting.nap", at, due_at=at + 1000.0)
+    sqlite.write(Commit("x", (slept,), gone.id, acceptance=opened))
+
+    class Failing(Cancelling):
+        def records_of_all(self, saga_ids: Any) -> Any:
+            """Read the records. Meanwhile, another thread of this process cancels the execution."""
+            assert self.inner.post("x", InboxItem("cancel"))
+            core_of(mediator).notify("x")
+            return self.inner.records_of_all(saga_ids)
+
+        def inbox(self, saga_id: str) -> Any:
+            """Fail once."""
+            self.failed += 1
+            if self.failed == 1:
+                raise JournalError("the disk is busy")
+            return self.inner.inbox(saga_id)
+
+    mediator = drive(saga, journal=Failing(sqlite, ""), park_after=FOREVER)
+
+    result = in_thread(mediator.recover)
+
+    eventually(lambda: sqlite.records("x")[-1].target == "failed")
+    assert [outcome.state for outcome in result()] == ["failed"]
 
 
 @pytest.mark.parametrize("most", [2, 1000])

@@ -94,3 +94,4 @@ def _load(owned: OwnedExecutions, active: ActiveExecution, claimed: Entry, recor
     except Exception as error:
         logger.debug("execution %r could not be loaded, and is loaded again", active.saga_id, exc_info=error)
         active.epoch, active.claimed, active.inbox = 0, claimed, UNREAD
+        active.called = True  # *claimed* does not know the items that came later, which `load` may not have read
