@@ -53,15 +53,17 @@ class Failure:
             failure.message = str(error)
         except Exception as broken:
             failure.message = f"<its __str__ raised {broken.__class__.__name__}>"
-        failure.exception, failure._type, failure._traceback = error, None, None
+        failure.exception = error
+        failure._type = failure._traceback = None
         return failure
 
     @property
     def type(self) -> str:
         """The name of the exception's type, with its module unless the module is ``builtins``."""
         if self._type is None:
-            cls = self.exception.__class__
-            self._type = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+            kind = self.exception.__class__
+            name = kind.__qualname__
+            self._type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
         return self._type
 
     @property

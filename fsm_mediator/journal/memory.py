@@ -185,8 +185,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         """
         row = Row(acceptance, records, driver, shared=True)
         with self._lock:
-            if driver not in self._drivers:
-                self._check_driver(driver)  # raises the error
+            self._check_driver(driver)
             saga_id, digests = acceptance.saga_id, self._table.forgotten.digests
             if saga_id in self._rows or (digests and hash(saga_id) in digests):
                 return None
