@@ -95,7 +95,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
         """
         try:
             # A float, because the power of an int would become huge and slow if the number of attempts has no limit.
-            wait = self.wait_initial * self.wait_exp_base ** (attempt - 1.0)
+            wait = self.wait_initial * float(self.wait_exp_base) ** (attempt - 1)
         except OverflowError:
             wait = self.wait_max if self.wait_initial else 0.0
         return min(wait, self.wait_max) + self.wait_jitter * chance

@@ -121,13 +121,13 @@ def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chanc
         if isinstance(answer, Crashed) and answer.too_often:
             return _poisoned(data, part, "exhausted", doubt=True)
     policy = part.retry
-    error, doubt, again, special = _judge(data, part, answer, policy)
+    error, doubt, again = _judge(data, part, answer, policy)
     failure = Failure.of(error)
     doubted = data.doubt or doubt
     due_at = None
     if again and policy.allows(data.attempt):
         wait = policy.wait(data.attempt, chance)
-        due_at = at + (wait_after(error, wait) if special else wait)
+        due_at = at + (wait_after(error, wait) if isinstance(error, SPECIAL) else wait)
     again = due_at is not None and (not doubted or part.repeatable)
     if part.probe is not None and (doubt or (doubted and not again)):
         return Decision("unsure", None, failure, True, due_at)
@@ -340,22 +340,16 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
 # Helpers of several rules.
 
 
-def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool, bool]:
-    """The error of an attempt at *part*, and what follows from it.
-
-    Returns whether the attempt is in doubt, whether *policy* repeats the attempt, and whether the error is `SPECIAL`.
-    """
-    if not isinstance(answer, Raised):
-        return _error_of(data, answer, _attempt_of(data, part)), True, True, False
-    error = answer.error
-    if not isinstance(error, SPECIAL):
-        if isinstance(error, Exception):
-            again = policy.on is Exception or policy.covers(error)  # mostly without a call
-            return error, isinstance(error, part.in_doubt_on) and leaves_doubt(part, error), again, False
-        return error, leaves_doubt(part, error), is_worth_retrying(policy, error), False
-    if isinstance(error, ResultRefusedError):  # the step had its effect, and another attempt would return the same
-        return error, True, False, True
-    return error, leaves_doubt(part, error), is_worth_retrying(policy, error), True
+def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:
+    """The error of an attempt at *part*, whether the attempt is in doubt, and whether *policy* repeats the attempt."""
+    if isinstance(answer, Raised):
+        error = answer.error
+        if isinstance(error, Exception) and not isinstance(error, SPECIAL):
+            return error, isinstance(error, part.in_doubt_on) and leaves_doubt(part, error), policy.covers(error)
+        if isinstance(error, ResultRefusedError):  # the step had its effect, and another attempt would return the same
+            return error, True, False
+        return error, leaves_doubt(part, error), is_worth_retrying(policy, error)
+    return _error_of(data, answer, _attempt_of(data, part)), True, True
 
 
 def _attempt_of(data: ExecutionData, part: Part) -> str:

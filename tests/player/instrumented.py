@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -135,10 +136,11 @@ class RecordingRuntime:
         """As `Runtime.submit`; an error that ends the driver is reported."""
 
         async def watched() -> None:
-            active = work.args[0]
             await work()
-            if isinstance(active.error, MediatorError) and not isinstance(active.error, LeaseLostError):
-                self._replay.role(active.saga_id).fails(active.error)
+            active = work.args[0] if isinstance(work, functools.partial) else None  # otherwise it drives nothing
+            error = None if active is None else active.error
+            if active is not None and isinstance(error, MediatorError) and not isinstance(error, LeaseLostError):
+                self._replay.role(active.saga_id).fails(error)
             self._replay.changed()
 
         self._inner.submit(watched, context, never_ran)
