@@ -20,7 +20,7 @@ from fsm_mediator.error_types import DefinitionChangedError, IllegalRecordError,
 from fsm_mediator.execution import rules
 from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.execution.data import STEP, ExecutionData
-from fsm_mediator.execution.rules import RULES, Decision
+from fsm_mediator.execution.rules import Decision
 from fsm_mediator.ids import branch_id
 from fsm_mediator.machine.parts import GROUPS, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
@@ -123,7 +123,7 @@ class Execution(ExecutionData):
             RefusedError: The answer does not fit the state. The execution has not changed.
         """
         phase, part = self.places[self.state]
-        decision = RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # the rule of pending needs no part
+        decision = rules.RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # the rule of pending needs no part
         if decision is None:
             return None
         event = decision.event
