@@ -7,11 +7,12 @@ the batch is released, because another process may have free workers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Final
 
-from fsm_mediator.errors import JournalError
+from fsm_mediator.errors import JournalError, MediatorClosedError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.mediator.active import UNREAD, ActiveExecution
 from fsm_mediator.mediator.claiming import claim_all
@@ -71,7 +72,8 @@ class _Recovery:
             new = [saga_id for saga_id in found if saga_id not in self._seen]
             if new:
                 self._seen.update(dict.fromkeys(new))
-                await self._drive_all(new)
+                with contextlib.suppress(MediatorClosedError):  # closing has released the executions of the batch
+                    await self._drive_all(new)
             elif len(found) >= limit:
                 limit += LISTED  # all of these were seen before, so that there may be others after them
             elif self._running:
