@@ -18,7 +18,7 @@ from fsm_mediator.mediator import recovering
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.claiming import claim_all
 from fsm_mediator.mediator.ownership import AbandonedCall
-from fsm_mediator.mediator.recovering import journal_crashes
+from fsm_mediator.mediator.recovering import _Recovery, journal_crashes
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from tests.commits import OTHER, Clock, connections_of, found, going_on, opening, statements, two_drivers
@@ -182,6 +182,22 @@ def test_recovery_with_busy_workers_leaves_the_rest_to_other_processes(sqlite, m
 
     assert [outcome.saga_id for outcome in mine] == ["x"]
     assert world.calls == ["a"] * 3
+
+
+def test_busy_recovery_does_not_release_executions_that_wait_for_a_timer(sqlite):
+    """They have been driven already, and need no worker until their time comes."""
+    saga = Saga("s", [Sleep("nap", 1000.0), World().step("a")])
+    with closing(Mediator(saga, journal=sqlite, park_after=FOREVER, close_grace=0.0)) as mediator:
+        mediator.start("s", 1, saga_id="x")
+        core = core_of(mediator)
+        active = core.owned.active["x"]
+        eventually(lambda: active.wait.timer is not None)
+        before = found(sqlite, "x")
+
+        run_blocking(_Recovery(core)._give_back, [active])
+
+        assert found(sqlite, "x") == before
+        assert active.wait.timer is not None
 
 
 def test_crash_is_counted_although_the_execution_waited_for_a_worker(sqlite, monkeypatch):

@@ -135,6 +135,8 @@ class _Recovery:
         core = self._core
         for active in claimed:
             orphaned = active.orphaned if active.claimed is None else active.claimed.abandoned
+            if active.wait.until is not None:
+                continue  # a worker has driven it, and it waits for a timer or a slot
             if (active.epoch or active.claimed) and not orphaned and core.try_take(active):
                 try:
                     await core.runtime.in_thread(core.owned.release, active.saga_id)
