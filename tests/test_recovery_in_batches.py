@@ -200,6 +200,46 @@ def test_busy_recovery_does_not_release_executions_that_wait_for_a_timer(sqlite)
         assert active.wait.timer is not None
 
 
+def test_outcome_of_an_execution_that_ends_while_recovery_counts_is_returned(sqlite):
+    """It ends just after the recovery has seen that it still runs: its outcome is in a later count."""
+    saga = Saga("s", [World().step("a")])
+
+    class Ending(ActiveExecution):
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name == "finished" and not value:
+                core.owned.finish(self, ended)
+            return value
+
+    with closing(Mediator(saga, journal=sqlite)) as mediator:
+        ended, core = mediator.run("s", 1, saga_id="x"), core_of(mediator)
+        recovery = _Recovery(core)
+        recovery._running = [Ending("x")]
+
+        run_blocking(recovery._wait_until_left, 1)
+        run_blocking(recovery._wait_until_left, 0)
+
+        assert recovery._outcomes == {"x": ended}
+
+
+def test_end_of_an_execution_is_announced_after_its_outcome_and_its_error(sqlite):
+    """A thread that sees that an execution is finished can read how."""
+    seen: list[tuple[Any, Any]] = []
+    fault = JournalError("the disk is full")
+
+    class Watching(ActiveExecution):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "finished":
+                seen.append((self.outcome, self.error))
+
+    with closing(Mediator(Saga("s", [World().step("a")]), journal=sqlite)) as mediator:
+        ended = mediator.run("s", 1)
+        core_of(mediator).owned.finish(Watching("x"), ended, fault)
+
+    assert seen == [(ended, fault)]
+
+
 def test_crash_is_counted_although_the_execution_waited_for_a_worker(sqlite, monkeypatch):
     """An execution of a dead driver is not released while it waits: its next owner would not see the crash."""
     monkeypatch.setattr(recovering, "QUICK", 0.0)

@@ -153,8 +153,10 @@ class _Recovery:
         for active in reversed(running[: max(0, len(running) - most)]):
             if not active.finished:
                 await core.is_finished(active, None)
-        finished = [active for active in running if active.finished]
-        self._running = [active for active in running if not active.finished]
+        finished: list[ActiveExecution] = []
+        self._running = []
+        for active in running:  # each is asked only once, because it may finish at this moment
+            (finished if active.finished else self._running).append(active)
         for active in finished:
             if active.outcome is not None:
                 self._outcomes[active.saga_id] = active.outcome
