@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import JournalError, Mediator, NotHappened, Retry, Saga, Sleep, SQLiteJournal
+from fsm_mediator import AsyncMediator, JournalError, Mediator, NotHappened, Retry, Saga, Sleep, SQLiteJournal
 from fsm_mediator.journal.optional import many_of, owned_by
 from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.mediator import recovering
@@ -547,6 +548,22 @@ def test_closing_during_recovery_releases_every_execution(drive, sqlite):
 
     assert {outcome.state for outcome in result()} <= {"retrying.a"}
     eventually(lambda: held(sqlite) == [])
+
+
+def test_end_of_the_event_loop_releases_the_executions_of_a_recovery(sqlite):
+    """My program ends its loop without closing the mediator: other processes need not wait for the lease to end."""
+    saga = Saga("s", [World().step("a", retry=LATER)])
+    interrupt(sqlite, saga, *"xyz")
+    mediator = AsyncMediator(saga, journal=sqlite, park_after=FOREVER)
+
+    async def program() -> None:
+        recovery = asyncio.create_task(mediator.recover())
+        await asyncio.to_thread(eventually, lambda: {found(sqlite, name).state for name in "xyz"} == {"retrying.a"})
+        recovery.cancel()
+
+    asyncio.run(program())
+
+    assert held(sqlite) == []
 
 
 def test_closing_while_a_batch_is_claimed_ends_the_recovery_without_an_error(drive, sqlite):
