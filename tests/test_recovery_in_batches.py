@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import JournalError, Mediator, MediatorClosedError, NotHappened, Retry, Saga, Sleep, SQLiteJournal
-from fsm_mediator.journal.optional import many_of
+from fsm_mediator import AsyncMediator, JournalError, Mediator, NotHappened, Retry, Saga, Sleep, SQLiteJournal
+from fsm_mediator.journal.optional import many_of, owned_by
 from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.mediator import recovering
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.claiming import claim_all
 from fsm_mediator.mediator.ownership import AbandonedCall
-from fsm_mediator.mediator.recovering import journal_crashes
+from fsm_mediator.mediator.recovering import _Recovery, journal_crashes
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from tests.commits import OTHER, Clock, connections_of, found, going_on, opening, statements, two_drivers
@@ -185,6 +185,62 @@ def test_recovery_with_busy_workers_leaves_the_rest_to_other_processes(sqlite, m
     assert world.calls == ["a"] * 3
 
 
+def test_busy_recovery_does_not_release_executions_that_wait_for_a_timer(sqlite):
+    """They have been driven already, and need no worker until their time comes."""
+    saga = Saga("s", [Sleep("nap", 1000.0), World().step("a")])
+    with closing(Mediator(saga, journal=sqlite, park_after=FOREVER, close_grace=0.0)) as mediator:
+        mediator.start("s", 1, saga_id="x")
+        core = core_of(mediator)
+        active = core.owned.active["x"]
+        eventually(lambda: active.wait.timer is not None)
+        before = found(sqlite, "x")
+
+        run_blocking(_Recovery(core)._give_back, [active])
+
+        assert found(sqlite, "x") == before
+        assert active.wait.timer is not None
+
+
+def test_outcome_of_an_execution_that_ends_while_recovery_counts_is_returned(sqlite):
+    """It ends just after the recovery has seen that it still runs: its outcome is in a later count."""
+    saga = Saga("s", [World().step("a")])
+
+    class Ending(ActiveExecution):
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name == "finished" and not value:
+                core.owned.finish(self, ended)
+            return value
+
+    with closing(Mediator(saga, journal=sqlite)) as mediator:
+        ended, core = mediator.run("s", 1, saga_id="x"), core_of(mediator)
+        recovery = _Recovery(core)
+        recovery._running = [Ending("x")]
+
+        run_blocking(recovery._wait_until_left, 1)
+        run_blocking(recovery._wait_until_left, 0)
+
+        assert recovery._outcomes == {"x": ended}
+
+
+def test_end_of_an_execution_is_announced_after_its_outcome_and_its_error(sqlite):
+    """A thread that sees that an execution is finished can read how."""
+    seen: list[tuple[Any, Any]] = []
+    fault = JournalError("the disk is full")
+
+    class Watching(ActiveExecution):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "finished":
+                seen.append((self.outcome, self.error))
+
+    with closing(Mediator(Saga("s", [World().step("a")]), journal=sqlite)) as mediator:
+        ended = mediator.run("s", 1)
+        core_of(mediator).owned.finish(Watching("x"), ended, fault)
+
+    assert seen == [(ended, fault)]
+
+
 def test_crash_is_counted_although_the_execution_waited_for_a_worker(sqlite, monkeypatch):
     """An execution of a dead driver is not released while it waits: its next owner would not see the crash."""
     monkeypatch.setattr(recovering, "QUICK", 0.0)
@@ -243,7 +299,7 @@ def test_failure_of_a_batch_harms_no_execution(sqlite, method, lost):
 
 @pytest.mark.parametrize("method", ["find_all", "claim_all", "records_of_all", "write_all"])
 def test_interrupted_recovery_leaves_nothing_that_the_next_one_does_not_find(sqlite, method):
-    """Ctrl-C comes just after the journal did its work: the mediator recovers the same executions at its next call."""
+    """Ctrl-C comes just after the journal did its work: other processes can claim the executions at once."""
     world = World()
     saga = Saga("s", [world.step("a", retry=SOON)])
     interrupt(sqlite, saga, *"xyz")
@@ -264,7 +320,7 @@ def test_interrupted_recovery_leaves_nothing_that_the_next_one_does_not_find(sql
     with closing(Mediator(saga, journal=Interrupting(sqlite))) as mediator:
         with pytest.raises(KeyboardInterrupt):
             mediator.recover()
-        core_of(mediator).settle_claims()  # as the next heartbeat does
+        assert owned_by(sqlite, core_of(mediator).driver.id) == ()
         eventually(lambda: mediator.recover() or all(found(sqlite, name).state == "succeeded" for name in "xyz"))
 
     assert world.calls == ["a"] * 3
@@ -490,9 +546,45 @@ def test_closing_during_recovery_releases_every_execution(drive, sqlite):
 
     mediator.close()
 
-    with contextlib.suppress(MediatorClosedError):
-        assert {outcome.state for outcome in result()} == {"retrying.a"}
+    assert {outcome.state for outcome in result()} <= {"retrying.a"}
     eventually(lambda: held(sqlite) == [])
+
+
+def test_end_of_the_event_loop_releases_the_executions_of_a_recovery(sqlite):
+    """My program ends its loop without closing the mediator: other processes need not wait for the lease to end."""
+    saga = Saga("s", [World().step("a", retry=LATER)])
+    interrupt(sqlite, saga, *"xyz")
+    mediator = AsyncMediator(saga, journal=sqlite, park_after=FOREVER)
+
+    async def program() -> None:
+        recovery = asyncio.create_task(mediator.recover())
+        await asyncio.to_thread(eventually, lambda: {found(sqlite, name).state for name in "xyz"} == {"retrying.a"})
+        recovery.cancel()
+
+    asyncio.run(program())
+
+    assert held(sqlite) == []
+
+
+def test_closing_while_a_batch_is_claimed_ends_the_recovery_without_an_error(drive, sqlite):
+    """The recovery returns no outcomes, and leaves the executions to the next driver."""
+    saga = Saga("s", [World().step("a", retry=SOON)])
+    interrupt(sqlite, saga, *"xyz")
+
+    class Closing(Flaky):
+        def claim_all(self, saga_ids: Any, driver_id: str) -> Any:
+            """Claim them after another thread has closed the mediator."""
+            in_thread(mediator.close, 0.0)
+            eventually(lambda: core.closed and not (core.runtime.detaches and core.owned.active))
+            return self.inner.claim_all(saga_ids, driver_id)
+
+    mediator = drive(saga, journal=Closing(sqlite))
+    core = core_of(mediator)
+
+    assert mediator.recover() == []
+
+    with closing(Mediator(saga, journal=sqlite)) as other:
+        eventually(lambda: other.recover() or all(found(sqlite, name).state == "succeeded" for name in "xyz"))
 
 
 def test_executions_that_must_be_claimed_alone_are_left_out_of_a_batch(sqlite):

@@ -34,7 +34,9 @@ def claim_all(owned: OwnedExecutions, reserved: Sequence[ActiveExecution]) -> No
     except Exception as error:  # a user's journal may raise any error
         logger.debug("executions could not be claimed together, so each is claimed alone", exc_info=error)
     except BaseException:
-        owned.claims_in_doubt = True
+        owned.claims_in_doubt = True  # for the heartbeat, in case that another interrupt comes now
+        for saga_id in by_id:
+            owned.release(saga_id)
         raise
     _load_all(owned, many, reserved)
 

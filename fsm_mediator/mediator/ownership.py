@@ -100,9 +100,10 @@ class OwnedExecutions:
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
         """Stop driving *active*, and wake the callers that wait for it."""
-        active.finished, active.outcome = True, outcome
+        active.outcome = outcome
         if error is not None:
             active.error = error
+        active.finished = True  # last, because other threads then read the outcome and the error
         saga_id = active.saga_id
         while active.used is not None or active.slot is not None:
             if active.used is None:

@@ -7,11 +7,12 @@ the batch is released, because another process may have free workers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Final
 
-from fsm_mediator.errors import JournalError
+from fsm_mediator.errors import JournalError, MediatorClosedError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.mediator.active import UNREAD, ActiveExecution
 from fsm_mediator.mediator.claiming import claim_all
@@ -71,7 +72,8 @@ class _Recovery:
             new = [saga_id for saga_id in found if saga_id not in self._seen]
             if new:
                 self._seen.update(dict.fromkeys(new))
-                await self._drive_all(new)
+                with contextlib.suppress(MediatorClosedError):  # closing has released the executions of the batch
+                    await self._drive_all(new)
             elif len(found) >= limit:
                 limit += LISTED  # all of these were seen before, so that there may be others after them
             elif self._running:
@@ -133,6 +135,8 @@ class _Recovery:
         core = self._core
         for active in claimed:
             orphaned = active.orphaned if active.claimed is None else active.claimed.abandoned
+            if active.wait.until is not None:
+                continue  # a worker has driven it, and it waits for a timer or a slot
             if (active.epoch or active.claimed) and not orphaned and core.try_take(active):
                 try:
                     await core.runtime.in_thread(core.owned.release, active.saga_id)
@@ -149,8 +153,10 @@ class _Recovery:
         for active in reversed(running[: max(0, len(running) - most)]):
             if not active.finished:
                 await core.is_finished(active, None)
-        finished = [active for active in running if active.finished]
-        self._running = [active for active in running if not active.finished]
+        finished: list[ActiveExecution] = []
+        self._running = []
+        for active in running:  # each is asked only once, because it may finish at this moment
+            (finished if active.finished else self._running).append(active)
         for active in finished:
             if active.outcome is not None:
                 self._outcomes[active.saga_id] = active.outcome

@@ -96,8 +96,11 @@ class WaitingDriver(Core):
             self.continue_driving(active, token)
 
     def suspend_or_submit(self, active: ActiveExecution) -> None:
-        """Set the timer of an execution in the background that waits. If its wait is over, let a worker drive it."""
-        until = active.execution.wake_at
+        """Set the timer of an execution in the background that waits. If its wait is over, let a worker drive it.
+
+        On an event loop a task waits for the execution, and releases it when the loop ends.
+        """
+        until = active.execution.wake_at if self.runtime.suspends else None
         wait = 0.0 if until is None else self._left(active, until, self.clock())
         if until is not None and wait > 0:
             self._suspend(active, until, wait)
