@@ -331,7 +331,7 @@ def test_claim_is_given_again_to_its_owner_and_to_nobody_else(kept):
     assert taken(kept, "x", "d-1").epoch == 3
 
 
-MANY = [pytest.param(name, marks=MARKS.get(name, ())) for name in JOURNALS if name == "sqlite"]
+MANY = [pytest.param(name, marks=MARKS.get(name, ())) for name in ("sqlite", "postgres")]
 """The journals that claim many executions together."""
 
 CLAIMED = {
@@ -402,6 +402,9 @@ def test_many_executions_are_claimed_as_each_alone(twins, asked):
     shown = {name: (entry.epoch, entry.abandoned) for name, entry in claimed[0].items()}
     assert shown == {name: CLAIMED[name] for name in asked if name in CLAIMED}
     assert list(together.entries()) == list(alone.entries())
+    owned = [each.beat("d-1", everything=True) for each in twins]
+    assert sorted(owned[0]) == sorted(owned[1]) == sorted({*claimed[0], "own", "taken"})
+    assert together.claimable(1e12, 99) == alone.claimable(1e12, 99)
 
 
 def test_driver_that_nobody_enlisted_claims_none_of_many(twins):

@@ -85,7 +85,8 @@ class ManyJournal(Journal, Protocol):
         """Call `claim` for each of these executions, in one transaction.
 
         Returns the claimed executions by id. An execution is left out if `claim` returns None, or raises an error about
-        this execution or the driver. The journal's own failure is raised.
+        this execution or the driver. An execution may also be left out while another transaction changes it. The
+        journal's own failure is raised.
         """
         ...
 
