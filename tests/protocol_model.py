@@ -122,21 +122,23 @@ def _of_idle(state: State, driver: int) -> Iterator[Step]:
         own = state.believing(driver, Belief(state.epoch, len(state.writers), state.mail))
         yield ("look", driver), "own", own
         yield ("claim_again", driver), "done", own
+        yield ("claim_all_again", driver), "done", own
         yield ("claim_some", driver), "none", state
     elif state.pruned:
         yield ("claim", driver), "unknown", state
+        yield ("claim_all", driver), "none", state
         yield ("claim_some", driver), "none", state
     elif not state.is_free:
         if not state.ended:
             yield ("claim", driver), "held", state
+            yield ("claim_all", driver), "none", state
             yield ("claim_some", driver), "none", state
     elif state.epoch <= EPOCHS:
         claimed = replace(state, owner=driver, epoch=state.epoch + 1)
         believed = claimed.believing(driver, Belief(claimed.epoch, len(state.writers), state.mail))
-        yield ("claim", driver), "done", believed
-        yield ("claim_some", driver), "done", believed
-        yield ("claim_lost", driver), "done", claimed
-        yield ("claim_some_lost", driver), "done", claimed
+        for verb in ("claim", "claim_all", "claim_some"):
+            yield (verb, driver), "done", believed
+            yield (f"{verb}_lost", driver), "done", claimed
 
 
 def _of_driving(state: State, driver: int, belief: Belief) -> Iterator[Step]:

@@ -25,6 +25,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.cli.commands import cli
+from fsm_mediator.journal.protocol import Driver
 from fsm_mediator.mediator.setbacks import Setbacks
 from tests.drivers import eventually
 from tests.test_daemon import daemon_of
@@ -120,6 +121,17 @@ def test_the_others_are_recovered_and_go_on(drive, path, seq):
     with pytest.raises(MediatorError, match="cannot be read"):
         mediator.signal("bad", "go", 1)
     assert isinstance(IllegalRecordError("x", 1), JournalError)
+
+
+def test_many_are_read_and_claimed_although_one_cannot_be_read(path, seq):
+    """Each comes as it does alone. An execution with a record that cannot be read has no records at all."""
+    journal = SQLiteJournal(path)
+    journal.enlist(Driver("d-1"))
+    names = ["two", "bad", "one"]
+
+    assert journal.find_all(names) == {name: journal.find(name) for name in names}
+    assert journal.records_of_all(names) == {name: journal.records(name) for name in names if name != "bad" or seq == 0}
+    assert journal.claim_all(names, "d-1") == {name: journal.claim(name, "d-1") for name in names}
 
 
 def test_daemon_logs_one_line_and_waits(drive, path, caplog, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,10 +15,19 @@ from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.notes import Note
 from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.planning import Plan
-from fsm_mediator.journal.protocol import Commit, Definition, Driver, Forgotten, IdTakenError, InboxChangedError
+from fsm_mediator.journal.protocol import (
+    Commit,
+    Definition,
+    Driver,
+    Forgotten,
+    IdTakenError,
+    InboxChangedError,
+    Recoveries,
+)
 from fsm_mediator.records import Failure, InboxItem
 from tests.commits import DRIVER, OTHER, acceptance, ending, found, going_on, ids, opening, record, seen, taken
-from tests.drivers import journal
+from tests.drivers import JOURNALS, MARKS, journal
+from tests.test_verbs import dead_driver
 
 __all__ = ["journal"]
 
@@ -318,6 +329,105 @@ def test_claim_is_given_again_to_its_owner_and_to_nobody_else(kept):
     kept.dismiss("d-2")
     assert found(kept, "x").driver is None
     assert taken(kept, "x", "d-1").epoch == 3
+
+
+MANY = [pytest.param(name, marks=MARKS.get(name, ())) for name in ("sqlite", "postgres")]
+"""The journals that claim many executions together."""
+
+CLAIMED = {
+    "free": (2, False),
+    "pending": (2, False),
+    "called": (2, False),
+    "own": (1, False),
+    "taken": (2, True),
+    "left": (2, True),
+    "ended": (2, False),
+    "stuck": (2, False),
+}
+"""The executions of `fill` that ``d-1`` can claim: the epoch of its claim, and whether a dead driver was the owner."""
+
+
+@pytest.fixture(params=MANY)
+def twins(request: Any, tmp_path: Path) -> Iterator[Any]:
+    """Two journals with the same executions."""
+    made = []
+    for name in ("together", "alone"):
+        (tmp_path / name).mkdir()
+        made.append(JOURNALS[request.param](tmp_path / name))
+    gone = dead_driver()
+    for each in made:
+        fill(each, gone)
+    yield made
+    for each in made:
+        each.close()
+
+
+def fill(kept: Any, gone: Driver) -> None:
+    """Executions in all states that matter for a claim."""
+    for driver in (DRIVER, OTHER, gone):
+        kept.enlist(driver)
+    kept.write(opening("free", "executing.a", held=False))
+    kept.write(opening("pending", driver=None, held=False))
+    kept.write(opening("called", "waiting.w", held=False))
+    kept.post("called", InboxItem("cancel"))
+    kept.write(opening("own", "executing.a", "executing.b"))
+    kept.write(opening("theirs", "executing.a", driver=OTHER.id))
+    for name in ("taken", "left"):
+        kept.write(opening(name, "executing.a", driver=gone.id, recoveries=Recoveries(2, 1)))
+    taken(kept, "taken", "d-1")
+    kept.write(opening("ended", "succeeded", held=False))
+    kept.write(opening("stuck", "stuck.a", held=False))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [],
+        ["unknown"],
+        ["theirs"],
+        ["left"],
+        ["half a \ud800", "left", "own"],
+        ["stuck", "unknown", *CLAIMED, "theirs", "half a \ud800", "left", "free"],
+    ],
+    ids=["none", "unknown", "of another", "of a dead driver", "few", "all"],
+)
+def test_many_executions_are_claimed_as_each_alone(twins, asked):
+    """Those of a living driver and unknown ones are left out; a repetition claims nothing more."""
+    together, alone = twins
+    claims = {name: alone.claim(name, "d-1") for name in dict.fromkeys(asked) if name in (*CLAIMED, "theirs")}
+
+    claimed = [together.claim_all(asked, "d-1") for _ in range(2)]
+
+    assert claimed == [{name: entry for name, entry in claims.items() if entry is not None}] * 2
+    shown = {name: (entry.epoch, entry.abandoned) for name, entry in claimed[0].items()}
+    assert shown == {name: CLAIMED[name] for name in asked if name in CLAIMED}
+    assert list(together.entries()) == list(alone.entries())
+    owned = [each.beat("d-1", everything=True) for each in twins]
+    assert sorted(owned[0]) == sorted(owned[1]) == sorted({*claimed[0], "own", "taken"})
+    assert together.claimable(1e12, 99) == alone.claimable(1e12, 99)
+
+
+def test_driver_that_nobody_enlisted_claims_none_of_many(twins):
+    """Where a single claim would raise an error, nothing is claimed."""
+    together, alone = twins
+
+    assert together.claim_all(list(CLAIMED), "nobody") == {}
+
+    assert list(together.entries()) == list(alone.entries())
+
+
+def test_many_executions_are_found_and_read_as_each_alone(twins):
+    """Unknown ones are left out, and so are those without records, where only records are read."""
+    kept, _ = twins
+    names = ["theirs", "unknown", *CLAIMED, "half a \ud800", "own"]
+
+    assert kept.find_all(names) == {name: found(kept, name) for name in (*CLAIMED, "theirs")}
+    begun = [name for name in (*CLAIMED, "theirs") if name != "pending"]
+    assert kept.records_of_all(names) == {name: kept.records(name) for name in begun}
+    assert (list(kept.find_all(["own"])), list(kept.records_of_all(["own"]))) == (["own"], ["own"])
+    assert [each.seq for each in kept.records_of_all(["own", "free"])["own"]] == [1, 2]
+    for nothing in ([], ["unknown"], ["half a \ud800"]):
+        assert (kept.find_all(nothing), kept.records_of_all(nothing)) == ({}, {})
 
 
 def test_undone_execution_ends_a_second_time(kept):

@@ -20,7 +20,7 @@ from fsm_mediator.journal.finding import Filter, for_finding
 from fsm_mediator.journal.following import REMOVED, is_counted, number_in
 from fsm_mediator.journal.notes import ATTRIBUTES, Note, for_notes
 from fsm_mediator.journal.operators import Fault, for_operators
-from fsm_mediator.journal.optional import inbox_after
+from fsm_mediator.journal.optional import inbox_after, many_of
 from fsm_mediator.journal.planning import Plan, branches_counted, planned_of
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
@@ -51,6 +51,9 @@ TRACE = {"traceparent": "00-1-2-01", "tracestate": 'vendor="ü"'}
 
 LIMITS: dict[str, tuple[tuple[str, int], ...]] = {"d-1": (("x", 1), ("y", 2)), "d-2": (("x", 2),), "d-3": ()}
 """What each driver declares."""
+
+NO_IDS = ("unknown", "half \ud800")
+"""Ids that no execution has; the second cannot be stored."""
 
 
 class JournalRemembers(RuleBasedStateMachine):
@@ -549,15 +552,55 @@ class JournalRemembers(RuleBasedStateMachine):
         elif row["driver"] != who and self.alive(row["driver"]):
             assert self.journal.claim(name, who) is None
         else:
-            if row["driver"] != who:
-                row["abandoned"] = row["driver"] is not None
-                row["epoch"] += 1
-                row["driver"] = who
+            self.give(name, who)
             for _ in range(3):  # the answer is lost, once and twice
                 claimed = self.journal.claim(name, who)
                 assert claimed is not None
                 assert claimed.abandoned == row["abandoned"]
                 assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
+
+    def give(self, name, who):
+        """Make *who* the owner in the model, under a new epoch; its own stays as it is."""
+        row = self.rows[name]
+        if row["driver"] != who:
+            row["abandoned"] = row["driver"] is not None
+            row["epoch"] += 1
+            row["driver"] = who
+
+    @precondition(lambda self: many_of(self.journal) is not None)
+    @rule(
+        begun=st.lists(st.tuples(st.sampled_from("abcdef"), targets, who, st.booleans()), max_size=3),
+        later=st.sampled_from((0.0, 40.0)),
+        places=st.sets(st.integers(0, 3)),
+        who=who,
+    )
+    def claim_all(self, begun, later, places, who):
+        """Claim several at once, whatever their states: each as if claimed alone; what cannot be claimed is left out.
+
+        Some begin just before, and then their drivers may die: otherwise few would ever be claimed together.
+        """
+        many = many_of(self.journal)
+        assert many is not None
+        for name, to, owner, held in begun:
+            self.open(name, [to], owner, held=held, saga="s", noted=False)
+        self.time_passes(later)
+        asked = [name for place, name in enumerate(self.rows) if place % 4 in places]
+        asked = [*asked[:1], *NO_IDS, *asked] if places else []  # one twice, or none at all
+        claimed = {
+            name: row
+            for name, row in self.rows.items()
+            if name in asked and who in self.beats and (row["driver"] == who or not self.alive(row["driver"]))
+        }
+        for name in claimed:
+            self.give(name, who)
+        expected = {name: (row["epoch"], who, row["abandoned"]) for name, row in claimed.items()}
+        for _ in range(3):  # the answer is lost, once and twice
+            found = many.claim_all(asked, who)
+            assert {
+                name: (entry.epoch, entry.driver.id if entry.driver else None, entry.abandoned)
+                for name, entry in found.items()
+            } == expected
+            assert found == {name: self.journal.claim(name, who) for name in claimed}
 
     @rule(
         who=who,
@@ -758,6 +801,18 @@ class JournalRemembers(RuleBasedStateMachine):
         for phase in ("stuck", "executing", "succeeded", "waiting.w"):
             chosen = [name for name in newest_first if is_in_phase(entries[name].state, phase)]
             assert ids(self.journal, phase=phase) == chosen
+
+    @invariant()
+    def reads_many_as_each_alone(self) -> None:
+        many = many_of(self.journal) if hasattr(self, "journal") else None
+        if many is None:
+            return
+        some = list(self.rows)[::2]
+        asked = [*some[::-1], *NO_IDS, *some]  # some twice
+        assert many.find_all(asked) == {name: self.journal.find(name) for name in some}
+        begun = {name: self.rows[name]["records"] for name in some if self.rows[name]["records"]}
+        assert many.records_of_all(asked) == begun
+        assert (many.find_all(NO_IDS), many.records_of_all([])) == ({}, {})
 
     @invariant()
     def finds_what_the_model_has(self) -> None:

@@ -46,6 +46,7 @@ from fsm_mediator.journal.liveness import (
 )
 from fsm_mediator.journal.notes import Note
 from fsm_mediator.journal.operators import Drivability, Fault, for_operators, has_operators, next_moves
+from fsm_mediator.journal.optional import many_of
 from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import (
     Commit,
@@ -937,6 +938,18 @@ def test_object_that_lacks_a_member_of_a_journal_is_none(name):
     assert not is_journal(Lacking(MemoryJournal(), name))
     for optional in ("claim_some", "forgotten", "check", "turns"):
         assert is_journal(Lacking(MemoryJournal(), optional))
+
+
+@pytest.mark.parametrize("name", ["find_all", "claim_all", "records_of_all"])
+def test_journal_that_lacks_a_method_for_many_executions_is_used_one_by_one(tmp_path, name):
+    """All three methods are needed. The journal is a journal without them, too."""
+    kept = SQLiteJournal(tmp_path / "sagas.db")
+    lacking: Any = Lacking(kept, name)
+    assert many_of(lacking) is None
+    assert is_journal(lacking)
+    assert many_of(kept) is kept
+    assert many_of(MemoryJournal()) is None
+    kept.close()
 
 
 @pytest.mark.parametrize("name", ["answer", "forget_answer", "known", "shape", "note_fault", "faults"])

@@ -26,6 +26,7 @@ from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, OTHER, ROOT, ending, found, going_on, opening, seen
 from tests.drivers import World, eventually, in_thread
 from tests.postgres_server import Server, connections_of, liveness_of, server, until_unlocked
+from tests.test_verbs import dead_driver
 
 ELSEWHERE = Driver("far", host="other", boot_id="another boot", pid=1, started="1")
 SECRET = "s3cr3t:t@p/x?y#z%"  # noqa: S105 - of a server that lives as long as the tests
@@ -208,6 +209,29 @@ def test_a_driver_elsewhere_without_heartbeat_is_gone_although_connected(journal
         far.write(opening("o-1", "executing.a", driver="far"))
         change_driver(journal, "far", "beat_at = beat_at - 31")
         assert (look(journal, 0.0), look(journal, 2.0)) == ([], ["o-1"])
+
+
+def test_of_many_claims_at_the_same_moment_one_counts(journal, monkeypatch):
+    """What another driver claims, after the look at the owners, is left out; so is all if the claimant is dismissed."""
+    journal.enlist(OTHER)
+    gone = dead_driver()
+    journal.enlist(gone)
+    journal.write_all([opening(name, "executing.a", driver=gone.id) for name in ("x", "y", "z")])
+    between = [lambda: journal.claim("x", "d-2"), lambda: journal.dismiss("d-1")]
+
+    def is_gone(row: Any) -> bool:
+        monkeypatch.undo()
+        between.pop(0)()
+        return True
+
+    monkeypatch.setattr(liveness_of(journal), "is_gone", is_gone)
+    assert sorted(journal.claim_all(["x", "y"], "d-1")) == ["y"]
+    assert (found(journal, "x").driver, found(journal, "x").epoch) == (OTHER, 2)
+
+    monkeypatch.setattr(liveness_of(journal), "is_gone", is_gone)
+    assert journal.claim_all(["y", "z"], "d-1") == {}
+    assert (found(journal, "y").driver, found(journal, "y").epoch) == (None, 2)
+    assert (found(journal, "z").driver, found(journal, "z").epoch) == (gone, 1)
 
 
 def test_a_looker_that_was_cut_off_begins_anew(journal):

@@ -113,6 +113,19 @@ def test_a_row_that_contradicts_its_records_is_found_and_repaired(journal, harm,
         assert journal.prune(3.0) == 1
 
 
+def test_many_are_read_although_one_cannot_be_read(journal):
+    """An execution with a record that cannot be read has no records at all; the others have theirs."""
+    journal.write_all([opening(name, "executing.a", "executing.b") for name in ("x", "bad", "y")])
+    changed(
+        journal,
+        "UPDATE records SET details = '{' WHERE seq = 2 AND execution IN "
+        "(SELECT number FROM executions WHERE saga_id = 'bad')",
+    )
+
+    assert journal.records_of_all(["y", "bad", "x"]) == {name: journal.records(name) for name in ("x", "y")}
+    assert list(journal.claim_all(["bad"], "d-1")) == list(journal.find_all(["bad"])) == ["bad"]
+
+
 def test_a_repair_fences_the_driver_and_leaves_whole_rows_alone(journal):
     """A driver that goes on by what it remembers does not write over a repair; a row without fault is as it was."""
     journal.write(opening("x", "executing.a"))

@@ -119,6 +119,10 @@ def work(journal: PostgresJournal, name: str) -> None:
     journal.release("n13", 1)
     journal.claim("n17", "d-1")
     journal.release("n17", 2)
+    several = [f"n{number}" for number in range(21, 60)]
+    journal.claim_all(several, "d-1")
+    journal.find_all(several)
+    journal.records_of_all(several)
     found(journal, name)
     journal.records(name)
     list(journal.entries(limit=10))
@@ -212,6 +216,34 @@ def test_opening_and_going_on_take_one_round_trip_and_one_commit_each(journal):
         journal.write(ending("x", 4))
     assert len(waited) == 4, waited
     assert transactions(journal) - before == 6 * 5 + 4
+
+
+@pytest.mark.parametrize("size", [2, 100])
+def test_many_executions_take_the_round_trips_of_one(journal, size):
+    """A claim looks at the owners and at their drivers, then claims all in one transaction."""
+    names = [f"o-{number}" for number in range(size)]
+    journal.write_all([opening(name, "executing.a", held=False) for name in names])
+    before = transactions(journal)
+    with round_trips(journal) as claiming:
+        assert len(journal.claim_all(names, "d-1")) == size
+    assert transactions(journal) - before == 1
+    with round_trips(journal) as again:
+        assert len(journal.claim_all(names, "d-1")) == size
+    with round_trips(journal) as finding:
+        assert len(journal.find_all(names)) == size
+    with round_trips(journal) as reading:
+        assert len(journal.records_of_all(names)) == size
+    assert [len(each) for each in (claiming, again, finding, reading)] == [3, 3, 2, 1]
+
+
+def test_execution_that_another_transaction_changes_is_left_out_of_many(journal):
+    """The claim of the others does not wait for it. Afterwards it is claimed as well."""
+    journal.write_all([opening(name, "executing.a", held=False) for name in ("x", "y")])
+    with connections_of(journal).session("written") as session, session.connection.transaction():
+        session.execute("SELECT 1 FROM journal.executions WHERE saga_id = 'x' FOR UPDATE")
+        assert list(journal.claim_all(["x", "y"], "d-1")) == ["y"]
+    assert sorted(journal.claim_all(["x", "y"], "d-1")) == ["x", "y"]
+    assert (found(journal, "x").epoch, found(journal, "y").epoch) == (2, 2)
 
 
 def transactions(journal: PostgresJournal) -> int:

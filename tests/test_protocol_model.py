@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.optional import claim_some
+from fsm_mediator.journal.optional import claim_some, many_of
 from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal, new_token
 from fsm_mediator.records import InboxItem
 from tests import protocol_model as model
@@ -112,7 +112,7 @@ def repeating(state: State) -> Iterator[Step]:
         (repeating, "no gap, no fork"),
         (doubling, "each item once"),
         (doubting, "counted once"),
-        (without("look", "claim_again"), "never abandoned"),
+        (without("look", "claim_again", "claim_all_again"), "never abandoned"),
     ],
 )
 def test_the_search_finds_a_protocol_that_is_wrong(possible, breaks):
@@ -176,7 +176,7 @@ class Replay:
             self.items += [item.number for item in journal.inbox(saga_id) if item.number not in self.items]
         elif verb == "prune":
             return str(journal.prune(math.inf, saga=saga_id, token=self.pruning))
-        elif verb in ("claim", "claim_some"):
+        elif verb in ("claim", "claim_all", "claim_some"):
             return self._claimed(verb, driver.id)
         elif verb == "look":
             entry = journal.find(saga_id)
@@ -195,6 +195,12 @@ class Replay:
                 return "held" if journal.claim(saga_id, driver_id) is None else "done"
             except UnknownExecutionError:
                 return "unknown"
+        if verb == "claim_all":
+            many = many_of(journal)
+            if many is not None:
+                return "done" if many.claim_all(["unknown", saga_id], driver_id) else "none"
+            alone = self._claimed("claim", driver_id)
+            return alone if alone == "done" else "none"
         others = [entry.saga_id for entry in journal.entries() if entry.saga_id != saga_id]
         return "done" if claim_some(journal, driver_id, 1e9, 1, (), others) else "none"
 

@@ -24,6 +24,7 @@ from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from tests.commits import OTHER, Clock, connections_of, found, going_on, opening, statements, two_drivers
 from tests.drivers import ONCE, Flaky, MortalRuntime, World, core_of, eventually, in_thread
+from tests.postgres_server import server
 from tests.test_claims import accept, held
 from tests.test_daemon import daemon_of
 from tests.test_verbs import dead_driver
@@ -118,6 +119,26 @@ def test_many_executions_are_claimed_and_their_crashes_journaled_in_few_commits(
     assert sorted(world.calls) == ["a"] * 300 + ["b"] * 300
     assert [each.event for each in seen if each.saga_id == "o-123"] == ["errored", "retry_due", "executed", "executed"]
     assert [record.event for record in sqlite.records("o-123")][1:3] == ["errored", "retry_due"]
+
+
+@pytest.mark.postgres
+def test_recovery_on_a_server_claims_and_journals_crashes_together(drive, monkeypatch):
+    """As on SQLite: no execution of a batch is found, claimed or read alone, and each crash is counted."""
+    monkeypatch.setattr(recovering, "QUICK", FOREVER)
+    names = [f"o-{number:02}" for number in range(40)]
+    world = World()
+    saga = Saga("s", [world.step("a", retry=SOON)])
+    with closing(server().journal()) as journal:
+        interrupt(journal, saga, *names)
+        watched = Watched(journal)
+        mediator = drive(saga, journal=watched, max_workers=8)
+
+        outcomes = mediator.recover()
+
+        assert [(outcome.saga_id, outcome.state) for outcome in outcomes] == [(name, "succeeded") for name in names]
+        assert watched.claims == watched.crashes == [8, 16, 16]
+        assert (watched.counts, watched.alone) == ([Recoveries(1, 0)] * 40, [])
+        mediator.close()
 
 
 def test_claims_and_crashes_of_a_batch_take_few_statements(sqlite):

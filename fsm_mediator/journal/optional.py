@@ -84,12 +84,17 @@ class ManyJournal(Journal, Protocol):
     def claim_all(self, saga_ids: Sequence[str], driver_id: str) -> dict[str, Entry]:
         """Call `claim` for each of these executions, in one transaction.
 
-        Returns the claimed executions by id. An execution is left out if `claim` returns None or raises an error.
+        Returns the claimed executions by id. An execution is left out if `claim` returns None, or raises an error about
+        this execution or the driver. An execution may also be left out while another transaction changes it. The
+        journal's own failure is raised.
         """
         ...
 
     def records_of_all(self, saga_ids: Sequence[str]) -> dict[str, list[Record]]:
-        """The records of these executions, by id. An execution is left out if its records cannot be read."""
+        """The records of these executions, by id, each as `records` returns them.
+
+        An execution is left out if it has no records, or if one of its records cannot be read.
+        """
         ...
 
 

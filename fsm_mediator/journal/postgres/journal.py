@@ -20,7 +20,7 @@ from fsm_mediator.journal.attention import is_too_late
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import is_forgettable
 from fsm_mediator.journal.plain import Types
-from fsm_mediator.journal.postgres import damage, pruning, slots, sql
+from fsm_mediator.journal.postgres import damage, many, pruning, slots, sql
 from fsm_mediator.journal.postgres.address import Address
 from fsm_mediator.journal.postgres.commit import Batch, Write, item_parameters, without_nul
 from fsm_mediator.journal.postgres.connections import Connections
@@ -46,7 +46,7 @@ _TRIES: Final = 5
 """The maximum number of times that a transaction is executed, if it conflicts with other transactions."""
 
 
-class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
+class PostgresJournal(CallersTransactions, CountedChanges, CopyTables, many.ManyTables):
     """Keeps records in a PostgreSQL database (12 or later), for processes on any number of machines.
 
     When `write` returns, the record is as durable as the database makes it. Drivers survive an outage of the server:
@@ -314,6 +314,25 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         )
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
+    def claim_all(self, saga_ids: Sequence[str], driver_id: str) -> dict[str, Entry]:
+        """Make a driver the owner of several executions: see `ManyJournal.claim_all`."""
+        self._check_writable()
+        found = self._connections.read(many.OWNER_OF_EACH, (list(filter(is_text, saga_ids)),))
+        owners = {owner for _, owner, _ in found} - {None, driver_id}
+        drivers = {row[5]: row for row in self._drivers(sql.DRIVERS_OF_IDS, [driver_id, *owners])} if found else {}
+        if driver_id not in drivers:
+            return {}
+        free = {None, *(each for each in owners if each not in drivers or self._liveness.is_gone(drivers[each]))}
+        parameters = {
+            "driver": driver_id,
+            "numbers": [number for number, owner, _ in found if owner in free],
+            "epochs": [epoch for _, owner, epoch in found if owner in free],
+            "own": [number for number, owner, _ in found if owner == driver_id],  # the answer to their claim was lost
+        }
+        with self._connections.session("written") as session:
+            rows = session.execute(many.CLAIM_ALL, parameters).fetchall()
+        return {entry.saga_id: entry for entry in self._claimed(rows, drivers[driver_id])}
+
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
         """The entry of an execution that the driver already owns. None if the driver does not own the execution.
 
@@ -357,11 +376,15 @@ class PostgresJournal(CallersTransactions, CountedChanges, CopyTables):
         parameters |= {"skip": list(skip), "leave": list(filter(is_text, leave))}
         with self._connections.session("written") as session:
             rows = session.execute(sql.CLAIM_SOME if gone else sql.CLAIM_FREE, parameters).fetchall()
-        me, alive = Driver(*drivers[0][5:]), self._liveness.is_present(drivers[0])
-        entries = [
-            (entry_of(tuple(row), me, alive, cipher=self.codec.cipher), owner is not None) for *row, owner in rows
+        return self._claimed(rows, drivers[0])
+
+    def _claimed(self, rows: Sequence[Row], driver: Row) -> list[Entry]:
+        """The entries of executions that a driver owns. The last value of each row is the column ``abandoned``."""
+        me, alive = Driver(*driver[5:]), self._liveness.is_present(driver)
+        return [
+            msgspec.structs.replace(entry_of(tuple(row), me, alive, cipher=self.codec.cipher), abandoned=abandoned)
+            for *row, abandoned in rows
         ]
-        return [msgspec.structs.replace(entry, abandoned=abandoned) for entry, abandoned in entries]
 
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0

@@ -254,22 +254,22 @@ def _claim(**chosen: tuple[int, str, str]) -> str:
     queries = (
         f"""
     {name} AS (
-        SELECT number, driver, {rank} AS rank, attention FROM journal.executions e
+        SELECT number, {rank} AS rank, attention FROM journal.executions e
         WHERE {which} AND NOT fingerprint = ANY(%(skip)s) AND NOT saga_id = ANY(%(leave)s)
         ORDER BY {order} LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"""
         for name, (rank, which, order) in chosen.items()
     )
     return f"""
     WITH {",".join(queries)},
-    chosen (chosen, owner, rank, due_at) AS (
+    chosen (chosen, rank, due_at) AS (
         {" UNION ALL ".join(f"SELECT * FROM {name}" for name in chosen)} LIMIT %(limit)s),
     e AS (
         UPDATE journal.executions SET driver = %(driver)s, epoch = epoch + 1, ended_at = NULL,
             attention = CASE WHEN mail > 0 THEN '-Infinity'::float8 END, abandoned = driver IS NOT NULL
         FROM chosen WHERE number = chosen
             AND EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(driver)s FOR KEY SHARE)
-        RETURNING executions.*, owner, rank, due_at)
-    {ENTRIES.replace("journal.executions e", "e").replace("AS queued", "AS queued, e.owner")}
+        RETURNING executions.*, rank, due_at)
+    {ENTRIES.replace("journal.executions e", "e").replace("AS queued", "AS queued, e.abandoned")}
     ORDER BY e.rank, CASE WHEN e.rank = 2 THEN e.due_at END, e.number"""
 
 
