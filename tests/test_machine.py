@@ -738,6 +738,21 @@ def test_a_state_that_is_changed_between_two_moves_is_entered_as_it_is_now(chang
     assert noted == ([] if change == "entered by nothing" else ["start"])
 
 
+def test_refused_move_of_an_event_that_was_added_later_leaves_nothing_in_the_machine():
+    """I add an event to `saga.machine`: from other states than its own it is refused, each time."""
+    machine: Any = saga_of(THREE).machine
+    machine.add_transition("skip", "pending", "executing.charge")
+    body = Body()
+    body.state = "executing.reserve"
+
+    for _ in range(2):
+        with pytest.raises(MachineError):
+            machine.events["skip"].move(body)
+
+    assert not machine.has_transition("skip", "executing.reserve")
+    assert body.state == "executing.reserve"
+
+
 @pytest.mark.parametrize("slot", ["prepare", "before", "after"])
 @pytest.mark.parametrize("given", ["when made", "assigned", "appended"])
 def test_callback_of_a_move_is_called_however_it_was_given(slot, given):

@@ -19,7 +19,7 @@ from fsm_mediator.mediator import recovering
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.claiming import claim_all
 from fsm_mediator.mediator.ownership import AbandonedCall
-from fsm_mediator.mediator.recovering import _Recovery, journal_crashes
+from fsm_mediator.mediator.recovering import Recovery, journal_crashes
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from tests.commits import OTHER, Clock, connections_of, found, going_on, opening, statements, two_drivers
@@ -216,7 +216,7 @@ def test_busy_recovery_does_not_release_executions_that_wait_for_a_timer(sqlite)
         eventually(lambda: active.wait.timer is not None)
         before = found(sqlite, "x")
 
-        run_blocking(_Recovery(core)._give_back, [active])
+        run_blocking(Recovery(core).give_back, [active])
 
         assert found(sqlite, "x") == before
         assert active.wait.timer is not None
@@ -235,13 +235,13 @@ def test_outcome_of_an_execution_that_ends_while_recovery_counts_is_returned(sql
 
     with closing(Mediator(saga, journal=sqlite)) as mediator:
         ended, core = mediator.run("s", 1, saga_id="x"), core_of(mediator)
-        recovery = _Recovery(core)
-        recovery._running = [Ending("x")]
+        recovery = Recovery(core)
+        recovery.running = [Ending("x")]
 
-        run_blocking(recovery._wait_until_left, 1)
-        run_blocking(recovery._wait_until_left, 0)
+        run_blocking(recovery.wait_until_left, 1)
+        run_blocking(recovery.wait_until_left, 0)
 
-        assert recovery._outcomes == {"x": ended}
+        assert recovery.outcomes == {"x": ended}
 
 
 def test_end_of_an_execution_is_announced_after_its_outcome_and_its_error(sqlite):

@@ -168,10 +168,7 @@ class DirectEvent(Event):
         its event. Making an event object takes two thirds of the time of a trigger.
         """
         name, data = model.state, self._move_data
-        try:
-            candidates = self.transitions[name]
-        except KeyError:
-            candidates = []
+        candidates = self.transitions.get(name)  # never `[name]`, which could add a list to the stock `defaultdict`
         if candidates and not (data.hooks and any(data.hooks.values())):
             move: Any = candidates[0]
             dest, states = move.dest, data.states

@@ -44,7 +44,7 @@ async def recover(core: ExecutionDriver) -> list[Outcome]:
     """Claim and drive every unfinished execution without a living driver: see `Mediator.recover`."""
     await core.open()
     await core.runtime.in_thread(core.owned.retry_releases)
-    outcomes = await _Recovery(core).all_outcomes()
+    outcomes = await Recovery(core).all_outcomes()
     along = await core.runtime.in_thread(core.store.roots_of, outcomes, core.driver.id)
     waited = [
         await wait(core, outcome.saga_id, None, False) if core.store.waits_for_branches(outcome) else outcome
@@ -53,15 +53,20 @@ async def recover(core: ExecutionDriver) -> list[Outcome]:
     return waited + [await wait(core, saga_id, None, False) for saga_id in along]
 
 
-class _Recovery:
-    """One call of `recover`."""
+class Recovery:
+    """One call of `recover`.
+
+    Attributes:
+        running: The executions that are under way.
+        outcomes: The outcomes of the others, by id.
+    """
 
     def __init__(self, core: ExecutionDriver) -> None:
         self._core = core
         self._seen: dict[str, None] = {}  # each is claimed only once, because it may be claimable again at once
         self._skip: set[str] = set()
-        self._running: list[ActiveExecution] = []
-        self._outcomes: dict[str, Outcome] = {}
+        self.running: list[ActiveExecution] = []
+        self.outcomes: dict[str, Outcome] = {}
         self._at_once = max(1, core.runtime.free_workers())
 
     async def all_outcomes(self) -> list[Outcome]:
@@ -76,10 +81,10 @@ class _Recovery:
                     await self._drive_all(new)
             elif len(found) >= limit:
                 limit += LISTED  # all of these were seen before, so that there may be others after them
-            elif self._running:
-                await self._wait_until_left(0)
+            elif self.running:
+                await self.wait_until_left(0)
             else:
-                return [self._outcomes[saga_id] for saga_id in self._seen if saga_id in self._outcomes]
+                return [self.outcomes[saga_id] for saga_id in self._seen if saga_id in self.outcomes]
 
     async def _drive_all(self, saga_ids: Sequence[str]) -> None:
         """Claim executions batch by batch, and drive them in the background."""
@@ -92,10 +97,10 @@ class _Recovery:
                 self._at_once = min(self._at_once * 2, AT_ONCE)
             else:
                 self._at_once = max(self._at_once // 2, 1)
-                await core.runtime.uncancellable(self._give_back, claimed)
+                await core.runtime.uncancellable(self.give_back, claimed)
                 await core.runtime.wait(begun, None)
-            if len(self._running) >= UNDER_WAY:
-                await self._wait_until_left(UNDER_WAY // 2)
+            if len(self.running) >= UNDER_WAY:
+                await self.wait_until_left(UNDER_WAY // 2)
 
     async def _claim(self, saga_ids: Sequence[str]) -> tuple[list[ActiveExecution], Event]:
         """Claim executions, and let workers drive them.
@@ -124,10 +129,10 @@ class _Recovery:
             for active in asked:
                 core.release_if_unstarted(active, error)
             raise
-        self._running += reserved
+        self.running += reserved
         return left, begun
 
-    async def _give_back(self, claimed: Sequence[ActiveExecution]) -> None:
+    async def give_back(self, claimed: Sequence[ActiveExecution]) -> None:
         """Release the executions that no worker drives yet. Each is claimed again when a worker is free.
 
         An execution whose driver died stays claimed, because its next owner could not see that its driver died.
@@ -146,20 +151,20 @@ class _Recovery:
                     core.owned.release_and_finish(active, error)
                     raise
 
-    async def _wait_until_left(self, most: int) -> None:
+    async def wait_until_left(self, most: int) -> None:
         """Wait until at most *most* executions are under way. Keep the outcomes of the others."""
-        core, running = self._core, self._running
+        core, running = self._core, self.running
         # The newest first: when it is finished, most of the others are finished too, and need no wait.
         for active in reversed(running[: max(0, len(running) - most)]):
             if not active.finished:
                 await core.is_finished(active, None)
         finished: list[ActiveExecution] = []
-        self._running = []
+        self.running = []
         for active in running:  # each is asked only once, because it may finish at this moment
-            (finished if active.finished else self._running).append(active)
+            (finished if active.finished else self.running).append(active)
         for active in finished:
             if active.outcome is not None:
-                self._outcomes[active.saga_id] = active.outcome
+                self.outcomes[active.saga_id] = active.outcome
             elif active.error is not None:
                 fingerprint = await core.runtime.in_thread(core.store.missing_definition, active)
                 self._skip.update(() if fingerprint is None else (fingerprint,))
