@@ -22,6 +22,7 @@ from fsm_mediator.journal.protocol import (
     Forgotten,
     IdTakenError,
     InboxChangedError,
+    Queued,
     Recoveries,
 )
 from fsm_mediator.records import Failure, InboxItem
@@ -428,6 +429,20 @@ def test_many_executions_are_found_and_read_as_each_alone(twins):
     assert [each.seq for each in kept.records_of_all(["own", "free"])["own"]] == [1, 2]
     for nothing in ([], ["unknown"], ["half a \ud800"]):
         assert (kept.find_all(nothing), kept.records_of_all(nothing)) == ({}, {})
+
+
+def test_new_attempt_does_not_queue_behind_the_old_place_of_its_execution(kept):
+    """An execution queues, and then announces another attempt: if a slot is free, this attempt begins."""
+    kept.enlist(Driver("d-1", limits=(("billing", 1),)))
+    kept.write(opening("x", "executing.a", slot="billing", wake_at=5.0))
+    kept.write(opening("y", "executing.a", slot="billing", wake_at=5.0))
+    assert found(kept, "x").queued == "billing"
+
+    assert isinstance(kept.write(going_on("x", 2, slot="billing")), Queued)  # behind the other execution
+    kept.write(ending("y", 2, slot=""))
+    assert not isinstance(kept.write(going_on("x", 3, slot="billing")), Queued)
+
+    assert found(kept, "x").queued is None
 
 
 def test_undone_execution_ends_a_second_time(kept):

@@ -93,7 +93,7 @@ class SlotJudge:
         room = self._room(read, name, own, execution)
         if number is not None:
             cursor.execute(sql.NOTICE, (number, room.now))
-        earlier = self._queue(read, name, room, _LAST if number is None else number, None)
+        earlier = self._queue(read, name, room, _LAST if number is None else number, None, execution)
         cap = OVERTAKEN * room.most
         begins = len(earlier) < room.free and all(overtaken < cap for *_, overtaken in earlier)
         if begins and earlier:
@@ -105,19 +105,22 @@ class SlotJudge:
         """The ids of the queued executions of the driver *own* for which the limit *name* has a free slot."""
         room = self._room(read, name, own, None)
         found = []
-        for _, saga_id, driver, overtaken in self._queue(read, name, room, _LAST, own):
+        for _, saga_id, driver, overtaken in self._queue(read, name, room, _LAST, own, None):
             if driver == own:
                 found.append(saga_id)
             if overtaken >= OVERTAKEN * room.most:
                 break
         return found
 
-    def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
+    def _queue(
+        self, read: _Read, name: str | None, room: _Free, before: int, own: int | None, execution: int | None
+    ) -> list[Row]:
         """The first queued attempts with a number below *before*, at most as many as there are free slots.
 
-        An attempt whose driver did not ask for a free slot in time is left out, unless the driver is *own*.
+        An attempt whose driver did not ask for a free slot in time is left out, unless the driver is *own*. The place
+        that *execution* has is left out too, because its new attempt replaces the old one.
         """
-        parameters = (name, room.prompt, before, room.now, own, room.free)
+        parameters = (name, room.prompt, before, execution, room.now, own, room.free)
         return read(sql.QUEUE, parameters) if room.free > 0 else []
 
     def _room(self, read: _Read, name: str | None, own: int | None, execution: int | None) -> _Free:

@@ -240,7 +240,7 @@ _OWNED: Final = """
 BEGUN: Final = f"SELECT count(*) FROM {_OWNED} AND begun = 1 AND s.execution IS NOT ?"
 QUEUE: Final = f"""
     SELECT s.number, e.saga_id, e.driver, overtaken FROM {_OWNED} AND begun = 0 AND s.number < ?
-        AND (ignored_at > ? OR e.driver = ?) ORDER BY s.number LIMIT ?"""
+        AND s.execution IS NOT ? AND (ignored_at > ? OR e.driver = ?) ORDER BY s.number LIMIT ?"""
 ARRIVE: Final = "INSERT OR REPLACE INTO slots (execution, name, epoch, begun) VALUES (?, ?, ?, ?)"
 KEEP_PLACE: Final = "UPDATE slots SET epoch = ?, begun = ? WHERE number = ? AND (epoch, begun) IS NOT (?, ?)"
 NOTICE: Final = "UPDATE slots SET overtaken = 0, ignored_at = 9e999 WHERE number = ? AND ignored_at <= ?"
