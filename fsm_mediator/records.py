@@ -44,17 +44,16 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """A failure that describes the exception *error*."""
-        if error.__class__ is RecordedError:
-            recorded = cls(error.type, error.message, error.traceback)
-            recorded.exception = error
-            return recorded
         failure = cls.__new__(cls)
+        failure.exception = error
+        if error.__class__ is RecordedError:
+            failure._type, failure.message, failure._traceback = error.type, error.message, error.traceback
+            return failure
+        failure._type = failure._traceback = None
         try:
             failure.message = str(error)
         except Exception as broken:
             failure.message = f"<its __str__ raised {broken.__class__.__name__}>"
-        failure.exception = error
-        failure._type = failure._traceback = None
         return failure
 
     @property
@@ -62,8 +61,7 @@ class Failure:
         """The name of the exception's type, with its module unless the module is ``builtins``."""
         if self._type is None:
             kind = self.exception.__class__
-            name = kind.__qualname__
-            self._type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+            self._type = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
         return self._type
 
     @property

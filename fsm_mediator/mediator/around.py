@@ -292,7 +292,8 @@ class AroundDriver(ExecutionDriver):
         self.hooks: Hooks = Hooks(around, coroutines=coroutines)
         self.around: tuple[Any, ...] = self.hooks.hooks
         super().__init__(*arguments, coroutines=coroutines, **settings)
-        self.direct, self.memory = False, None  # no execution takes a fast path, because these paths call no hooks
+        self.direct: bool = False  # no execution takes a fast path, because these paths call no hooks
+        self.memory: Any = None
         self.store.around_decision = self.hooks.around
         self.store.carrier = next((hook.carrier for hook in self.around if hasattr(hook, "carrier")), None)
         self._carrier_of_stint: Callable[[str], dict[str, str] | None] | None = next(
