@@ -182,7 +182,7 @@ def test_branch_that_failed_is_preferred_to_branches_that_ended_because_of_it():
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_chosen_branch_is_shown_wherever_it_is(view):
-    """Of a choice of 40 branches, the picture of a run shows the one that was chosen."""
+    """The picture of a run shows the branch that was chosen, although the choice has 40 branches."""
     ways = {f"b{number}": named(number) for number in range(40)}
     saga = Saga("choice", [Choose("way", ways, by=lambda order: order)])
     mediator = run_of(saga, "b33")
@@ -197,7 +197,7 @@ def test_chosen_branch_is_shown_wherever_it_is(view):
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("knows_branches", [True, False], ids=["with branches", "outcome alone"])
 def test_no_element_moves_in_the_frames_of_a_run(view, knows_branches):
-    """An animation shows the same branches in each frame, even those that fail or are chosen late."""
+    """All frames of an animation show the same branches. A branch that fails late is also in the first frame."""
     ways = {f"b{number}": named(number) for number in range(5)}
     group_of_5 = Parallel("all", [named(number, fails={3}) for number in range(5)], on_failure="settle")
     saga = Saga("both", [Choose("way", ways, by=lambda order: order), group_of_5])
@@ -291,7 +291,7 @@ def test_statistics_of_a_large_group_fold_both_pictures(journal):
 
 @given(names=st.lists(st.integers(0, 60), unique=True), most=st.integers(1, 20) | st.none())
 def test_shown_and_left_out_branches_are_all_branches_in_their_order(names, most):
-    """No branch is lost or shown twice. Branches that are left out have no lower rank than those that are shown."""
+    """Each branch is either shown or left out. The shown branches have the lowest ranks."""
     shown, rest = folded(names, most, lambda name: name % 5)
 
     assert sorted(shown + rest, key=names.index) == names

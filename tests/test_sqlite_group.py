@@ -565,9 +565,8 @@ def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
     group.release(stopped)
 
 
-def test_thread_that_queues_while_a_single_writer_writes_leads_next(monkeypatch):
-    """The single writer wakes the thread as soon as it has left."""
-    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+def _with_a_writer_at_work() -> tuple[GroupCommit[str], threading.Thread, threading.Event, list[str]]:
+    """A group whose single writer does the job "a" until the event is set; its thread; and the jobs that were begun."""
     at_work, go = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -580,6 +579,13 @@ def test_thread_that_queues_while_a_single_writer_writes_leads_next(monkeypatch)
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
     first = _queued(group, "a", 0)
     at_work.wait()
+    return group, first, go, done
+
+
+def test_thread_that_queues_while_a_single_writer_writes_leads_next(monkeypatch):
+    """The single writer wakes the thread as soon as it has left."""
+    monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
+    group, first, go, done = _with_a_writer_at_work()
     second = _queued(group, "b", 1)
     go.set()
 
@@ -593,18 +599,7 @@ def test_thread_that_queues_while_a_single_writer_writes_leads_next(monkeypatch)
 def test_thread_that_queues_just_after_the_single_writer_left_leads(monkeypatch):
     """The single writer did not see the thread in the queue. The thread sees that nobody leads, and does not wait."""
     monkeypatch.setattr("fsm_mediator.journal.group_commit.PATIENCE", 3600.0)
-    at_work, go = threading.Event(), threading.Event()
-    done: list[str] = []
-
-    def alone(job: str) -> str:
-        done.append(job)
-        at_work.set()
-        go.wait()
-        return job
-
-    group: GroupCommit[str] = GroupCommit(lambda tickets: None, alone)
-    first = _queued(group, "a", 0)
-    at_work.wait()
+    group, first, go, done = _with_a_writer_at_work()
 
     class LeftMeanwhile(dict[str, Waiter[str]]):
         def setdefault(self, *place: Any) -> Any:

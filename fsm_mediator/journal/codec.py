@@ -174,7 +174,7 @@ class Codec:
         """
         if payload is None and saga.payload is None:
             return None
-        return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}", in_order=True)
+        return self._accept(payload, payload_type(saga), _payload_of(saga), in_order=True)
 
     def accept_signal(self, part: Part, value: Any) -> Any:
         """A signal's value after encoding and decoding, as the saga will get it.
@@ -252,22 +252,21 @@ class Codec:
         """A copy of an accepted payload, encoded and decoded as the journal does it."""
         if value is None and saga.payload is None:
             return None
-        type = payload_type(saga)
-        try:
-            return self._decoder(type).decode(self.to_json(value))
-        except Exception:
-            what = f"the payload of saga {saga.name!r}"
-            return self.decode(self.json(value, what), type, what)  # raises an error with the reason
+        return self._copied(value, payload_type(saga), _payload_of, saga)
 
     def result(self, part: Part, value: Any) -> Any:
         """A copy of an accepted result, encoded and decoded as the journal does it."""
         type = result_type(part)
         if value is None and (type is Any or type is NoneType):
             return None
+        return self._copied(value, type, _result_of, part)
+
+    def _copied(self, value: Any, type: Any, name_of: Callable[[Any], str], about: Any) -> Any:
+        """A copy of an accepted value. ``name_of(about)`` names the value in messages, and is only called for these."""
         try:
             return self._decoder(type).decode(self.to_json(value))
         except Exception:
-            what = _result_of(part)
+            what = name_of(about)
             return self.decode(self.json(value, what), type, what)  # raises an error with the reason
 
     # Values from the journal
@@ -355,6 +354,10 @@ def result_type(part: Part) -> Any:
     """The type as which the results of a part are decoded."""
     returns = part.execute.returns if part.execute is not None else part.returns
     return Any if returns is NoReturn or returns is Never else returns  # always raises: no result
+
+
+def _payload_of(saga: Saga) -> str:
+    return f"the payload of saga {saga.name!r}"
 
 
 def _result_of(part: Part) -> str:

@@ -6,6 +6,9 @@ refuses values that cannot be decoded again. It uses no connection.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -307,6 +310,18 @@ def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Recor
     children = tuple(map(str, range(kept.children))) if isinstance(kept.children, int) else kept.children
     more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, children, kept.actor, kept.carrier
     return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more)
+
+
+def records_of_each(rows: Iterable[Row], cipher: Cipher | None) -> dict[str, list[Record]]:
+    """The records of several executions, by id. An execution with a damaged record is left out.
+
+    *rows* has the rows of each execution together, in order: the id, the saga's name, and then the row of `record_of`.
+    """
+    found: dict[str, list[Record]] = {}
+    for saga_id, group in itertools.groupby(rows, operator.itemgetter(0)):
+        with contextlib.suppress(IllegalRecordError):
+            found[saga_id] = [record_of(tuple(row), saga_id, saga, cipher) for _, saga, *row in group]
+    return found
 
 
 def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[InboxItem, ...]:

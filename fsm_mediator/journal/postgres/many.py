@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import operator
 from collections.abc import Sequence
 from typing import Final
 
-from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.reading import JournalReader
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.journal.rows import record_of
+from fsm_mediator.journal.rows import records_of_each
 from fsm_mediator.journal.storable import is_text
 from fsm_mediator.records import Record
 
@@ -54,9 +50,5 @@ class ManyTables(JournalReader):
 
     def records_of_all(self, saga_ids: Sequence[str]) -> dict[str, list[Record]]:
         """The records of several executions: see `ManyJournal.records_of_all`."""
-        found: dict[str, list[Record]] = {}
         rows = self._connections.read(_RECORDS_OF_EACH, (list(filter(is_text, saga_ids)),))
-        for saga_id, group in itertools.groupby(rows, operator.itemgetter(0)):
-            with contextlib.suppress(IllegalRecordError):
-                found[saga_id] = [record_of(tuple(row), saga_id, saga, self.codec.cipher) for _, saga, *row in group]
-        return found
+        return records_of_each(rows, self.codec.cipher)

@@ -104,12 +104,11 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             done.update(opened_as)
         else:  # an execution with one of these ids exists
             cursor.execute(sql.UNDO_OPEN, (highest,))
-    records = []
+    records: list[Row] = []
     for index, number in done.items():
-        write = writes[index]
-        for row in write.rows:
-            records.append((number, *row))
-        write.remember(number, row[0])
+        rows = writes[index].rows
+        records.extend([(number, *row) for row in rows])
+        writes[index].remember(number, rows[-1][0])
     many(cursor, sql.RECORD, records)
     return [] if len(done) == len(writes) else [index for index in range(len(writes)) if index not in done]
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-import operator
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.group_commit import GroupCommit
 from fsm_mediator.journal.liveness import LivenessCheck
 from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
-from fsm_mediator.journal.rows import Row, entry_of, items_of, planned_from, record_of
+from fsm_mediator.journal.rows import Row, entry_of, items_of, planned_from, record_of, records_of_each
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.connections import Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
@@ -65,12 +62,8 @@ class JournalReader:
 
     def records_of_all(self, saga_ids: Sequence[str]) -> dict[str, list[Record]]:
         """The records of several executions: see `ManyJournal.records_of_all`."""
-        found: dict[str, list[Record]] = {}
         rows = self._read(_RECORDS_OF_EACH, (sql.as_json(filter(is_text, saga_ids)),))
-        for saga_id, group in itertools.groupby(rows, operator.itemgetter(0)):
-            with contextlib.suppress(IllegalRecordError):
-                found[saga_id] = [record_of(tuple(row), saga_id, saga, self.codec.cipher) for _, saga, *row in group]
-        return found
+        return records_of_each(rows, self.codec.cipher)
 
     def inbox(self, saga_id: str) -> Written:
         """The items in the inbox of an execution: see `Journal.inbox`."""
